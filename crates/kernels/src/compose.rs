@@ -1,0 +1,123 @@
+//! The same operators composed from Burn's: the path on every other backend, for shapes without a
+//! fast one, and the reference of the tests.
+
+use burn::tensor::{
+    Int, Tensor, activation, module,
+    ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
+};
+
+use crate::{Activation, AdamStep, ConvBlock, Pool};
+
+pub(crate) fn conv_block(
+    images: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    block: &ConvBlock,
+) -> Tensor<4> {
+    let options = ConvOptions::new(block.stride, block.padding, [1, 1], block.groups);
+    let features = activate(
+        module::conv2d(images, weight, bias, options),
+        block.activation,
+    );
+    match block.pool {
+        Pool::None => features,
+        Pool::Max {
+            kernel,
+            stride,
+            padding,
+        } => {
+            let options = MaxPoolOptions::new(kernel)
+                .with_stride(stride)
+                .with_padding(padding);
+            module::max_pool2d(features, options)
+        }
+        Pool::Average {
+            kernel,
+            stride,
+            padding,
+        } => {
+            let options = AvgPoolOptions::new(kernel)
+                .with_stride(stride)
+                .with_padding(padding);
+            module::avg_pool2d(features, options)
+        }
+    }
+}
+
+pub(crate) fn linear(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    activation: Activation,
+) -> Tensor<2> {
+    activate(module::linear(x, weight, bias), activation)
+}
+
+fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    match activation {
+        Activation::None => x,
+        Activation::Relu => activation::relu(x),
+    }
+}
+
+pub(crate) fn cross_entropy(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    class_weights: Option<Tensor<1>>,
+    label_smoothing: f32,
+) -> Tensor<1> {
+    let [samples, classes] = logits.dims();
+    let log_probabilities = activation::log_softmax(logits, 1);
+    let picked = log_probabilities
+        .clone()
+        .gather(1, targets.clone().reshape([samples, 1]))
+        .reshape([samples]);
+    match class_weights {
+        None => {
+            let mut loss = picked.mul_scalar(label_smoothing - 1.0);
+            if label_smoothing > 0.0 {
+                loss = loss
+                    - log_probabilities
+                        .mean_dim(1)
+                        .reshape([samples])
+                        .mul_scalar(label_smoothing);
+            }
+            loss.mean()
+        }
+        Some(weights) => {
+            let target_weights = weights.clone().select(0, targets);
+            let mut loss = picked * target_weights.clone().mul_scalar(label_smoothing - 1.0);
+            if label_smoothing > 0.0 {
+                let smooth = (log_probabilities * weights.reshape([1, classes])).mean_dim(1);
+                loss = loss - smooth.reshape([samples]).mul_scalar(label_smoothing);
+            }
+            loss.sum() / target_weights.sum()
+        }
+    }
+}
+
+pub(crate) fn adam_step<const D: usize>(
+    mut parameter: Tensor<D>,
+    mut gradient: Tensor<D>,
+    moment_1: Tensor<D>,
+    moment_2: Tensor<D>,
+    config: &AdamStep,
+) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
+    let factors = config.factors();
+    if config.decoupled {
+        parameter = parameter.mul_scalar(factors.shrink);
+    } else if config.weight_decay != 0.0 {
+        gradient = gradient + parameter.clone().mul_scalar(config.weight_decay);
+    }
+    let moment_1 =
+        moment_1.mul_scalar(config.beta_1) + gradient.clone().mul_scalar(1.0 - config.beta_1);
+    let moment_2 = moment_2.mul_scalar(config.beta_2)
+        + (gradient.clone() * gradient).mul_scalar(1.0 - config.beta_2);
+    let denominator = moment_2
+        .clone()
+        .sqrt()
+        .mul_scalar(factors.inverse_root_correction_2)
+        .add_scalar(config.epsilon);
+    let parameter = parameter - (moment_1.clone() / denominator).mul_scalar(factors.rate);
+    (parameter, moment_1, moment_2)
+}

@@ -1,0 +1,75 @@
+//! Convolution, bias, activation and pooling as one operator.
+
+use burn::tensor::Tensor;
+
+use crate::{Activation, compose};
+
+/// Pooling after the activation. All sizes are `[height, width]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pool {
+    /// No pooling.
+    #[default]
+    None,
+    /// The largest value of each window; padding never wins. A NaN in a window gives a NaN.
+    Max {
+        /// Size of the window.
+        kernel: [usize; 2],
+        /// Distance between windows.
+        stride: [usize; 2],
+        /// Rows and columns added on each side.
+        padding: [usize; 2],
+    },
+    /// The mean of each window; padding counts as zeros (`count_include_pad`, the default of
+    /// `PyTorch`).
+    Average {
+        /// Size of the window.
+        kernel: [usize; 2],
+        /// Distance between windows.
+        stride: [usize; 2],
+        /// Rows and columns added on each side.
+        padding: [usize; 2],
+    },
+}
+
+/// What [`conv_block`] computes besides the shapes of its tensors. All sizes are `[height, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvBlock {
+    /// Distance between the positions of the kernel.
+    pub stride: [usize; 2],
+    /// Rows and columns of zeros added on each side of the image.
+    pub padding: [usize; 2],
+    /// Groups that the channels are split into; 1 for a dense convolution.
+    pub groups: usize,
+    /// Applied before pooling.
+    pub activation: Activation,
+    /// Applied last.
+    pub pool: Pool,
+}
+
+impl Default for ConvBlock {
+    fn default() -> Self {
+        Self {
+            stride: [1, 1],
+            padding: [0, 0],
+            groups: 1,
+            activation: Activation::None,
+            pool: Pool::None,
+        }
+    }
+}
+
+/// `pool(activation(conv2d(images, weight) + bias))`.
+///
+/// `images [N, C, H, W]`, `weight [O, C / groups, KH, KW]`, `bias [O]` give `[N, O, H', W']`. The
+/// convolution is the cross-correlation of Burn's `conv2d`, without dilation.
+///
+/// # Panics
+/// Where Burn's `conv2d` or pooling would: channels or groups that do not fit.
+pub fn conv_block(
+    images: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    block: &ConvBlock,
+) -> Tensor<4> {
+    compose::conv_block(images, weight, bias, block)
+}

@@ -1,0 +1,31 @@
+//! The operators that a small convolutional network spends its time in, made fast on a CPU.
+//!
+//! Every function takes Burn tensors. On Flex and `NdArray`, which hold plain memory, it runs
+//! hand-written code with a hand-written backward pass; on every other backend, and for shapes
+//! without a fast path, it composes Burn's own operators. The caller never sees the difference, so
+//! a network is written once. `KILN_KERNELS` forces one path, see [`Path`].
+
+mod adam;
+mod compose;
+mod conv;
+mod dense;
+mod gather;
+mod loss;
+mod path;
+
+pub use adam::{AdamStep, adam_step};
+pub use conv::{ConvBlock, Pool, conv_block};
+pub use dense::linear;
+pub use gather::gather_normalize;
+pub use loss::cross_entropy;
+pub use path::{KernelsError, Path, path};
+
+/// What follows the affine part of a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// The identity.
+    #[default]
+    None,
+    /// `max(x, 0)`; a NaN stays a NaN.
+    Relu,
+}
