@@ -1,0 +1,515 @@
+//! The model file: one file that says what it is, and that is checked before it is believed.
+//!
+//! A model file is a burnpack, Burn's own container, followed by a seal:
+//!
+//! | bytes | content |
+//! |---|---|
+//! | from 0 | a burnpack: header, CBOR table, tensors at multiples of 256 bytes |
+//! | last 40 | the seal: the 8 bytes `KILNSEAL`, then the SHA-256 of everything before it and of these 8 bytes |
+//!
+//! The burnpack's string metadata has one entry, `kiln`: the [`Metadata`] as JSON. Its tensors are
+//! `f32` and named as in [`crate::named_tensors`]. Burn's reader ignores bytes after the tensors, so
+//! `Cnn::try_load_record(ModuleRecord::load(path)?)` reads the file as well.
+//!
+//! A burnpack alone has no checksum. Here any changed bit and any missing byte changes the digest or
+//! what it is compared with. Beyond that a loaded network must give the logits that it gave when
+//! saved, for a probe input that is part of this format: a difference in the operators shows at once.
+
+use std::{collections::BTreeMap, fmt::Display};
+
+use burn::{
+    module::Module,
+    tensor::{Bytes, DType, Device, TensorData},
+};
+use burn_pack::{Reader, Tensor, Writer};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    InputShape, LoadReport, Network, NetworkConfig, Preprocessing, PreprocessingError, RecordError,
+    ShapeError, Summary,
+    average::floats,
+    record::{Loading, compare, hex, load, named_tensors, weights_sha256},
+};
+
+/// Version of the format that this crate writes; it reads no other.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Images in the probe.
+pub const PROBE_IMAGES: usize = 2;
+
+/// Largest difference of a probe logit, absolute up to a magnitude of 1 and relative above. Backends
+/// sum in different orders, which costs about 1e-6; a wrong operator costs far more.
+pub const PROBE_TOLERANCE: f32 = 1e-4;
+
+/// Key of our metadata in the burnpack.
+const KEY: &str = "kiln";
+
+/// First bytes of a burnpack, `BURN` as a little-endian number.
+const BURNPACK: &[u8] = b"NRUB";
+
+/// First bytes of the seal.
+const SEAL: &[u8; 8] = b"KILNSEAL";
+
+/// Bytes of the seal: the mark and a SHA-256.
+const SEAL_LEN: usize = 8 + 32;
+
+/// Why a model file cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelFileError {
+    /// The bytes do not begin as a model file does.
+    #[error(
+        "not a Kiln model file: it begins with {found}, expected a burnpack; give the model file of a run or its run folder"
+    )]
+    NotAModel {
+        /// The first bytes as hexadecimal digits.
+        found: String,
+    },
+    /// The seal at the end is missing.
+    #[error(
+        "no seal at the end of the {len} bytes: the file is cut short, or a plain burnpack that Kiln did not write; copy the file again"
+    )]
+    NoSeal {
+        /// Length of the file.
+        len: usize,
+    },
+    /// The content does not have the digest of the seal.
+    #[error("the file is damaged: SHA-256 {found}, its seal says {expected}; copy the file again")]
+    Digest {
+        /// Digest in the seal.
+        expected: String,
+        /// Digest of the content.
+        found: String,
+    },
+    /// The container or its metadata cannot be read although the digest is right.
+    #[error("the {part} cannot be read: {reason}")]
+    Unreadable {
+        /// Part of the file.
+        part: &'static str,
+        /// What the reader said.
+        reason: String,
+    },
+    /// Another version of the format.
+    #[error("format version {found}, this program reads version {FORMAT_VERSION}; use the Kiln that wrote the file{}", by(.kiln_version))]
+    Version {
+        /// Version of the file.
+        found: u64,
+        /// Version of the program that wrote it, where it says so.
+        kiln_version: String,
+    },
+    /// The network cannot be built.
+    #[error("the network cannot be built: {0}")]
+    Shape(#[from] ShapeError),
+    /// The preprocessing cannot be used.
+    #[error(transparent)]
+    Preprocessing(#[from] PreprocessingError),
+    /// Tensors and architecture do not belong together.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A weight that is no number.
+    #[error(
+        "tensor {name} holds {value} at index {index}; a network with such weights is of no use"
+    )]
+    NotFinite {
+        /// Name of the tensor.
+        name: String,
+        /// Index of the value.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// A figure of the metadata that the tensors contradict.
+    #[error(
+        "`{field}` is {found}, the metadata say {expected}: the file was put together wrongly; save the model again"
+    )]
+    Contradiction {
+        /// Field of the metadata.
+        field: &'static str,
+        /// Figure of the metadata.
+        expected: String,
+        /// Figure of the tensors.
+        found: String,
+    },
+    /// The loaded network computes something else than the saved one.
+    #[error(
+        "probe image {image}, class {class}: logit {found}, stored {expected} (tolerance {PROBE_TOLERANCE}): this device computes something else than the one that saved the model; try another backend"
+    )]
+    Probe {
+        /// Image of the probe.
+        image: usize,
+        /// Class of the logit.
+        class: usize,
+        /// Stored logit.
+        expected: f32,
+        /// Logit of the loaded network.
+        found: f32,
+    },
+}
+
+fn by(kiln_version: &str) -> String {
+    if kiln_version.is_empty() {
+        String::new()
+    } else {
+        format!(" (version {kiln_version})")
+    }
+}
+
+/// What the caller says about a network that it saves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Description {
+    /// Architecture.
+    pub network: NetworkConfig,
+    /// Input size and normalisation.
+    pub preprocessing: Preprocessing,
+    /// Names of the classes in the order of the logits.
+    pub classes: Vec<String>,
+    /// Where the model comes from: command, seed, data hashes, figures. Free.
+    pub provenance: BTreeMap<String, serde_json::Value>,
+}
+
+/// What a model file says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// Version of the format, [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Version of the crate that wrote the file.
+    pub kiln_version: String,
+    /// Architecture.
+    pub network: NetworkConfig,
+    /// Input size and normalisation.
+    pub preprocessing: Preprocessing,
+    /// Names of the classes in the order of the logits.
+    pub classes: Vec<String>,
+    /// Where the model comes from. Free.
+    pub provenance: BTreeMap<String, serde_json::Value>,
+    /// Trainable parameters.
+    pub parameters: usize,
+    /// Digest of the tensors, [`crate::weights_sha256`].
+    pub weights_sha256: String,
+    /// Logits of the probe images, `[PROBE_IMAGES][classes]`, as Flex computed them.
+    pub probe_logits: Vec<Vec<f32>>,
+}
+
+/// A loaded model.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The network with its weights.
+    pub network: Network,
+    /// What the file says about it.
+    pub metadata: Metadata,
+}
+
+/// Puts a network and its description into the bytes of a model file. The network's logits for
+/// the probe are computed on Flex, in evaluation.
+///
+/// # Errors
+/// A description that does not fit the network, or weights that are not finite.
+pub fn encode(network: &Network, description: Description) -> Result<Vec<u8>, ModelFileError> {
+    let Description {
+        network: config,
+        preprocessing,
+        classes,
+        provenance,
+    } = description;
+    preprocessing.validate()?;
+    let summary = config.summary(preprocessing.input, classes.len())?;
+    let tensors = named_tensors(network);
+    check_tensors(
+        &summary,
+        tensors
+            .iter()
+            .map(|(name, data)| (name.as_str(), data.shape().to_vec())),
+    )?;
+    check_finite(&tensors)?;
+
+    let probe_logits = probe_logits(network, &preprocessing, &Device::flex());
+    for (index, &value) in probe_logits.iter().flatten().enumerate() {
+        if !value.is_finite() {
+            return Err(ModelFileError::NotFinite {
+                name: "probe_logits".into(),
+                index,
+                value,
+            });
+        }
+    }
+
+    let metadata = Metadata {
+        format_version: FORMAT_VERSION,
+        kiln_version: env!("CARGO_PKG_VERSION").to_string(),
+        network: config,
+        parameters: summary.parameters(),
+        weights_sha256: weights_sha256(network),
+        probe_logits,
+        preprocessing,
+        classes,
+        provenance,
+    };
+    let json = serde_json::to_string(&metadata).map_err(|e| unreadable("metadata", &e))?;
+    seal(&tensors, &json)
+}
+
+/// Writes the container and its seal.
+fn seal(tensors: &[(String, TensorData)], json: &str) -> Result<Vec<u8>, ModelFileError> {
+    let tensors = tensors
+        .iter()
+        .map(|(name, data)| {
+            let bytes = data.iter::<f32>().flat_map(f32::to_le_bytes).collect();
+            let bytes = Bytes::from_bytes_vec(bytes);
+            Tensor::new(name.clone(), DType::F32, data.shape().clone(), None, bytes)
+        })
+        .collect();
+    let pack = Writer::new(tensors)
+        .with_metadata(KEY, json)
+        .into_bytes()
+        .map_err(|e| unreadable("container", &e))?;
+    let mut bytes = Vec::with_capacity(pack.len() + SEAL_LEN);
+    bytes.extend_from_slice(&pack);
+    bytes.extend_from_slice(SEAL);
+    let digest = Sha256::digest(&bytes);
+    bytes.extend_from_slice(&digest);
+    Ok(bytes)
+}
+
+/// Reads the bytes of a model file into a network on `device`.
+///
+/// Nothing is believed before the digest is verified; nothing is allocated that the length of the
+/// input does not justify, beyond the two probe images and their way through the network.
+///
+/// # Errors
+/// Anything that is not exactly a model file; never a panic. A record that does not fit its own
+/// architecture is refused with all missing, unexpected and mismatched tensors.
+pub fn decode(bytes: &[u8], device: &Device) -> Result<Model, ModelFileError> {
+    let (reader, metadata) = open(bytes)?;
+    let summary = check_metadata(&metadata)?;
+
+    let mut tensors = Vec::new();
+    for tensor in reader
+        .into_tensors()
+        .map_err(|e| unreadable("tensors", &e))?
+    {
+        let (name, dtype, shape, _, bytes) =
+            tensor.into_parts().map_err(|e| unreadable("tensors", &e))?;
+        if dtype != DType::F32 {
+            let dtype = format!("{dtype:?}").to_lowercase();
+            return Err(RecordError::Type { name, dtype }.into());
+        }
+        tensors.push((name, TensorData::new(floats(&bytes), shape)));
+    }
+    check_tensors(
+        &summary,
+        tensors
+            .iter()
+            .map(|(name, data)| (name.as_str(), data.shape().to_vec())),
+    )?;
+    check_finite(&tensors)?;
+
+    let empty = metadata.network.init_empty(
+        metadata.preprocessing.input,
+        metadata.classes.len(),
+        device,
+    )?;
+    let network = load(empty, &tensors)?;
+    let found = weights_sha256(&network);
+    if found != metadata.weights_sha256 {
+        return Err(contradiction(
+            "weights_sha256",
+            &metadata.weights_sha256,
+            &found,
+        ));
+    }
+    check_probe(&network, &metadata, &device.clone().inner())?;
+    Ok(Model { network, metadata })
+}
+
+/// Reads and verifies what a model file says about itself, without building the network: the
+/// digest, the metadata, and that they are sound. Cheap enough for a list of many files.
+///
+/// # Errors
+/// As [`decode`], but for what only the tensors can show.
+pub fn read_metadata(bytes: &[u8]) -> Result<Metadata, ModelFileError> {
+    let (_, metadata) = open(bytes)?;
+    check_metadata(&metadata)?;
+    Ok(metadata)
+}
+
+/// Verifies the seal and reads the container's table and our metadata.
+fn open(bytes: &[u8]) -> Result<(Reader, Metadata), ModelFileError> {
+    if !bytes.starts_with(BURNPACK) {
+        let found = if bytes.is_empty() {
+            "nothing".to_string()
+        } else {
+            hex(&bytes[..bytes.len().min(BURNPACK.len())])
+        };
+        return Err(ModelFileError::NotAModel { found });
+    }
+    let no_seal = || ModelFileError::NoSeal { len: bytes.len() };
+    let (content, seal) = bytes
+        .len()
+        .checked_sub(SEAL_LEN)
+        .map(|end| bytes.split_at(end))
+        .ok_or_else(no_seal)?;
+    let (mark, digest) = seal.split_at(SEAL.len());
+    if mark != SEAL {
+        return Err(no_seal());
+    }
+    let found = Sha256::digest(&bytes[..content.len() + SEAL.len()]);
+    if found[..] != *digest {
+        return Err(ModelFileError::Digest {
+            expected: hex(digest),
+            found: hex(&found),
+        });
+    }
+
+    let reader = Reader::from_bytes(Bytes::from_bytes_vec(content.to_vec()))
+        .map_err(|e| unreadable("container", &e))?;
+    let json = reader.metadata().get(KEY).ok_or_else(|| {
+        unreadable(
+            "metadata",
+            &format_args!("the container has no entry `{KEY}`"),
+        )
+    })?;
+    let metadata = parse(json)?;
+    Ok((reader, metadata))
+}
+
+/// Looks at the version before anything else, which a later version may have changed.
+fn parse(json: &str) -> Result<Metadata, ModelFileError> {
+    #[derive(Deserialize)]
+    struct Versions {
+        format_version: u64,
+        #[serde(default)]
+        kiln_version: String,
+    }
+    let versions: Versions = serde_json::from_str(json).map_err(|e| unreadable("metadata", &e))?;
+    if versions.format_version != u64::from(FORMAT_VERSION) {
+        return Err(ModelFileError::Version {
+            found: versions.format_version,
+            kiln_version: versions.kiln_version,
+        });
+    }
+    serde_json::from_str(json).map_err(|e| unreadable("metadata", &e))
+}
+
+fn check_metadata(metadata: &Metadata) -> Result<Summary, ModelFileError> {
+    metadata.preprocessing.validate()?;
+    let summary = metadata
+        .network
+        .summary(metadata.preprocessing.input, metadata.classes.len())?;
+    let parameters = summary.parameters();
+    if parameters != metadata.parameters {
+        return Err(contradiction(
+            "parameters",
+            &metadata.parameters,
+            &parameters,
+        ));
+    }
+    Ok(summary)
+}
+
+/// Compares the tensors of a record with those that the architecture has.
+fn check_tensors<'a>(
+    summary: &Summary,
+    found: impl Iterator<Item = (&'a str, Vec<usize>)>,
+) -> Result<(), ModelFileError> {
+    let mut expected: Vec<_> = summary.tensors().cloned().collect();
+    expected.sort_by(|a, b| a.name.cmp(&b.name));
+    let report = compare(&expected, found, &|_: &str| Loading::Required);
+    if report.is_complete() {
+        return Ok(());
+    }
+    Err(RecordError::Tensors(LoadReport {
+        loaded: vec![],
+        ..report
+    })
+    .into())
+}
+
+fn check_finite(tensors: &[(String, TensorData)]) -> Result<(), ModelFileError> {
+    for (name, data) in tensors {
+        if let Some((index, value)) = data.iter::<f32>().enumerate().find(|(_, v)| !v.is_finite()) {
+            return Err(ModelFileError::NotFinite {
+                name: name.clone(),
+                index,
+                value,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Pixels of the probe: byte `i` is the highest byte of `i * 2654435761` modulo 2^32, Knuth's
+/// multiplicative hash, which spreads over all values without a generator to specify.
+fn probe_pixels(input: InputShape) -> Vec<u8> {
+    (0..(PROBE_IMAGES * input.len()) as u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect()
+}
+
+/// Logits of the probe images in evaluation on `device`.
+fn probe_logits(
+    network: &Network,
+    preprocessing: &Preprocessing,
+    device: &Device,
+) -> Vec<Vec<f32>> {
+    let network = network.valid().to_device(device);
+    let images = preprocessing.batch(&probe_pixels(preprocessing.input), PROBE_IMAGES, device);
+    let logits = network.forward(images); // [PROBE_IMAGES, K]
+    let [_, classes] = logits.dims();
+    let values: Vec<f32> = logits.into_data().iter::<f32>().collect();
+    values.chunks(classes).map(<[f32]>::to_vec).collect()
+}
+
+fn check_probe(
+    network: &Network,
+    metadata: &Metadata,
+    device: &Device,
+) -> Result<(), ModelFileError> {
+    let stored = &metadata.probe_logits;
+    let classes = metadata.classes.len();
+    if stored.len() != PROBE_IMAGES || stored.iter().any(|logits| logits.len() != classes) {
+        return Err(contradiction(
+            "probe_logits",
+            &format_args!(
+                "of sizes {:?}",
+                stored.iter().map(Vec::len).collect::<Vec<_>>()
+            ),
+            &format_args!("{PROBE_IMAGES} times {classes}"),
+        ));
+    }
+    let computed = probe_logits(network, &metadata.preprocessing, device);
+    for (image, (stored, computed)) in stored.iter().zip(&computed).enumerate() {
+        for (class, (&expected, &found)) in stored.iter().zip(computed).enumerate() {
+            let close = (found - expected).abs() <= PROBE_TOLERANCE * expected.abs().max(1.0);
+            // A NaN is not close.
+            if !close {
+                return Err(ModelFileError::Probe {
+                    image,
+                    class,
+                    expected,
+                    found,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(part: &'static str, reason: &dyn Display) -> ModelFileError {
+    ModelFileError::Unreadable {
+        part,
+        reason: reason.to_string(),
+    }
+}
+
+fn contradiction(
+    field: &'static str,
+    expected: &dyn Display,
+    found: &dyn Display,
+) -> ModelFileError {
+    ModelFileError::Contradiction {
+        field,
+        expected: expected.to_string(),
+        found: found.to_string(),
+    }
+}
