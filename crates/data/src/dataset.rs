@@ -1,0 +1,502 @@
+//! Labelled images in memory, and the ways to get them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use model::{InputShape, Preprocessing};
+
+use crate::balance::class_counts;
+use crate::catalog::{self, CATALOG, KnownDataset};
+use crate::error::DataError;
+use crate::fetch::{self, Search};
+use crate::idx::{self, Content, Idx};
+use crate::sample;
+
+/// Labelled images of one size, as bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// Name of the data set, for reports.
+    pub name: String,
+    /// `[N, C, H, W]`, 0 to 255.
+    pub pixels: Vec<u8>,
+    /// `[N]`, each below the number of class names.
+    pub labels: Vec<u8>,
+    /// `C`, `H` and `W`.
+    pub shape: InputShape,
+    /// What the labels mean.
+    pub class_names: Vec<String>,
+}
+
+impl Dataset {
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Bytes of one image.
+    pub fn image_len(&self) -> usize {
+        self.shape.channels * self.shape.height * self.shape.width
+    }
+
+    /// Image `index`, `[C, H, W]`.
+    ///
+    /// # Panics
+    /// When `index` is not below [`Dataset::len`].
+    pub fn image(&self, index: usize) -> &[u8] {
+        &self.pixels[index * self.image_len()..][..self.image_len()]
+    }
+
+    /// The number of images of each class.
+    pub fn class_counts(&self) -> Vec<usize> {
+        class_counts(&self.labels, self.class_names.len())
+    }
+}
+
+/// A data set as published: a part to train on and a part to test on.
+#[derive(Clone, Debug)]
+pub struct DatasetPair {
+    /// For training and validation.
+    pub train: Dataset,
+    /// For the one final test.
+    pub test: Dataset,
+    /// What must be done to the images of this data set.
+    pub preprocessing: Preprocessing,
+    /// SHA-256 of each uncompressed file, by name.
+    pub sha256: BTreeMap<String, String>,
+    /// Folder, address or package in which the data was found.
+    pub origin: String,
+}
+
+/// Names that [`load`] knows.
+pub fn known_names() -> Vec<&'static str> {
+    CATALOG
+        .iter()
+        .map(|known| known.name)
+        .chain([sample::NAME])
+        .collect()
+}
+
+/// Loads a data set by name (see [`known_names`]), or from a folder with four IDX files.
+///
+/// By name, nothing is used before its SHA-256 has been compared with the published one. In a folder, each of the four
+/// files is recognised by `train` or `t10k`/`test`, and `images` or `labels` in its name. Class names come from its
+/// `classes.txt` (one name a line) if there is one; mean and standard deviation are those of the training images.
+///
+/// # Errors
+/// [`DataError::NoSource`] with every source and its reason when a known data set cannot be had, [`DataError::Unknown`],
+/// or the fault of a file.
+pub fn load(name: &str, search: &Search) -> Result<DatasetPair, DataError> {
+    if name == sample::NAME {
+        return sample::load();
+    }
+    if let Some(known) = catalog::find(name) {
+        let (files, origin) = fetch::obtain(known, search)?;
+        return assemble_known(known, files, origin);
+    }
+    let folder = Path::new(name);
+    if folder.is_dir() {
+        return load_folder(folder);
+    }
+    Err(DataError::Unknown {
+        name: name.to_owned(),
+        known: known_names(),
+    })
+}
+
+/// One file with the path that names it in errors.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) path: PathBuf,
+    pub(crate) idx: Idx,
+}
+
+pub(crate) fn assemble_known(
+    known: &KnownDataset,
+    files: [Part; 4],
+    origin: String,
+) -> Result<DatasetPair, DataError> {
+    let sha256 = known
+        .files
+        .iter()
+        .zip(&files)
+        .map(|(file, part)| (file.name.to_owned(), part.idx.sha256.clone()));
+    let sha256 = sha256.collect();
+    let class_names = known.class_names.map(String::from).to_vec();
+    let (train, test) = assemble(known.name, files, class_names)?;
+    Ok(DatasetPair {
+        train,
+        test,
+        preprocessing: (known.preprocessing)(),
+        sha256,
+        origin,
+    })
+}
+
+/// Checks that the files belong together, and moves their bytes into a training and a test set.
+pub(crate) fn assemble(
+    name: &str,
+    files: [Part; 4],
+    class_names: Vec<String>,
+) -> Result<(Dataset, Dataset), DataError> {
+    let [train_images, train_labels, test_images, test_labels] = files;
+    let size = |part: &Part| [part.idx.dimensions[1], part.idx.dimensions[2]];
+    let (train_size, test_size) = (size(&train_images), size(&test_images));
+    if train_size != test_size {
+        return Err(DataError::Sizes {
+            train: train_images.path,
+            train_size,
+            test: test_images.path,
+            test_size,
+        });
+    }
+    let dataset = |images: Part, labels: Part| {
+        let (image_count, label_count) = (images.idx.dimensions[0], labels.idx.dimensions[0]);
+        if image_count != label_count {
+            return Err(DataError::Counts {
+                images: images.path,
+                image_count,
+                labels: labels.path,
+                label_count,
+            });
+        }
+        let classes = class_names.len();
+        if let Some(index) = labels
+            .idx
+            .bytes
+            .iter()
+            .position(|&label| usize::from(label) >= classes)
+        {
+            return Err(DataError::Label {
+                label: labels.idx.bytes[index],
+                path: labels.path,
+                index,
+                classes,
+            });
+        }
+        Ok(Dataset {
+            name: name.to_owned(),
+            pixels: images.idx.bytes,
+            labels: labels.idx.bytes,
+            shape: InputShape {
+                channels: 1,
+                height: train_size[0],
+                width: train_size[1],
+            },
+            class_names: class_names.clone(),
+        })
+    };
+    Ok((
+        dataset(train_images, train_labels)?,
+        dataset(test_images, test_labels)?,
+    ))
+}
+
+fn load_folder(folder: &Path) -> Result<DatasetPair, DataError> {
+    let roles = [
+        (&["train"][..], "images", Content::Images),
+        (&["train"][..], "labels", Content::Labels),
+        (&["t10k", "test"][..], "images", Content::Images),
+        (&["t10k", "test"][..], "labels", Content::Labels),
+    ];
+    let mut names = Vec::new();
+    for entry in folder.read_dir().map_err(DataError::io("list", folder))? {
+        let entry = entry.map_err(DataError::io("list", folder))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    names.sort();
+    let mut parts = Vec::with_capacity(4);
+    for (part, content_name, content) in roles {
+        let matching = names.iter().filter(|name| {
+            name.contains("ubyte")
+                && name.contains(content_name)
+                && part.iter().any(|part| name.contains(part))
+        });
+        let matching: Vec<&String> = matching.collect();
+        let name = match matching[..] {
+            [name] => name,
+            // The plain file and its compressed twin: the plain one is read faster.
+            [plain, packed] if *packed == format!("{plain}.gz") => plain,
+            _ => {
+                let reason = format!(
+                    "expected one file with {} and `{content_name}` in its name, such as \
+                     {}-{content_name}-idx{}-ubyte or the same with .gz, found {}",
+                    part.iter()
+                        .map(|part| format!("`{part}`"))
+                        .collect::<Vec<_>>()
+                        .join(" or "),
+                    part[0],
+                    content.rank(),
+                    if matching.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        format!("{matching:?}")
+                    },
+                );
+                return Err(DataError::Folder {
+                    path: folder.to_owned(),
+                    reason,
+                });
+            }
+        };
+        let path = folder.join(name);
+        let idx = idx::read(&path, content)?;
+        parts.push(Part { path, idx });
+    }
+    let Ok(parts) = <[Part; 4]>::try_from(parts) else {
+        let reason = "not four files".to_owned();
+        return Err(DataError::Folder {
+            path: folder.to_owned(),
+            reason,
+        });
+    };
+    let origin = folder.display().to_string();
+    let hashes = parts.each_ref().map(|part| part.idx.sha256.as_str());
+    if let Some(known) = CATALOG
+        .iter()
+        .find(|known| known.files.each_ref().map(|file| file.sha256) == hashes)
+    {
+        return assemble_known(known, parts, origin);
+    }
+    let sha256 = parts.iter().map(|part| {
+        let name = part
+            .path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        (name, part.idx.sha256.clone())
+    });
+    let sha256 = sha256.collect();
+    let class_names = class_names(folder, &parts[1].idx.bytes)?;
+    let name = folder.file_name().map_or_else(
+        || origin.clone(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    let (train, test) = assemble(&name, parts, class_names)?;
+    let preprocessing = measure(&train);
+    Ok(DatasetPair {
+        train,
+        test,
+        preprocessing,
+        sha256,
+        origin,
+    })
+}
+
+/// The lines of `classes.txt`, or the numbers from 0 to the highest training label.
+fn class_names(folder: &Path, labels: &[u8]) -> Result<Vec<String>, DataError> {
+    let path = folder.join("classes.txt");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .map(String::from)
+            .collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let highest = labels.iter().copied().max().unwrap_or(0);
+            Ok((0..=highest).map(|class| class.to_string()).collect())
+        }
+        Err(error) => Err(DataError::io("read", &path)(error)),
+    }
+}
+
+/// Mean and standard deviation over all pixels of each channel, scaled to 0 to 1.
+fn measure(train: &Dataset) -> Preprocessing {
+    let InputShape {
+        channels,
+        height,
+        width,
+    } = train.shape;
+    let plane = height * width;
+    let (mut mean, mut std) = (vec![0.0; channels], vec![0.0; channels]);
+    for channel in 0..channels {
+        let mut histogram = [0u64; 256];
+        for image in train.pixels.chunks_exact(channels * plane) {
+            for &pixel in &image[channel * plane..][..plane] {
+                histogram[usize::from(pixel)] += 1;
+            }
+        }
+        let moment = |power: i32| -> f64 {
+            let sum: f64 = (0..256)
+                .map(|value| histogram[value] as f64 * (value as f64 / 255.0).powi(power))
+                .sum();
+            sum / (train.len() * plane) as f64
+        };
+        mean[channel] = moment(1) as f32;
+        // Images of one colour have no deviation: they are shifted, not scaled.
+        let variance = moment(2) - moment(1).powi(2);
+        std[channel] = if variance > 1e-12 {
+            variance.sqrt() as f32
+        } else {
+            1.0
+        };
+    }
+    Preprocessing {
+        input: train.shape,
+        mean,
+        std,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, name: &str, content: Content, dimensions: &[usize], bytes: Vec<u8>) {
+        let file = std::fs::File::create(folder.join(name)).unwrap();
+        Idx::new(content, dimensions.to_vec(), bytes)
+            .write(content, file)
+            .unwrap();
+    }
+
+    /// Three training and two test images of 2 x 2 pixels.
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        write(
+            path,
+            "train-images-idx3-ubyte",
+            Content::Images,
+            &[3, 2, 2],
+            vec![0, 255, 0, 255, 0, 0, 0, 0, 0, 0, 255, 255],
+        );
+        write(
+            path,
+            "train-labels-idx1-ubyte",
+            Content::Labels,
+            &[3],
+            vec![0, 1, 2],
+        );
+        write(
+            path,
+            "t10k-images.idx3-ubyte",
+            Content::Images,
+            &[2, 2, 2],
+            vec![9; 8],
+        );
+        write(
+            path,
+            "t10k-labels.idx1-ubyte",
+            Content::Labels,
+            &[2],
+            vec![2, 0],
+        );
+        folder
+    }
+
+    fn load_error(folder: &tempfile::TempDir) -> String {
+        load(&folder.path().display().to_string(), &Search::default())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn folder_gives_images_names_and_statistics() {
+        let folder = folder();
+        let pair = load(&folder.path().display().to_string(), &Search::default()).unwrap();
+        assert_eq!((pair.train.len(), pair.test.len()), (3, 2));
+        assert_eq!(pair.train.image(2), [0, 0, 255, 255]);
+        assert_eq!(pair.train.class_names, ["0", "1", "2"]);
+        assert_eq!(pair.train.class_counts(), [1, 1, 1]);
+        // 4 of 12 pixels are 1: mean 1/3, variance 1/3 - 1/9.
+        assert!((pair.preprocessing.mean[0] - 1.0 / 3.0).abs() < 1e-6);
+        assert!((pair.preprocessing.std[0] - (2.0f32 / 9.0).sqrt()).abs() < 1e-6);
+        assert_eq!(pair.sha256.len(), 4);
+    }
+
+    #[test]
+    fn classes_txt_names_the_classes() {
+        let folder = folder();
+        std::fs::write(folder.path().join("classes.txt"), "bolt\nnut\nwasher\n").unwrap();
+        let pair = load(&folder.path().display().to_string(), &Search::default()).unwrap();
+        assert_eq!(pair.train.class_names, ["bolt", "nut", "washer"]);
+    }
+
+    #[test]
+    fn label_without_a_class_is_named() {
+        let folder = folder();
+        write(
+            folder.path(),
+            "t10k-labels.idx1-ubyte",
+            Content::Labels,
+            &[2],
+            vec![2, 3],
+        );
+        let error = load_error(&folder);
+        assert!(
+            error.contains("label 3 at index 1 is out of range: the classes are 0 to 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn counts_that_differ_are_named() {
+        let folder = folder();
+        write(
+            folder.path(),
+            "train-labels-idx1-ubyte",
+            Content::Labels,
+            &[2],
+            vec![0, 2],
+        );
+        let error = load_error(&folder);
+        assert!(
+            error.contains("holds 3 images, but") && error.contains("holds 2 labels"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn sizes_that_differ_are_named() {
+        let folder = folder();
+        write(
+            folder.path(),
+            "t10k-images.idx3-ubyte",
+            Content::Images,
+            &[2, 1, 4],
+            vec![9; 8],
+        );
+        let error = load_error(&folder);
+        assert!(
+            error.contains("[2, 2]") && error.contains("[1, 4]"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn missing_and_ambiguous_files_are_named() {
+        let folder = folder();
+        std::fs::copy(
+            folder.path().join("t10k-labels.idx1-ubyte"),
+            folder.path().join("t10k-labels-idx1-ubyte"),
+        )
+        .unwrap();
+        let error = load_error(&folder);
+        assert!(
+            error.contains("`t10k` or `test`")
+                && error.contains("t10k-labels-idx1-ubyte\", \"t10k-labels.idx1"),
+            "{error}"
+        );
+        std::fs::remove_file(folder.path().join("train-images-idx3-ubyte")).unwrap();
+        let error = load_error(&folder);
+        assert!(
+            error.contains("`train` and `images`") && error.ends_with("found none"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn unknown_name_lists_the_known_ones() {
+        let error = load("mnits", &Search::default()).unwrap_err().to_string();
+        assert!(
+            error.contains("mnits") && error.contains("mnist, fashion-mnist, mnist-sample"),
+            "{error}"
+        );
+    }
+}

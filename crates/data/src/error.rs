@@ -1,0 +1,223 @@
+//! The one error type of this crate.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Why data could not be read, found, split or loaded. Every message names the file and, where figures
+/// differ, the expected and the found one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The operating system refused an operation on a file or folder.
+    #[error("{path}: cannot {action}: {source}")]
+    Io {
+        /// What was attempted, as an infinitive.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The reason given by the operating system.
+        source: std::io::Error,
+    },
+    /// The first four bytes are not those of the expected kind of IDX file.
+    #[error(
+        "{path}: not an IDX file of {content}: magic number {found:#010x}, expected {expected:#010x}"
+    )]
+    Magic {
+        /// The file.
+        path: PathBuf,
+        /// `images` or `labels`.
+        content: &'static str,
+        /// Magic number of that content.
+        expected: u32,
+        /// Magic number in the file.
+        found: u32,
+    },
+    /// The header describes something no classifier can be trained on.
+    #[error("{path}: impossible dimensions {found:?}: {reason}")]
+    Dimensions {
+        /// The file.
+        path: PathBuf,
+        /// Dimensions in the header, outermost first.
+        found: Vec<u32>,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The file ends before the data its header announces.
+    #[error(
+        "{path}: truncated: {found} bytes, but its header announces {expected}; get a complete copy"
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Uncompressed length that the header implies, in bytes.
+        expected: u64,
+        /// Uncompressed length found, in bytes.
+        found: u64,
+    },
+    /// The file goes on after the data its header announces.
+    #[error("{path}: trailing bytes: at least {found} bytes, but its header announces {expected}")]
+    Trailing {
+        /// The file.
+        path: PathBuf,
+        /// Uncompressed length that the header implies, in bytes.
+        expected: u64,
+        /// Uncompressed length found when reading stopped, in bytes.
+        found: u64,
+    },
+    /// A gzip stream that does not decompress.
+    #[error("{path}: damaged gzip stream after {found} uncompressed bytes: {source}")]
+    Gzip {
+        /// The file.
+        path: PathBuf,
+        /// Bytes decompressed before the fault.
+        found: u64,
+        /// What the decompressor says.
+        source: std::io::Error,
+    },
+    /// Images and labels of one part do not belong together.
+    #[error("{images} holds {image_count} images, but {labels} holds {label_count} labels")]
+    Counts {
+        /// File of the images.
+        images: PathBuf,
+        /// Images in it.
+        image_count: usize,
+        /// File of the labels.
+        labels: PathBuf,
+        /// Labels in it.
+        label_count: usize,
+    },
+    /// Training and test images differ in size.
+    #[error(
+        "{train} holds images of {train_size:?} pixels (height, width), but {test} holds {test_size:?}"
+    )]
+    Sizes {
+        /// File of the training images.
+        train: PathBuf,
+        /// Their height and width.
+        train_size: [usize; 2],
+        /// File of the test images.
+        test: PathBuf,
+        /// Their height and width.
+        test_size: [usize; 2],
+    },
+    /// A label that names no class.
+    #[error("{path}: label {label} at index {index} is out of range: the classes are 0 to {}", classes - 1)]
+    Label {
+        /// File of the labels.
+        path: PathBuf,
+        /// Position of the label in the file, from 0.
+        index: usize,
+        /// The label.
+        label: u8,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// The content is not the published one.
+    #[error("{path}: wrong content: SHA-256 {found}, expected {expected}")]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+        /// Published SHA-256 of the uncompressed bytes, in hexadecimal.
+        expected: String,
+        /// SHA-256 of the bytes found.
+        found: String,
+    },
+    /// A folder does not hold the four files of a data set.
+    #[error("{path}: {reason}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing or ambiguous, and which names are looked for.
+        reason: String,
+    },
+    /// Neither a known name nor a folder.
+    #[error("unknown data set `{name}`: it is neither a folder nor one of {}", known.join(", "))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Names that would have worked.
+        known: Vec<&'static str>,
+    },
+    /// No source had the data set.
+    #[error("{}", no_source(name, attempts, files))]
+    NoSource {
+        /// The data set.
+        name: String,
+        /// Every source in the order it was tried.
+        attempts: Vec<Attempt>,
+        /// Names of the files that are needed.
+        files: Vec<&'static str>,
+    },
+    /// A setting of the loader or the augmentation that cannot work.
+    #[error("{field} = {found} is not possible: {reason}")]
+    Setting {
+        /// The setting.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What is allowed.
+        reason: String,
+    },
+    /// An epoch did not deliver every sample.
+    #[error(
+        "epoch {epoch} delivered {found} samples instead of {expected}: the epoch is not complete"
+    )]
+    SampleCount {
+        /// The epoch.
+        epoch: usize,
+        /// Samples the epoch consists of.
+        expected: usize,
+        /// Samples delivered.
+        found: usize,
+    },
+    /// A loader thread panicked.
+    #[error("a loader thread failed at batch {batch} of epoch {epoch}: {message}")]
+    Worker {
+        /// The epoch.
+        epoch: usize,
+        /// The batch.
+        batch: usize,
+        /// The panic message.
+        message: String,
+    },
+}
+
+impl DataError {
+    /// Adds the path and the attempted action to an error of the operating system.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+/// A source that was tried, and why it did not serve.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Attempt {
+    /// The folder, address or package.
+    pub source: String,
+    /// Why it did not serve.
+    pub reason: String,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.source, self.reason)
+    }
+}
+
+fn no_source(name: &str, attempts: &[Attempt], files: &[&str]) -> String {
+    let mut text = format!("data set `{name}` could not be had from any source:\n");
+    for attempt in attempts {
+        text.push_str(&format!("  - {attempt}\n"));
+    }
+    text.push_str(&format!(
+        "Put these files, plain or as .gz, into one folder and name it with --data-dir or KILN_DATA: {}.\n\
+         Without them, `mnist-sample` needs no download.",
+        files.join(", ")
+    ));
+    text
+}

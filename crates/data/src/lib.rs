@@ -1,0 +1,20 @@
+//! Everything between a file of labelled images and a training batch: sources and checksums ([`load`], [`status`]),
+//! the file format ([`idx`]), splits ([`split`]), augmentation ([`augment`]) and the batch loader ([`BatchLoader`]).
+//!
+//! Every random choice is a pure function of a seed and of what it is for (epoch, sample): no generator state exists
+//! that a resumed run would have to restore.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod balance;
+pub mod catalog;
+mod dataset;
+mod error;
+mod fetch;
+pub mod idx;
+mod rng;
+pub mod sample;
+pub mod split;
+
+pub use dataset::{Dataset, DatasetPair, known_names, load};
+pub use error::{Attempt, DataError};
+pub use fetch::{Found, FoundFile, STALL_LIMIT, Search, Status, status};

@@ -1,0 +1,190 @@
+//! Stratified splits, folds and subsets. Each is a pure function of the labels and a seed, and keeps the share of
+//! every class to within one sample.
+
+use crate::rng::{Purpose, Stream};
+
+/// Two disjoint sets of sample indices, each in ascending order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Samples to train on.
+    pub train: Vec<u32>,
+    /// Samples held out to select by.
+    pub valid: Vec<u32>,
+}
+
+/// Holds out `valid` samples, at most all of them, with the class shares of the whole. Every sample is in exactly
+/// one of the two sets.
+pub fn stratified_split(labels: &[u8], valid: usize, seed: u64) -> Split {
+    let classes = shuffled_classes(labels, 0..labels.len() as u32, seed, Purpose::Split);
+    let (valid, train) = divide(classes, valid);
+    Split { train, valid }
+}
+
+/// `k` splits for cross-validation: every sample is held out by exactly one, and the held-out sets differ in size by
+/// at most one sample, in total as well as for each class.
+pub fn stratified_folds(labels: &[u8], k: usize, seed: u64) -> Vec<Split> {
+    // Dealing like cards, without a fresh start for each class, keeps the totals even too.
+    let mut fold_of = vec![0; labels.len()];
+    let dealt = shuffled_classes(labels, 0..labels.len() as u32, seed, Purpose::Folds)
+        .into_iter()
+        .flatten();
+    for (position, index) in dealt.enumerate() {
+        fold_of[index as usize] = position % k;
+    }
+    (0..k)
+        .map(|fold| {
+            let (valid, train) =
+                (0..labels.len() as u32).partition(|&index| fold_of[index as usize] == fold);
+            Split { train, valid }
+        })
+        .collect()
+}
+
+/// `n` of the samples `indices`, at most all of them, with the class shares of `indices`; in ascending order.
+pub fn stratified_subset(labels: &[u8], indices: &[u32], n: usize, seed: u64) -> Vec<u32> {
+    let classes = shuffled_classes(labels, indices.iter().copied(), seed, Purpose::Subset);
+    divide(classes, n).0
+}
+
+/// The samples of each class, in random order.
+fn shuffled_classes(
+    labels: &[u8],
+    indices: impl IntoIterator<Item = u32>,
+    seed: u64,
+    purpose: Purpose,
+) -> Vec<Vec<u32>> {
+    let mut classes = vec![Vec::new(); 256];
+    for index in indices {
+        classes[usize::from(labels[index as usize])].push(index);
+    }
+    for (class, members) in classes.iter_mut().enumerate() {
+        Stream::new(seed, purpose, [class as u64, 0]).shuffle(members);
+    }
+    classes
+}
+
+/// Takes `n` samples from the classes in proportion, and returns them and the others.
+fn divide(classes: Vec<Vec<u32>>, n: usize) -> (Vec<u32>, Vec<u32>) {
+    let counts: Vec<usize> = classes.iter().map(Vec::len).collect();
+    let (mut taken, mut rest) = (Vec::new(), Vec::new());
+    for (members, share) in classes.into_iter().zip(shares(&counts, n)) {
+        taken.extend(&members[..share]);
+        rest.extend(&members[share..]);
+    }
+    taken.sort_unstable();
+    rest.sort_unstable();
+    (taken, rest)
+}
+
+/// Divides `n` among classes in proportion to their counts, by the largest remainder.
+fn shares(counts: &[usize], n: usize) -> Vec<usize> {
+    let total: usize = counts.iter().sum();
+    let n = n.min(total);
+    if total == 0 {
+        return vec![0; counts.len()];
+    }
+    let exact = |class: usize| n as u128 * counts[class] as u128;
+    let mut shares: Vec<usize> = (0..counts.len())
+        .map(|class| (exact(class) / total as u128) as usize)
+        .collect();
+    let mut by_remainder: Vec<usize> = (0..counts.len()).collect();
+    by_remainder.sort_by_key(|&class| (std::cmp::Reverse(exact(class) % total as u128), class));
+    let missing = n - shares.iter().sum::<usize>();
+    for &class in &by_remainder[..missing] {
+        shares[class] += 1;
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn count(labels: &[u8], indices: &[u32], class: u8) -> usize {
+        indices
+            .iter()
+            .filter(|&&index| labels[index as usize] == class)
+            .count()
+    }
+
+    fn merged(split: &Split) -> Vec<u32> {
+        let mut all = [&split.train[..], &split.valid[..]].concat();
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn shares_by_largest_remainder() {
+        // 10 of (6, 3, 2): exact shares 5.45, 2.73, 1.82.
+        assert_eq!(shares(&[6, 3, 2], 10), [5, 3, 2]);
+        assert_eq!(shares(&[6, 3, 2], 99), [6, 3, 2]);
+        assert_eq!(shares(&[0, 0], 1), [0, 0]);
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_split_for_ever() {
+        let labels: Vec<u8> = (0..40).map(|i| (i * i % 3) as u8).collect();
+        assert_eq!(
+            stratified_split(&labels, 8, 42).valid,
+            [2, 6, 16, 17, 21, 22, 24, 38]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn split_is_disjoint_complete_stratified_deterministic(
+            labels in prop::collection::vec(0u8..5, 0..300), fraction in 0.0f64..=1.0, seed: u64,
+        ) {
+            let n = (labels.len() as f64 * fraction) as usize;
+            let split = stratified_split(&labels, n, seed);
+            prop_assert_eq!(merged(&split), (0..labels.len() as u32).collect::<Vec<_>>());
+            prop_assert_eq!(split.valid.len(), n);
+            let all: Vec<u32> = (0..labels.len() as u32).collect();
+            for class in 0..5 {
+                let exact = count(&labels, &all, class) as f64 * n as f64 / labels.len().max(1) as f64;
+                let held_out = count(&labels, &split.valid, class) as f64;
+                prop_assert!((held_out - exact).abs() < 1.0, "class {}: {} of {}", class, held_out, exact);
+            }
+            prop_assert_eq!(&split, &stratified_split(&labels, n, seed));
+        }
+
+        #[test]
+        fn folds_hold_out_every_sample_once(labels in prop::collection::vec(0u8..4, 0..200), k in 1usize..8, seed: u64) {
+            let folds = stratified_folds(&labels, k, seed);
+            let mut held_out: Vec<u32> = folds.iter().flat_map(|fold| fold.valid.clone()).collect();
+            held_out.sort_unstable();
+            prop_assert_eq!(held_out, (0..labels.len() as u32).collect::<Vec<_>>());
+            for fold in &folds {
+                prop_assert_eq!(merged(fold), (0..labels.len() as u32).collect::<Vec<_>>());
+            }
+            let spread = |sizes: Vec<usize>| sizes.iter().max().unwrap() - sizes.iter().min().unwrap();
+            prop_assert!(spread(folds.iter().map(|fold| fold.valid.len()).collect()) <= 1);
+            for class in 0..4 {
+                prop_assert!(spread(folds.iter().map(|fold| count(&labels, &fold.valid, class)).collect()) <= 1);
+            }
+        }
+
+        #[test]
+        fn subset_comes_from_the_indices(labels in prop::collection::vec(0u8..4, 1..200), n in 0usize..250, seed: u64) {
+            let indices: Vec<u32> = (0..labels.len() as u32).step_by(2).collect();
+            let subset = stratified_subset(&labels, &indices, n, seed);
+            prop_assert_eq!(subset.len(), n.min(indices.len()));
+            prop_assert!(subset.iter().all(|index| indices.contains(index)));
+            prop_assert!(subset.windows(2).all(|pair| pair[0] < pair[1]));
+            for class in 0..4 {
+                let exact = count(&labels, &indices, class) as f64 * subset.len() as f64 / indices.len() as f64;
+                prop_assert!((count(&labels, &subset, class) as f64 - exact).abs() < 1.0);
+            }
+        }
+    }
+
+    #[test]
+    fn seeds_differ() {
+        let labels = vec![0; 1000];
+        assert_ne!(
+            stratified_split(&labels, 100, 1),
+            stratified_split(&labels, 100, 2)
+        );
+    }
+}
