@@ -18,44 +18,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/mnist-sample");
     std::fs::create_dir_all(&folder)?;
     let mnist = data::load("mnist", &Search::default())?;
-    for (part, whole, count) in [
-        ("train", &mnist.train, sample::TRAIN),
-        ("t10k", &mnist.test, sample::TEST),
-    ] {
+    for (part, whole, count) in [("train", &mnist.train, sample::TRAIN), ("t10k", &mnist.test, sample::TEST)]
+    {
         let all: Vec<u32> = (0..whole.len() as u32).collect();
         let chosen = split::stratified_subset(&whole.labels, &all, count, 0);
         let (images, labels) = take(whole, &chosen);
-        write(
-            &folder,
-            &format!("{part}-images-idx3-ubyte"),
-            Content::Images,
-            &images,
-        )?;
-        write(
-            &folder,
-            &format!("{part}-labels-idx1-ubyte"),
-            Content::Labels,
-            &labels,
-        )?;
+        write(&folder, &format!("{part}-images-idx3-ubyte"), Content::Images, &images)?;
+        write(&folder, &format!("{part}-labels-idx1-ubyte"), Content::Labels, &labels)?;
     }
     Ok(())
 }
 
 fn take(whole: &Dataset, chosen: &[u32]) -> (Idx, Idx) {
-    let pixels = chosen
-        .iter()
-        .flat_map(|&index| whole.image(index as usize))
-        .copied()
-        .collect();
-    let labels = chosen
-        .iter()
-        .map(|&index| whole.labels[index as usize])
-        .collect();
+    let pixels = chosen.iter().flat_map(|&index| whole.image(index as usize)).copied().collect();
+    let labels = chosen.iter().map(|&index| whole.labels[index as usize]).collect();
     let size = vec![chosen.len(), whole.shape.height, whole.shape.width];
-    (
-        Idx::new(Content::Images, size, pixels),
-        Idx::new(Content::Labels, vec![chosen.len()], labels),
-    )
+    (Idx::new(Content::Images, size, pixels), Idx::new(Content::Labels, vec![chosen.len()], labels))
 }
 
 fn write(folder: &Path, name: &str, content: Content, idx: &Idx) -> std::io::Result<()> {

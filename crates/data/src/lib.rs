@@ -5,6 +5,7 @@
 //! that a resumed run would have to restore.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod augment;
 pub mod balance;
 pub mod catalog;
 mod dataset;

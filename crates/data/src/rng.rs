@@ -79,14 +79,7 @@ mod tests {
         // The first outputs for the state 1234567, as in the reference implementation's test vectors.
         let mut stream = Stream { state: 1_234_567 };
         let values: Vec<u64> = (0..3).map(|_| stream.next_u64()).collect();
-        assert_eq!(
-            values,
-            [
-                6_457_827_717_110_365_317,
-                3_203_168_211_198_807_973,
-                9_817_491_932_198_370_423
-            ]
-        );
+        assert_eq!(values, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 
     #[test]
@@ -111,10 +104,7 @@ mod tests {
             counts[stream.below(6) as usize] += 1;
         }
         // Chi-square with 5 degrees of freedom: 20.5 is its 99.9 % quantile.
-        let chi: f64 = counts
-            .iter()
-            .map(|&c| (f64::from(c) - 1e4).powi(2) / 1e4)
-            .sum();
+        let chi: f64 = counts.iter().map(|&c| (f64::from(c) - 1e4).powi(2) / 1e4).sum();
         assert!(chi < 20.5, "{counts:?}");
     }
 

@@ -52,20 +52,14 @@ pub(crate) fn load() -> Result<DatasetPair, DataError> {
         let path = PathBuf::from(NAME).join(name);
         let idx = idx::parse(packed, packed.len() as u64, content, &path)?;
         if idx.sha256 != expected {
-            return Err(DataError::Checksum {
-                path,
-                expected: expected.to_owned(),
-                found: idx.sha256,
-            });
+            return Err(DataError::Checksum { path, expected: expected.to_owned(), found: idx.sha256 });
         }
         Ok(Part { path, idx })
     };
     let [a, b, c, d] = FILES.map(part);
     let files = [a?, b?, c?, d?];
-    let sha256 = FILES
-        .iter()
-        .map(|(name, _, _, sha256)| ((*name).to_owned(), (*sha256).to_owned()))
-        .collect();
+    let sha256 =
+        FILES.iter().map(|(name, _, _, sha256)| ((*name).to_owned(), (*sha256).to_owned())).collect();
     let class_names = catalog::CATALOG[0].class_names.map(String::from).to_vec();
     let (train, test) = assemble(NAME, files, class_names)?;
     Ok(DatasetPair {
@@ -91,10 +85,7 @@ mod tests {
         // Counts of the whole MNIST training set, scaled by 2,000 / 60,000, to within one image.
         let whole = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949];
         for (count, whole) in class_counts(&pair.train.labels, 10).iter().zip(whole) {
-            assert!(
-                (*count as f64 - f64::from(whole) / 30.0).abs() < 1.0,
-                "{count} of {whole}"
-            );
+            assert!((*count as f64 - f64::from(whole) / 30.0).abs() < 1.0, "{count} of {whole}");
         }
     }
 

@@ -25,16 +25,13 @@ pub fn stratified_split(labels: &[u8], valid: usize, seed: u64) -> Split {
 pub fn stratified_folds(labels: &[u8], k: usize, seed: u64) -> Vec<Split> {
     // Dealing like cards, without a fresh start for each class, keeps the totals even too.
     let mut fold_of = vec![0; labels.len()];
-    let dealt = shuffled_classes(labels, 0..labels.len() as u32, seed, Purpose::Folds)
-        .into_iter()
-        .flatten();
+    let dealt = shuffled_classes(labels, 0..labels.len() as u32, seed, Purpose::Folds).into_iter().flatten();
     for (position, index) in dealt.enumerate() {
         fold_of[index as usize] = position % k;
     }
     (0..k)
         .map(|fold| {
-            let (valid, train) =
-                (0..labels.len() as u32).partition(|&index| fold_of[index as usize] == fold);
+            let (valid, train) = (0..labels.len() as u32).partition(|&index| fold_of[index as usize] == fold);
             Split { train, valid }
         })
         .collect()
@@ -84,9 +81,8 @@ fn shares(counts: &[usize], n: usize) -> Vec<usize> {
         return vec![0; counts.len()];
     }
     let exact = |class: usize| n as u128 * counts[class] as u128;
-    let mut shares: Vec<usize> = (0..counts.len())
-        .map(|class| (exact(class) / total as u128) as usize)
-        .collect();
+    let mut shares: Vec<usize> =
+        (0..counts.len()).map(|class| (exact(class) / total as u128) as usize).collect();
     let mut by_remainder: Vec<usize> = (0..counts.len()).collect();
     by_remainder.sort_by_key(|&class| (std::cmp::Reverse(exact(class) % total as u128), class));
     let missing = n - shares.iter().sum::<usize>();
@@ -102,10 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn count(labels: &[u8], indices: &[u32], class: u8) -> usize {
-        indices
-            .iter()
-            .filter(|&&index| labels[index as usize] == class)
-            .count()
+        indices.iter().filter(|&&index| labels[index as usize] == class).count()
     }
 
     fn merged(split: &Split) -> Vec<u32> {
@@ -125,10 +118,7 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_split_for_ever() {
         let labels: Vec<u8> = (0..40).map(|i| (i * i % 3) as u8).collect();
-        assert_eq!(
-            stratified_split(&labels, 8, 42).valid,
-            [2, 6, 16, 17, 21, 22, 24, 38]
-        );
+        assert_eq!(stratified_split(&labels, 8, 42).valid, [2, 6, 16, 17, 21, 22, 24, 38]);
     }
 
     proptest! {
@@ -182,9 +172,6 @@ mod tests {
     #[test]
     fn seeds_differ() {
         let labels = vec![0; 1000];
-        assert_ne!(
-            stratified_split(&labels, 100, 1),
-            stratified_split(&labels, 100, 2)
-        );
+        assert_ne!(stratified_split(&labels, 100, 1), stratified_split(&labels, 100, 2));
     }
 }
