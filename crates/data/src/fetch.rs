@@ -415,6 +415,7 @@ fn explain(error: &ureq::Error, search: &Search) -> String {
             format!("nothing received for {:?} ({error})", search.stall_limit)
         }
         ureq::Error::HostNotFound => "host not found: no network, or no name service".to_owned(),
+        ureq::Error::Io(error) => error.to_string(),
         other => other.to_string(),
     }
 }

@@ -1,0 +1,649 @@
+//! The batch loader. A batch is a pure function of (seeds, epoch, index of the batch): neither the number of threads nor
+//! what was loaded before changes it, so a resumed run sees what the uninterrupted one would have seen.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::DatasetError;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use model::Preprocessing;
+
+use crate::augment::{AugmentConfig, Augmenter};
+use crate::dataset::Dataset;
+use crate::error::DataError;
+use crate::rng::{Purpose, Stream};
+
+/// Batches that each thread prepares ahead of the one that waits to be taken.
+const AHEAD: usize = 1;
+
+/// What a network is trained or judged on in one step.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Normalised images, `[N, C, H, W]`.
+    pub images: Tensor<4>,
+    /// Class of each image, `[N]`.
+    pub targets: Tensor<1, Int>,
+    /// Position of each image in the data set, `[N]`.
+    pub indices: Vec<u32>,
+    /// The targets as bytes, `[N]`.
+    pub labels: Vec<u8>,
+}
+
+/// How batches are made.
+#[derive(Clone, Debug)]
+pub struct LoaderConfig {
+    /// Images in a batch; the last one of an epoch holds the rest.
+    pub batch_size: usize,
+    /// Seed of the order, different for each epoch; `None` keeps the given order.
+    pub shuffle: Option<u64>,
+    /// Distortions of the images and their seed.
+    pub augment: Option<(AugmentConfig, u64)>,
+    /// Threads that prepare batches ahead; 0 prepares each when it is asked for.
+    pub workers: usize,
+}
+
+/// Where the next epoch begins.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    epoch: usize,
+    batch: usize,
+}
+
+/// Batches of selected images of a data set in memory. Each call of [`DataLoader::iter`] runs one epoch from the cursor
+/// (see [`BatchLoader::seek`]) and moves it to the start of the next; the first epoch is 0. Clones and copies for other
+/// devices share the cursor.
+#[derive(Clone)]
+pub struct BatchLoader {
+    source: Arc<Source>,
+    cursor: Arc<Mutex<Cursor>>,
+    device: Device,
+}
+
+/// What batches are made of. Everything in it is fixed.
+struct Source {
+    dataset: Arc<Dataset>,
+    indices: Arc<[u32]>,
+    preprocessing: Preprocessing,
+    config: LoaderConfig,
+    augmenter: Option<Augmenter>,
+}
+
+impl BatchLoader {
+    /// A loader of the images `indices` of `dataset`.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] when there is no image, an index is out of range, the batch size is 0, the augmentation is
+    /// impossible, or the preprocessing is not for images of this size.
+    pub fn new(
+        dataset: Arc<Dataset>,
+        indices: Arc<[u32]>,
+        preprocessing: Preprocessing,
+        config: LoaderConfig,
+        device: Device,
+    ) -> Result<Self, DataError> {
+        let setting = |field, found: String, reason: &str| DataError::Setting {
+            field,
+            found,
+            reason: reason.to_owned(),
+        };
+        if config.batch_size == 0 {
+            return Err(setting("batch_size", "0".into(), "a batch holds at least one image"));
+        }
+        if indices.is_empty() {
+            return Err(setting("indices", "[]".into(), "there must be at least one image"));
+        }
+        if let Some(index) = indices.iter().find(|&&index| index as usize >= dataset.len()) {
+            let reason = format!("data set `{}` has {} images", dataset.name, dataset.len());
+            return Err(setting("indices", index.to_string(), &reason));
+        }
+        if preprocessing.input != dataset.shape {
+            let reason = format!("the images of `{}` are {:?}", dataset.name, dataset.shape);
+            return Err(setting("preprocessing.input", format!("{:?}", preprocessing.input), &reason));
+        }
+        if let Err(error) = preprocessing.validate() {
+            return Err(setting("preprocessing", format!("{preprocessing:?}"), &error.to_string()));
+        }
+        let augmenter = match &config.augment {
+            Some((augment, seed)) if !augment.is_off() => {
+                Some(Augmenter::new(*augment, *seed, preprocessing.clone())?)
+            }
+            Some((augment, _)) => augment.validate().map(|()| None)?,
+            None => None,
+        };
+        let source = Arc::new(Source { dataset, indices, preprocessing, config, augmenter });
+        Ok(Self { source, cursor: Arc::default(), device })
+    }
+
+    /// Lets the next call of [`DataLoader::iter`] begin at batch `batch` of `epoch`. What it then yields equals the tail of
+    /// that epoch; past the last batch it is empty.
+    pub fn seek(&self, epoch: usize, batch: usize) {
+        *self.cursor.lock().unwrap_or_else(PoisonError::into_inner) = Cursor { epoch, batch };
+    }
+
+    /// Indices of the images of `epoch` in the order in which they come.
+    pub fn order(&self, epoch: usize) -> Vec<u32> {
+        self.source.order(epoch)
+    }
+
+    /// The number of batches of an epoch.
+    pub fn batches(&self) -> usize {
+        self.source.batches()
+    }
+
+    /// The data set the images come from.
+    pub fn dataset(&self) -> &Arc<Dataset> {
+        &self.source.dataset
+    }
+
+    /// The rest of the epoch at the cursor; moves the cursor to the next epoch.
+    fn start(&self) -> BatchIterator {
+        let start = {
+            let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = Cursor { epoch: cursor.epoch + 1, batch: 0 };
+            std::mem::replace(&mut *cursor, next)
+        };
+        let plan = Arc::new(Plan {
+            order: self.source.order(start.epoch),
+            epoch: start.epoch,
+            source: self.source.clone(),
+        });
+        BatchIterator::new(plan, start.batch, self.device.clone())
+    }
+}
+
+impl DataLoader<Batch> for BatchLoader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+        Box::new(self.start())
+    }
+
+    fn num_items(&self) -> usize {
+        self.source.indices.len()
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
+        Arc::new(Self { device: device.clone(), ..self.clone() })
+    }
+
+    /// A part of the images, with a cursor of its own that starts where this one stands. With shuffling, the part is cut
+    /// out of a fixed random order, so that parts of a data set sorted by class still hold every class.
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Batch>> {
+        let source = &self.source;
+        let mut indices = source.indices.to_vec();
+        if let Some(seed) = source.config.shuffle {
+            Stream::new(seed, Purpose::Shard, [0, 0]).shuffle(&mut indices);
+        }
+        let end = end.min(indices.len());
+        let source = Source {
+            dataset: source.dataset.clone(),
+            indices: indices[start.min(end)..end].into(),
+            preprocessing: source.preprocessing.clone(),
+            config: source.config.clone(),
+            augmenter: source.augmenter.clone(),
+        };
+        let cursor = *self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::new(Self {
+            source: Arc::new(source),
+            cursor: Arc::new(Mutex::new(cursor)),
+            device: self.device.clone(),
+        })
+    }
+}
+
+impl Source {
+    fn order(&self, epoch: usize) -> Vec<u32> {
+        let mut order = self.indices.to_vec();
+        if let Some(seed) = self.config.shuffle {
+            Stream::new(seed, Purpose::Order, [epoch as u64, 0]).shuffle(&mut order);
+        }
+        order
+    }
+
+    fn batches(&self) -> usize {
+        self.indices.len().div_ceil(self.config.batch_size)
+    }
+}
+
+/// One epoch.
+struct Plan {
+    source: Arc<Source>,
+    epoch: usize,
+    order: Vec<u32>,
+}
+
+/// A batch before it becomes tensors, which the consumer's thread does: backends tie streams and memory to threads.
+struct Prepared {
+    images: Vec<f32>,
+    indices: Vec<u32>,
+    labels: Vec<u8>,
+}
+
+impl Plan {
+    /// Batch `batch`, or why it could not be made; a panic becomes an error too.
+    fn prepare(&self, batch: usize) -> Result<Prepared, DataError> {
+        catch_unwind(AssertUnwindSafe(|| self.gather(batch))).map_err(|panic| DataError::Worker {
+            epoch: self.epoch,
+            batch,
+            message: panic_message(panic.as_ref()),
+        })
+    }
+
+    fn gather(&self, batch: usize) -> Prepared {
+        let Source { dataset, preprocessing, config, augmenter, .. } = self.source.as_ref();
+        let start = batch * config.batch_size;
+        let indices = &self.order[start..self.order.len().min(start + config.batch_size)];
+        let mut images = vec![0.0; indices.len() * dataset.image_len()];
+        if let Some(augmenter) = augmenter {
+            augmenter.batch_into(dataset, indices, self.epoch, &mut images);
+        } else {
+            kernels::gather_normalize(
+                &dataset.pixels,
+                dataset.image_len(),
+                indices,
+                dataset.shape.channels,
+                &preprocessing.mean,
+                &preprocessing.std,
+                &mut images,
+            );
+        }
+        let labels = indices.iter().map(|&index| dataset.labels[index as usize]).collect();
+        Prepared { images, indices: indices.to_vec(), labels }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// The rest of an epoch.
+struct BatchIterator {
+    plan: Arc<Plan>,
+    device: Device,
+    next: usize,
+    delivered: usize,
+    /// Samples from the first batch of this iterator to the end of the epoch.
+    expected: usize,
+    /// Nothing comes any more: the epoch is complete, or an error was reported.
+    ended: bool,
+    workers: Vec<Worker>,
+    first: usize,
+}
+
+/// A thread that prepares every `n`-th batch. Taking from the threads in turn restores the order.
+struct Worker {
+    batches: Option<Receiver<Result<Prepared, DataError>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl BatchIterator {
+    fn new(plan: Arc<Plan>, first: usize, device: Device) -> Self {
+        let batch_size = plan.source.config.batch_size;
+        let expected = plan.order.len().saturating_sub(first.saturating_mul(batch_size));
+        let left = plan.source.batches().saturating_sub(first);
+        let count = plan.source.config.workers.min(left);
+        let workers = (0..count).map(|worker| Worker::spawn(&plan, first + worker, count)).collect();
+        Self { plan, device, next: first, delivered: 0, expected, ended: false, workers, first }
+    }
+
+    fn prepared(&mut self) -> Result<Prepared, DataError> {
+        let batch = self.next;
+        if self.workers.is_empty() {
+            return self.plan.prepare(batch);
+        }
+        let turn = (batch - self.first) % self.workers.len();
+        let received = self.workers[turn].batches.as_ref().and_then(|batches| batches.recv().ok());
+        received.unwrap_or_else(|| {
+            let message = "it ended without a result".to_owned();
+            Err(DataError::Worker { epoch: self.plan.epoch, batch, message })
+        })
+    }
+
+    fn batch(&self, prepared: Prepared) -> Batch {
+        let Prepared { images, indices, labels } = prepared;
+        let shape = self.plan.source.dataset.shape;
+        let count = labels.len();
+        let images = TensorData::new(images, [count, shape.channels, shape.height, shape.width]);
+        let targets =
+            TensorData::new(labels.iter().map(|&label| i32::from(label)).collect::<Vec<i32>>(), [count]);
+        Batch {
+            images: Tensor::from_data(images, &self.device),
+            targets: Tensor::from_data(targets, &self.device),
+            indices,
+            labels,
+        }
+    }
+}
+
+impl Iterator for BatchIterator {
+    type Item = Result<Batch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        if self.next >= self.plan.source.batches() {
+            self.ended = true;
+            // Cannot differ as the code stands; a training run must not depend on that.
+            return (self.delivered != self.expected).then(|| {
+                let (epoch, expected, found) = (self.plan.epoch, self.expected, self.delivered);
+                Err(DatasetError::new(DataError::SampleCount { epoch, expected, found }))
+            });
+        }
+        match self.prepared() {
+            Ok(prepared) => {
+                self.next += 1;
+                self.delivered += prepared.labels.len();
+                Some(Ok(self.batch(prepared)))
+            }
+            Err(error) => {
+                self.ended = true;
+                Some(Err(DatasetError::new(error)))
+            }
+        }
+    }
+}
+
+impl DataLoaderIterator<Batch> for BatchIterator {
+    /// Items of the whole epoch, including those before the start of a resumed one.
+    fn progress(&self) -> Progress {
+        let total = self.plan.order.len();
+        Progress::new(total - self.expected + self.delivered, total, Some("items".to_owned()))
+    }
+}
+
+impl Worker {
+    /// Prepares `first`, `first + step`, and so on.
+    fn spawn(plan: &Arc<Plan>, first: usize, step: usize) -> Self {
+        let (sender, batches) = sync_channel(AHEAD);
+        let plan = plan.clone();
+        let work = move || {
+            for batch in (first..plan.source.batches()).step_by(step) {
+                if !deliver(&sender, plan.prepare(batch)) {
+                    break;
+                }
+            }
+        };
+        // Without a thread the receiver finds its channel closed, which is reported as an error.
+        let thread = std::thread::Builder::new().name("data-loader".to_owned()).spawn(work).ok();
+        Self { batches: Some(batches), thread }
+    }
+}
+
+/// Whether to go on.
+fn deliver(sender: &SyncSender<Result<Prepared, DataError>>, prepared: Result<Prepared, DataError>) -> bool {
+    let good = prepared.is_ok();
+    sender.send(prepared).is_ok() && good
+}
+
+impl Drop for BatchIterator {
+    fn drop(&mut self) {
+        // A thread that wants to send finds its channel closed and ends.
+        for worker in &mut self.workers {
+            worker.batches = None;
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                // Panics are caught inside and were reported as errors.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::InputShape;
+    use proptest::prelude::*;
+
+    const SHAPE: InputShape = InputShape { channels: 1, height: 4, width: 4 };
+
+    /// Images that differ, each with a label that follows from its index.
+    fn dataset(count: usize) -> Arc<Dataset> {
+        Arc::new(Dataset {
+            name: "counted".into(),
+            pixels: (0..count * 16).map(|i| (i * 31 % 255) as u8).collect(),
+            labels: (0..count).map(|i| (i % 3) as u8).collect(),
+            shape: SHAPE,
+            class_names: ["a", "b", "c"].map(String::from).to_vec(),
+        })
+    }
+
+    fn preprocessing() -> Preprocessing {
+        Preprocessing { input: SHAPE, mean: vec![0.5], std: vec![0.25] }
+    }
+
+    fn augment() -> AugmentConfig {
+        AugmentConfig {
+            shift: 1.0,
+            rotate: 20.0,
+            elastic_alpha: 4.0,
+            elastic_sigma: 2.0,
+            ..Default::default()
+        }
+    }
+
+    fn config(batch_size: usize, workers: usize) -> LoaderConfig {
+        LoaderConfig { batch_size, shuffle: Some(3), augment: Some((augment(), 4)), workers }
+    }
+
+    fn loader(count: usize, config: LoaderConfig) -> BatchLoader {
+        let indices = (0..count as u32).collect();
+        BatchLoader::new(dataset(count), indices, preprocessing(), config, Device::flex()).unwrap()
+    }
+
+    /// Everything a batch holds, comparable to the bit.
+    #[derive(Debug, PartialEq)]
+    struct Content {
+        images: Vec<u32>,
+        targets: Vec<i64>,
+        indices: Vec<u32>,
+        labels: Vec<u8>,
+    }
+
+    fn content(batch: Batch) -> Content {
+        let count = batch.indices.len();
+        assert_eq!(batch.images.dims(), [count, 1, 4, 4]);
+        assert_eq!(batch.targets.dims(), [count]);
+        Content {
+            images: batch.images.into_data().iter::<f32>().map(f32::to_bits).collect(),
+            targets: batch.targets.into_data().iter::<i64>().collect(),
+            indices: batch.indices,
+            labels: batch.labels,
+        }
+    }
+
+    fn epoch(loader: &dyn DataLoader<Batch>) -> Vec<Content> {
+        loader.iter().map(|batch| content(batch.unwrap())).collect()
+    }
+
+    #[test]
+    fn batch_holds_normalised_images_with_their_labels() {
+        let plain = LoaderConfig { batch_size: 4, shuffle: None, augment: None, workers: 0 };
+        let loader = loader(10, plain);
+        let batches = epoch(&loader);
+        assert_eq!(batches.iter().map(|batch| batch.indices.len()).collect::<Vec<_>>(), [4, 4, 2]);
+        assert_eq!(batches[1].indices, [4, 5, 6, 7]);
+        assert_eq!(batches[1].labels, [1, 2, 0, 1]);
+        assert_eq!(batches[1].targets, [1, 2, 0, 1]);
+        let data = dataset(10);
+        for (found, &pixel) in batches[1].images.iter().zip(&data.pixels[64..]) {
+            let expected = (f32::from(pixel) / 255.0 - 0.5) / 0.25;
+            assert!((f32::from_bits(*found) - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn epochs_follow_each_other_and_seek_returns() {
+        let loader = loader(20, config(8, 0));
+        let (first, second) = (epoch(&loader), epoch(&loader));
+        assert_ne!(first, second);
+        let copy = loader.to_device(&Device::flex());
+        loader.seek(0, 0);
+        assert_eq!(epoch(copy.as_ref()), first);
+        assert_eq!(epoch(&loader), second);
+        assert_eq!(loader.order(1), second.into_iter().flat_map(|batch| batch.indices).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn progress_counts_what_a_resumed_epoch_skips() {
+        let loader = loader(10, config(4, 1));
+        loader.seek(2, 1);
+        let mut batches = loader.iter();
+        assert_eq!(batches.progress().items_processed, 4);
+        batches.next().unwrap().unwrap();
+        assert_eq!((batches.progress().items_processed, batches.progress().items_total), (8, 10));
+    }
+
+    #[test]
+    fn seek_past_the_end_is_an_empty_epoch() {
+        let loader = loader(10, config(4, 2));
+        loader.seek(0, 3);
+        assert_eq!(epoch(&loader), []);
+        assert_eq!(epoch(&loader).len(), 3);
+    }
+
+    #[test]
+    fn dropping_an_unfinished_epoch_ends_its_threads() {
+        let loader = loader(100, config(1, 3));
+        let source = Arc::downgrade(&loader.source);
+        let mut batches = loader.iter();
+        batches.next().unwrap().unwrap();
+        drop(batches);
+        drop(loader);
+        // The threads owned the source as well.
+        assert!(source.upgrade().is_none());
+    }
+
+    /// A loader whose third batch cannot be made.
+    fn broken(workers: usize) -> BatchLoader {
+        let mut loader = loader(10, config(2, workers));
+        let source = Arc::get_mut(&mut loader.source).unwrap();
+        source.augmenter = None;
+        source.config.shuffle = None;
+        // A fault no check foresaw: the label of image 5 is missing.
+        Arc::get_mut(&mut source.dataset).unwrap().labels.truncate(5);
+        loader
+    }
+
+    #[test]
+    fn panic_in_a_worker_is_an_error_and_ends_the_epoch() {
+        for workers in [0, 1, 3] {
+            let loader = broken(workers);
+            let mut batches = loader.iter();
+            assert!(batches.next().unwrap().is_ok() && batches.next().unwrap().is_ok());
+            let error = batches.next().unwrap().unwrap_err().to_string();
+            assert!(
+                error.starts_with("a loader thread failed at batch 2 of epoch 0: index out of bounds"),
+                "{error}"
+            );
+            assert!(batches.next().is_none());
+        }
+    }
+
+    #[test]
+    fn missing_samples_are_an_error() {
+        let loader = loader(10, config(4, 0));
+        let mut batches = loader.start();
+        batches.delivered = 1; // as if one had been counted that was not delivered
+        let results: Vec<_> = batches.map(|batch| batch.map(|batch| batch.labels.len())).collect();
+        let error = results[3].as_ref().unwrap_err().to_string();
+        assert_eq!(error, "epoch 0 delivered 11 samples instead of 10: the epoch is not complete");
+        assert_eq!(results.len(), 4);
+    }
+
+    #[test]
+    fn slices_are_disjoint_and_hold_every_class_of_a_sorted_set() {
+        let mut sorted = Arc::unwrap_or_clone(dataset(300));
+        sorted.labels.sort_unstable();
+        let labels = sorted.labels.clone();
+        let indices = (0..300).collect();
+        let loader =
+            BatchLoader::new(Arc::new(sorted), indices, preprocessing(), config(50, 0), Device::flex())
+                .unwrap();
+        let mut seen = Vec::new();
+        for part in 0..3 {
+            let slice = loader.slice(part * 100, (part + 1) * 100);
+            assert_eq!(slice.num_items(), 100);
+            let indices: Vec<u32> =
+                epoch(slice.as_ref()).into_iter().flat_map(|batch| batch.indices).collect();
+            for class in 0..3 {
+                let count = indices.iter().filter(|&&index| labels[index as usize] == class).count();
+                assert!((20..50).contains(&count), "part {part}, class {class}: {count} of 100");
+            }
+            seen.extend(indices);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..300).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn impossible_settings_are_named() {
+        let try_new = |indices: &[u32], preprocessing, config| {
+            let result = BatchLoader::new(dataset(3), indices.into(), preprocessing, config, Device::flex());
+            result.map(|_| ()).unwrap_err().to_string()
+        };
+        assert!(try_new(&[0], preprocessing(), config(0, 0)).contains("batch_size = 0"));
+        assert!(try_new(&[], preprocessing(), config(1, 0)).contains("at least one image"));
+        assert!(try_new(&[0, 3], preprocessing(), config(1, 0)).contains("indices = 3"));
+        assert!(try_new(&[0], Preprocessing::mnist(), config(1, 0)).contains("preprocessing.input"));
+        let zero = Preprocessing { std: vec![0.0], ..preprocessing() };
+        assert!(try_new(&[0], zero, config(1, 0)).contains("`std` of channel 0"));
+        let strong =
+            LoaderConfig { augment: Some((AugmentConfig { scale: 2.0, ..augment() }, 0)), ..config(1, 0) };
+        assert!(try_new(&[0], preprocessing(), strong).contains("scale = 2"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn every_sample_comes_once_whatever_the_workers(
+            count in 1usize..60, batch_size in 1usize..20, number in 0usize..5,
+        ) {
+            let run = |workers: usize| {
+                let loader = loader(count, config(batch_size, workers));
+                loader.seek(number, 0);
+                epoch(&loader)
+            };
+            let inline = run(0);
+            prop_assert_eq!(&inline, &run(1));
+            prop_assert_eq!(&inline, &run(3));
+            prop_assert!(inline.iter().rev().skip(1).all(|batch| batch.indices.len() == batch_size));
+            let mut indices: Vec<u32> = inline.into_iter().flat_map(|batch| batch.indices).collect();
+            indices.sort_unstable();
+            prop_assert_eq!(indices, (0..count as u32).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn resumed_epoch_is_the_tail_of_the_whole_one(
+            count in 1usize..60, batch_size in 1usize..20, number in 0usize..3, workers in 0usize..3, at in 0.0f64..1.0,
+        ) {
+            let loader = loader(count, config(batch_size, workers));
+            loader.seek(number, 0);
+            let mut whole = epoch(&loader);
+            let following = epoch(&loader);
+            let batch = (at * loader.batches() as f64) as usize;
+            loader.seek(number, batch);
+            prop_assert_eq!(epoch(&loader), whole.split_off(batch));
+            prop_assert_eq!(epoch(&loader), following);
+        }
+
+        #[test]
+        fn order_depends_on_seed_and_epoch_alone(count in 20usize..60, epoch in 0usize..9, seed: u64) {
+            let order = |batch_size, workers, seed, epoch| {
+                let config = LoaderConfig { shuffle: Some(seed), ..config(batch_size, workers) };
+                let loader = loader(count, config);
+                loader.order(epoch)
+            };
+            let reference = order(3, 0, seed, epoch);
+            prop_assert_eq!(&reference, &order(7, 2, seed, epoch));
+            prop_assert_ne!(&reference, &order(3, 0, seed, epoch + 1));
+            prop_assert_ne!(&reference, &order(3, 0, seed ^ 1, epoch));
+        }
+    }
+}
