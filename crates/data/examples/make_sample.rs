@@ -1,4 +1,5 @@
-//! Makes `assets/mnist-sample` from MNIST and prints the SHA-256 of each uncompressed file, for `src/sample.rs`.
+//! Makes `assets/mnist-sample` from MNIST and prints the SHA-256 of each uncompressed file, for
+//! `src/sample.rs`.
 //!
 //! ```text
 //! cargo run --release -p data --example make_sample

@@ -1,15 +1,16 @@
 //! Random distortions of training images: shift, rotation, scale, shear and elastic deformation.
 //!
-//! All of them together are one resampling: output pixel `p` takes the value of the source at `A (p - c - t) + c + d(p)`,
-//! with the centre `c`, a random affine map and the elastic displacement `d`, interpolated bilinearly on a background of
-//! 0. The elastic displacement is that of Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural Networks
-//! Applied to Visual Document Analysis" (ICDAR 2003), section 2: noise of -1 to 1 for each pixel and direction, smoothed
-//! by a Gaussian with a standard deviation of `elastic_sigma` pixels and multiplied by `elastic_alpha`. With a kernel of
-//! sum 1, as here, a displacement has a standard deviation of `alpha / (sigma * sqrt(12 pi))` pixels away from the
-//! border: 1.4 pixels for the paper's `alpha` 34 and `sigma` 4.
+//! All of them together are one resampling: output pixel `p` takes the value of the source at
+//! `A (p - c - t) + c + d(p)`, with the centre `c`, a random affine map and the elastic displacement `d`,
+//! interpolated bilinearly on a background of 0. The elastic displacement is that of Simard, Steinkraus and
+//! Platt, "Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis" (ICDAR 2003),
+//! section 2: noise of -1 to 1 for each pixel and direction, smoothed by a Gaussian with a standard deviation of
+//! `elastic_sigma` pixels and multiplied by `elastic_alpha`. With a kernel of sum 1, as here, a displacement has
+//! a standard deviation of `alpha / (sigma * sqrt(12 pi))` pixels away from the border: 1.4 pixels for the
+//! paper's `alpha` 34 and `sigma` 4.
 //!
-//! The distortion of an image depends on (seed, epoch, index of the image) alone. The values are drawn in a fixed order
-//! from one stream, whether they are used or not.
+//! The distortion of an image depends on (seed, epoch, index of the image) alone. The values are drawn in a
+//! fixed order from one stream, whether they are used or not.
 
 use std::cell::RefCell;
 
@@ -21,8 +22,8 @@ use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::rng::{Purpose, Stream};
 
-/// How strongly images are distorted; every parameter is drawn uniformly between minus and plus the limit given
-/// here. The default, all 0, changes nothing.
+/// How strongly images are distorted; every parameter is drawn uniformly between minus and plus the limit
+/// given here. The default, all 0, changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
@@ -44,7 +45,7 @@ impl AugmentConfig {
     /// Whether images stay as they are.
     pub fn is_off(&self) -> bool {
         let Self { shift, rotate, scale, shear, elastic_alpha, elastic_sigma: _ } = *self;
-        [shift, rotate, scale, shear, elastic_alpha] == [0.0; 5]
+        [shift, rotate, scale, shear, elastic_alpha].iter().all(|&limit| limit == 0.0)
     }
 
     /// Checks that every limit makes sense.
@@ -83,7 +84,8 @@ pub struct Augmenter {
     config: AugmentConfig,
     seed: u64,
     preprocessing: Preprocessing,
-    /// Gaussian weights from the centre outwards, the full kernel having the sum `elastic_alpha`. Empty: not elastic.
+    /// Gaussian weights from the centre outwards, the full kernel having the sum `elastic_alpha`. Empty: not
+    /// elastic.
     kernel: Vec<f32>,
 }
 
@@ -121,8 +123,8 @@ impl Augmenter {
         Ok(Self { config, seed, preprocessing, kernel })
     }
 
-    /// Distorted and normalised images `indices` of `dataset` in `epoch`, `[N, C, H, W]`. In parallel; the result does
-    /// not depend on the number of threads.
+    /// Distorted and normalised images `indices` of `dataset` in `epoch`, `[N, C, H, W]`. In parallel; the
+    /// result does not depend on the number of threads.
     ///
     /// # Panics
     /// When `out` has not the length of the images, or an index is out of range.
@@ -134,7 +136,8 @@ impl Augmenter {
         });
     }
 
-    /// Image `index`, whose pixels are `image` (`[C, H, W]`), as it looks in `epoch`: distorted and normalised.
+    /// Image `index`, whose pixels are `image` (`[C, H, W]`), as it looks in `epoch`: distorted and
+    /// normalised.
     ///
     /// # Panics
     /// When `image` or `out` has not the size of the preprocessing's input.
@@ -186,7 +189,8 @@ impl Augmenter {
         }
     }
 
-    /// The map from output to source positions, `[[a, b, c], [d, e, f]]`: `x = a X + b Y + c`, `y = d X + e Y + f`.
+    /// The map from output to source positions, `[[a, b, c], [d, e, f]]`:
+    /// `x = a X + b Y + c` and `y = d X + e Y + f`.
     fn draw_affine(&self, stream: &mut Stream, height: usize, width: usize) -> [[f32; 3]; 2] {
         let config = &self.config;
         let shift = [stream.symmetric(config.shift), stream.symmetric(config.shift)];
@@ -252,8 +256,8 @@ fn add_pair(out: &mut [f32], left: &[f32], right: &[f32], weight: f32) {
     }
 }
 
-/// A Gaussian from its centre to 3 standard deviations. It is applied twice, along rows and columns, so the sum of the
-/// whole kernel is the square root of `total`.
+/// A Gaussian from its centre to 3 standard deviations. It is applied twice, along rows and columns, so the
+/// sum of the whole kernel is the square root of `total`.
 fn gaussian(sigma: f32, total: f32) -> Vec<f32> {
     let radius = (3.0 * sigma).ceil() as i32;
     let weight = |distance: i32| (-0.5 * (f64::from(distance) / f64::from(sigma)).powi(2)).exp();
@@ -284,7 +288,8 @@ impl Positions {
             let (start_x, start_y) = (b * row as f32 + c, e * row as f32 + f);
             for (column, (offset, fraction)) in offsets.iter_mut().zip(fractions).enumerate() {
                 let [dx, dy] = displacement(row * self.width + column);
-                // Counted from the border's corner, so that positions are positive and rounding down is truncation.
+                // Counted from the border's corner, so that positions are positive and rounding down is
+                // truncation.
                 let x = (start_x + a * column as f32 + dx).clamp(-1.0, right) + 1.0;
                 let y = (start_y + d * column as f32 + dy).clamp(-1.0, bottom) + 1.0;
                 let (left, top) = (x as i32, y as i32);

@@ -26,8 +26,8 @@ pub struct Skew {
 }
 
 impl Skew {
-    /// `Some` when the largest class has more than [`SKEW_LIMIT`] times the samples of the smallest, or when a class has
-    /// none. `names` must be as long as `counts`.
+    /// `Some` when the largest class has more than [`SKEW_LIMIT`] times the samples of the smallest, or when
+    /// a class has none. `names` must be as long as `counts`.
     pub fn of(counts: &[usize], names: &[String]) -> Option<Self> {
         let named = |(class, &count): (usize, &usize)| (names.get(class).cloned().unwrap_or_default(), count);
         let largest = counts.iter().enumerate().max_by_key(|&(_, count)| count).map(named)?;
@@ -48,9 +48,9 @@ impl fmt::Display for Skew {
     }
 }
 
-/// Weights that give every class the same influence on the loss: `n / (k * count)` with `n` samples in `k` classes
-/// (King and Zeng, "Logistic Regression in Rare Events Data", 2001; scikit-learn's `class_weight="balanced"`).
-/// A class without samples does not count and gets weight 0.
+/// Weights that give every class the same influence on the loss: `n / (k * count)` with `n` samples in `k`
+/// classes (King and Zeng, "Logistic Regression in Rare Events Data", 2001; scikit-learn's
+/// `class_weight="balanced"`). A class without samples does not count and gets weight 0.
 pub fn balanced_weights(counts: &[usize]) -> Vec<f32> {
     let samples: usize = counts.iter().sum();
     let classes = counts.iter().filter(|&&count| count > 0).count();

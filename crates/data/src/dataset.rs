@@ -79,13 +79,14 @@ pub fn known_names() -> Vec<&'static str> {
 
 /// Loads a data set by name (see [`known_names`]), or from a folder with four IDX files.
 ///
-/// By name, nothing is used before its SHA-256 has been compared with the published one. In a folder, each of the four
-/// files is recognised by `train` or `t10k`/`test`, and `images` or `labels` in its name. Class names come from its
-/// `classes.txt` (one name a line) if there is one; mean and standard deviation are those of the training images.
+/// By name, nothing is used before its SHA-256 has been compared with the published one. In a folder, each of
+/// the four files is recognised by `train` or `t10k`/`test`, and `images` or `labels` in its name. Class
+/// names come from its `classes.txt` (one name a line) if there is one; mean and standard deviation are those
+/// of the training images.
 ///
 /// # Errors
-/// [`DataError::NoSource`] with every source and its reason when a known data set cannot be had, [`DataError::Unknown`],
-/// or the fault of a file.
+/// [`DataError::NoSource`] with every source and its reason when a known data set cannot be had,
+/// [`DataError::Unknown`], or the fault of a file.
 pub fn load(name: &str, search: &Search) -> Result<DatasetPair, DataError> {
     if name == sample::NAME {
         return sample::load();
@@ -117,7 +118,7 @@ pub(crate) fn assemble_known(
         known.files.iter().zip(&files).map(|(file, part)| (file.name.to_owned(), part.idx.sha256.clone()));
     let sha256 = sha256.collect();
     let class_names = known.class_names.map(String::from).to_vec();
-    let (train, test) = assemble(known.name, files, class_names)?;
+    let (train, test) = assemble(known.name, files, &class_names)?;
     Ok(DatasetPair { train, test, preprocessing: (known.preprocessing)(), sha256, origin })
 }
 
@@ -125,7 +126,7 @@ pub(crate) fn assemble_known(
 pub(crate) fn assemble(
     name: &str,
     files: [Part; 4],
-    class_names: Vec<String>,
+    class_names: &[String],
 ) -> Result<(Dataset, Dataset), DataError> {
     let [train_images, train_labels, test_images, test_labels] = files;
     let size = |part: &Part| [part.idx.dimensions[1], part.idx.dimensions[2]];
@@ -162,7 +163,7 @@ pub(crate) fn assemble(
             pixels: images.idx.bytes,
             labels: labels.idx.bytes,
             shape: InputShape { channels: 1, height: train_size[0], width: train_size[1] },
-            class_names: class_names.clone(),
+            class_names: class_names.to_vec(),
         })
     };
     Ok((dataset(train_images, train_labels)?, dataset(test_images, test_labels)?))
@@ -226,7 +227,7 @@ fn load_folder(folder: &Path) -> Result<DatasetPair, DataError> {
     let sha256 = sha256.collect();
     let class_names = class_names(folder, &parts[1].idx.bytes)?;
     let name = folder.file_name().map_or_else(|| origin.clone(), |name| name.to_string_lossy().into_owned());
-    let (train, test) = assemble(&name, parts, class_names)?;
+    let (train, test) = assemble(&name, parts, &class_names)?;
     let preprocessing = measure(&train);
     Ok(DatasetPair { train, test, preprocessing, sha256, origin })
 }

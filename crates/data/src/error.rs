@@ -198,14 +198,12 @@ impl fmt::Display for Attempt {
 }
 
 fn no_source(name: &str, attempts: &[Attempt], files: &[&str]) -> String {
-    let mut text = format!("data set `{name}` could not be had from any source:\n");
-    for attempt in attempts {
-        text.push_str(&format!("  - {attempt}\n"));
-    }
-    text.push_str(&format!(
-        "Put these files, plain or as .gz, into one folder and name it with --data-dir or KILN_DATA: {}.\n\
+    let attempts: Vec<String> = attempts.iter().map(|attempt| format!("  - {attempt}")).collect();
+    format!(
+        "data set `{name}` could not be had from any source:\n{}\n\
+         Put these files, plain or as .gz, into one folder and name it with --data-dir or KILN_DATA: {}.\n\
          Without them, `mnist-sample` needs no download.",
+        attempts.join("\n"),
         files.join(", ")
-    ));
-    text
+    )
 }

@@ -1,9 +1,10 @@
-//! Finds the files of a known data set, in this order: the folder given by the user, the cache, an installed Debian
-//! package, the mirrors, the package registries. Whatever the source, nothing is handed out before its SHA-256 is right.
+//! Finds the files of a known data set, in this order: the folder given by the user, the cache, an installed
+//! Debian package, the mirrors, the package registries. Whatever the source, nothing is handed out before its
+//! SHA-256 is right.
 //!
-//! The cache holds plain IDX files under `<cache>/<data set>/`. A file gets its name there by renaming a finished,
-//! verified and synchronised temporary file, so that processes may fetch at once and a kill at any moment leaves only a
-//! temporary file, which no later run reads and which is removed after an hour.
+//! The cache holds plain IDX files under `<cache>/<data set>/`. A file gets its name there by renaming a
+//! finished, verified and synchronised temporary file, so that processes may fetch at once and a kill at any
+//! moment leaves only a temporary file, which no later run reads and which is removed after an hour.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -25,27 +26,27 @@ use crate::idx::{self, Idx};
 pub const STALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// One file takes no longer than this, however steadily it trickles.
-const DOWNLOAD_LIMIT: Duration = Duration::from_secs(15 * 60);
+const DOWNLOAD_LIMIT: Duration = Duration::from_mins(15);
 
 /// One external command takes no longer than this.
-const COMMAND_LIMIT: Duration = Duration::from_secs(5 * 60);
+const COMMAND_LIMIT: Duration = Duration::from_mins(5);
 
 /// Prefix of temporary files and folders in the cache.
 const TEMPORARY: &str = ".part-";
 
 /// Temporary files this old belong to a process that was killed.
-const ABANDONED: Duration = Duration::from_secs(60 * 60);
+const ABANDONED: Duration = Duration::from_hours(1);
 
 /// Where to look for data. The default looks everywhere.
 #[derive(Clone, Debug)]
 pub struct Search {
-    /// The user's folder, looked into first: `<folder>/<data set>/`, then `<folder>/`, with plain or compressed files.
-    /// Without it, the environment variable `KILN_DATA` counts.
+    /// The user's folder, looked into first: `<folder>/<data set>/`, then `<folder>/`, with plain or
+    /// compressed files. Without it, the environment variable `KILN_DATA` counts.
     pub data_dir: Option<PathBuf>,
     /// Where fetched files are kept; without it, `kiln` in the user's cache folder.
     pub cache_dir: Option<PathBuf>,
-    /// Base addresses that replace the public mirrors: files are at `<base>/<data set>/<file>.gz`. An empty list turns
-    /// mirrors off. Without it, the environment variable `KILN_MIRROR` counts (one address).
+    /// Base addresses that replace the public mirrors: files are at `<base>/<data set>/<file>.gz`. An empty
+    /// list turns mirrors off. Without it, the environment variable `KILN_MIRROR` counts (one address).
     pub mirrors: Option<Vec<String>>,
     /// Whether packages of npm and Debian, installed or fetched, count as sources.
     pub packages: bool,
@@ -170,7 +171,8 @@ fn verify(idx: &Idx, file: &KnownFile, origin: &Path) -> Result<(), DataError> {
     })
 }
 
-/// All four files from one folder that others own: nothing there is changed. The error is a reason without the folder.
+/// All four files from one folder that others own: nothing there is changed. The error is a reason without
+/// the folder.
 fn read_folder(known: &'static KnownDataset, folder: &Path) -> Result<[Part; 4], String> {
     let mut slots = [const { None }; 4];
     for (slot, file) in slots.iter_mut().zip(&known.files) {
@@ -223,8 +225,8 @@ fn find_installed(
     }
 }
 
-/// Fills the slots of the files that the cache holds whole. A damaged one is set aside, so that nobody reads it again.
-/// Returns why the cache does not suffice, or `None` when it does.
+/// Fills the slots of the files that the cache holds whole. A damaged one is set aside, so that nobody reads
+/// it again. Returns why the cache does not suffice, or `None` when it does.
 fn read_cache(known: &'static KnownDataset, cache: &Path, slots: &mut [Option<Part>; 4]) -> Option<String> {
     let mut reasons = Vec::new();
     for (slot, file) in slots.iter_mut().zip(&known.files) {
@@ -352,7 +354,8 @@ impl Store<'_> {
     }
 }
 
-/// Fetches the missing files from one mirror. The first failure ends it: a mirror that stalled once will again.
+/// Fetches the missing files from one mirror. The first failure ends it: a mirror that stalled once will
+/// again.
 fn download(store: &mut Store, base: &str, search: &Search) -> Result<(), String> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_resolve(Some(search.stall_limit))
@@ -464,7 +467,8 @@ fn unpack(store: &mut Store, package: Package) -> Result<(), String> {
     }
 }
 
-/// Delivers the missing files out of a tar stream, from the folder `inside`. Nothing else is read into memory.
+/// Delivers the missing files out of a tar stream, from the folder `inside`. Nothing else is read into
+/// memory.
 fn take_from_archive(store: &mut Store, tar: impl Read, inside: &str, origin: &str) -> Result<(), String> {
     let damaged = |error: std::io::Error| format!("damaged archive: {error}");
     let mut archive = tar::Archive::new(tar);
@@ -734,7 +738,8 @@ mod tests {
             Self::start(move |stream, index| stream.write_all(&answer(index)).is_ok())
         }
 
-        /// `serve` returns whether the connection is to be closed; otherwise it stays open until the end of the test.
+        /// `serve` returns whether the connection is to be closed; otherwise it stays open until the end of
+        /// the test.
         fn start(serve: impl Fn(&mut TcpStream, usize) -> bool + Send + 'static) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = format!("http://{}", listener.local_addr().unwrap());

@@ -1,8 +1,9 @@
-//! Reader of IDX files, the format of MNIST (LeCun, Cortes, Burges, "The MNIST database of handwritten digits",
-//! section "File formats"): a magic number, one big-endian `u32` for each dimension, then the bytes.
+//! Reader of IDX files, the format of MNIST ("The MNIST database of handwritten digits",
+//! yann.lecun.com/exdb/mnist, section "File formats"): a magic number, one big-endian `u32` for each
+//! dimension, then the bytes.
 //!
-//! Files may be plain or compressed with gzip; the content decides, not the name. Memory is reserved only after the
-//! length in the header has been compared with the length of the file.
+//! Files may be plain or compressed with gzip; the content decides, not the name. Memory is reserved only
+//! after the length in the header has been compared with the length of the file.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -93,13 +94,14 @@ fn header(content: Content, dimensions: &[usize]) -> Vec<u8> {
 
 /// Lower-case hexadecimal digits of a finished SHA-256.
 pub(crate) fn hexadecimal(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", digest.finalize())
 }
 
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// [`DataError`] with the path: unreadable, wrong magic number or dimensions, truncated, trailing bytes, damaged gzip.
+/// [`DataError`] with the path: unreadable, wrong magic number or dimensions, truncated, trailing bytes,
+/// damaged gzip.
 pub fn read(path: &Path, content: Content) -> Result<Idx, DataError> {
     let file = File::open(path).map_err(DataError::io("open", path))?;
     let metadata = file.metadata().map_err(DataError::io("inspect", path))?;
@@ -132,7 +134,8 @@ pub fn parse(mut source: impl Read, stored: u64, content: Content, origin: &Path
         if total > possible {
             return Err(DataError::Truncated { path: origin.to_owned(), expected: total, found: possible });
         }
-        // One byte more than announced, so that trailing bytes show and the decoder checks its CRC at the end.
+        // One byte more than announced, so that trailing bytes show and the decoder checks its CRC at the
+        // end.
         let mut bytes = Vec::new();
         let outcome = (&mut reader.source).take(length + 1).read_to_end(&mut bytes);
         reader.position += bytes.len() as u64;
@@ -366,7 +369,9 @@ mod tests {
         }
 
         #[test]
-        fn accepted_headers_describe_the_file(header in prop::collection::vec(0u32..6, 3), extra in 0usize..80) {
+        fn accepted_headers_describe_the_file(
+            header in prop::collection::vec(0u32..6, 3), extra in 0usize..80,
+        ) {
             let mut file = Content::Images.magic().to_be_bytes().to_vec();
             header.iter().for_each(|d| file.extend(d.to_be_bytes()));
             file.resize(16 + extra, 7);

@@ -1,8 +1,9 @@
-//! Everything between a file of labelled images and a training batch: sources and checksums ([`load`], [`status`]),
-//! the file format ([`idx`]), splits ([`split`]), augmentation ([`augment`]) and the batch loader ([`BatchLoader`]).
+//! Everything between a file of labelled images and a training batch: sources and checksums ([`load`],
+//! [`status`]), the file format ([`idx`]), splits ([`split`]), augmentation ([`augment`]) and the batch
+//! loader ([`BatchLoader`]).
 //!
-//! Every random choice is a pure function of a seed and of what it is for (epoch, sample): no generator state exists
-//! that a resumed run would have to restore.
+//! Every random choice is a pure function of a seed and of what it is for (epoch, sample): no generator state
+//! exists that a resumed run would have to restore.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod augment;

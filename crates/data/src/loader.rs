@@ -1,5 +1,6 @@
-//! The batch loader. A batch is a pure function of (seeds, epoch, index of the batch): neither the number of threads nor
-//! what was loaded before changes it, so a resumed run sees what the uninterrupted one would have seen.
+//! The batch loader. A batch is a pure function of (seeds, epoch, index of the batch): neither the number of
+//! threads nor what was loaded before changes it, so a resumed run sees what the uninterrupted one would have
+//! seen.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,9 +54,9 @@ struct Cursor {
     batch: usize,
 }
 
-/// Batches of selected images of a data set in memory. Each call of [`DataLoader::iter`] runs one epoch from the cursor
-/// (see [`BatchLoader::seek`]) and moves it to the start of the next; the first epoch is 0. Clones and copies for other
-/// devices share the cursor.
+/// Batches of selected images of a data set in memory. Each call of [`DataLoader::iter`] runs one epoch from
+/// the cursor (see [`BatchLoader::seek`]) and moves it to the start of the next; the first epoch is 0. Clones
+/// and copies for other devices share the cursor.
 #[derive(Clone)]
 pub struct BatchLoader {
     source: Arc<Source>,
@@ -76,8 +77,8 @@ impl BatchLoader {
     /// A loader of the images `indices` of `dataset`.
     ///
     /// # Errors
-    /// [`DataError::Setting`] when there is no image, an index is out of range, the batch size is 0, the augmentation is
-    /// impossible, or the preprocessing is not for images of this size.
+    /// [`DataError::Setting`] when there is no image, an index is out of range, the batch size is 0, the
+    /// augmentation is impossible, or the preprocessing is not for images of this size.
     pub fn new(
         dataset: Arc<Dataset>,
         indices: Arc<[u32]>,
@@ -118,8 +119,8 @@ impl BatchLoader {
         Ok(Self { source, cursor: Arc::default(), device })
     }
 
-    /// Lets the next call of [`DataLoader::iter`] begin at batch `batch` of `epoch`. What it then yields equals the tail of
-    /// that epoch; past the last batch it is empty.
+    /// Lets the next call of [`DataLoader::iter`] begin at batch `batch` of `epoch`. What it then yields
+    /// equals the tail of that epoch; past the last batch it is empty.
     pub fn seek(&self, epoch: usize, batch: usize) {
         *self.cursor.lock().unwrap_or_else(PoisonError::into_inner) = Cursor { epoch, batch };
     }
@@ -168,8 +169,9 @@ impl DataLoader<Batch> for BatchLoader {
         Arc::new(Self { device: device.clone(), ..self.clone() })
     }
 
-    /// A part of the images, with a cursor of its own that starts where this one stands. With shuffling, the part is cut
-    /// out of a fixed random order, so that parts of a data set sorted by class still hold every class.
+    /// A part of the images, with a cursor of its own that starts where this one stands. With shuffling, the
+    /// part is cut out of a fixed random order, so that parts of a data set sorted by class still hold every
+    /// class.
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Batch>> {
         let source = &self.source;
         let mut indices = source.indices.to_vec();
@@ -214,7 +216,8 @@ struct Plan {
     order: Vec<u32>,
 }
 
-/// A batch before it becomes tensors, which the consumer's thread does: backends tie streams and memory to threads.
+/// A batch before it becomes tensors, which the consumer's thread does: backends tie streams and memory to
+/// threads.
 struct Prepared {
     images: Vec<f32>,
     indices: Vec<u32>,
@@ -621,7 +624,8 @@ mod tests {
 
         #[test]
         fn resumed_epoch_is_the_tail_of_the_whole_one(
-            count in 1usize..60, batch_size in 1usize..20, number in 0usize..3, workers in 0usize..3, at in 0.0f64..1.0,
+            count in 1usize..60, batch_size in 1usize..20, number in 0usize..3, workers in 0usize..3,
+            at in 0.0f64..1.0,
         ) {
             let loader = loader(count, config(batch_size, workers));
             loader.seek(number, 0);

@@ -1,8 +1,9 @@
 //! The one source of randomness in this crate: a stream of numbers that depends on a seed and a path such as
 //! `(purpose, epoch, index)` alone, so that no generator state has to be saved or shared between threads.
 //!
-//! The generator is `SplitMix64` (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014,
-//! figure 14). It is written out here because its values must never change: seeds in old runs stay valid.
+//! The generator is `SplitMix64` (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators",
+//! OOPSLA 2014, figure 14). It is written out here because its values must never change: seeds in old runs
+//! stay valid.
 
 /// Weyl increment of `SplitMix64`: 2^64 divided by the golden ratio, made odd.
 const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,5 +1,6 @@
-//! `mnist-sample`: 2,000 training and 500 test digits of MNIST inside the program, stratified by class, so that a first
-//! try, the tests and a machine without a network have real data. `examples/make_sample.rs` made the files.
+//! `mnist-sample`: 2,000 training and 500 test digits of MNIST inside the program, stratified by class, so
+//! that a first try, the tests and a machine without a network have real data. `examples/make_sample.rs` made
+//! the files.
 
 use std::path::PathBuf;
 
@@ -61,7 +62,7 @@ pub(crate) fn load() -> Result<DatasetPair, DataError> {
     let sha256 =
         FILES.iter().map(|(name, _, _, sha256)| ((*name).to_owned(), (*sha256).to_owned())).collect();
     let class_names = catalog::CATALOG[0].class_names.map(String::from).to_vec();
-    let (train, test) = assemble(NAME, files, class_names)?;
+    let (train, test) = assemble(NAME, files, &class_names)?;
     Ok(DatasetPair {
         train,
         test,

@@ -1,5 +1,5 @@
-//! Stratified splits, folds and subsets. Each is a pure function of the labels and a seed, and keeps the share of
-//! every class to within one sample.
+//! Stratified splits, folds and subsets. Each is a pure function of the labels and a seed, and keeps the
+//! share of every class to within one sample.
 
 use crate::rng::{Purpose, Stream};
 
@@ -12,16 +12,16 @@ pub struct Split {
     pub valid: Vec<u32>,
 }
 
-/// Holds out `valid` samples, at most all of them, with the class shares of the whole. Every sample is in exactly
-/// one of the two sets.
+/// Holds out `valid` samples, at most all of them, with the class shares of the whole. Every sample is in
+/// exactly one of the two sets.
 pub fn stratified_split(labels: &[u8], valid: usize, seed: u64) -> Split {
     let classes = shuffled_classes(labels, 0..labels.len() as u32, seed, Purpose::Split);
     let (valid, train) = divide(classes, valid);
     Split { train, valid }
 }
 
-/// `k` splits for cross-validation: every sample is held out by exactly one, and the held-out sets differ in size by
-/// at most one sample, in total as well as for each class.
+/// `k` splits for cross-validation: every sample is held out by exactly one, and the held-out sets differ in
+/// size by at most one sample, in total as well as for each class.
 pub fn stratified_folds(labels: &[u8], k: usize, seed: u64) -> Vec<Split> {
     // Dealing like cards, without a fresh start for each class, keeps the totals even too.
     let mut fold_of = vec![0; labels.len()];
@@ -140,7 +140,9 @@ mod tests {
         }
 
         #[test]
-        fn folds_hold_out_every_sample_once(labels in prop::collection::vec(0u8..4, 0..200), k in 1usize..8, seed: u64) {
+        fn folds_hold_out_every_sample_once(
+            labels in prop::collection::vec(0u8..4, 0..200), k in 1usize..8, seed: u64,
+        ) {
             let folds = stratified_folds(&labels, k, seed);
             let mut held_out: Vec<u32> = folds.iter().flat_map(|fold| fold.valid.clone()).collect();
             held_out.sort_unstable();
@@ -151,19 +153,23 @@ mod tests {
             let spread = |sizes: Vec<usize>| sizes.iter().max().unwrap() - sizes.iter().min().unwrap();
             prop_assert!(spread(folds.iter().map(|fold| fold.valid.len()).collect()) <= 1);
             for class in 0..4 {
-                prop_assert!(spread(folds.iter().map(|fold| count(&labels, &fold.valid, class)).collect()) <= 1);
+                let held_out = folds.iter().map(|fold| count(&labels, &fold.valid, class));
+                prop_assert!(spread(held_out.collect()) <= 1);
             }
         }
 
         #[test]
-        fn subset_comes_from_the_indices(labels in prop::collection::vec(0u8..4, 1..200), n in 0usize..250, seed: u64) {
+        fn subset_comes_from_the_indices(
+            labels in prop::collection::vec(0u8..4, 1..200), n in 0usize..250, seed: u64,
+        ) {
             let indices: Vec<u32> = (0..labels.len() as u32).step_by(2).collect();
             let subset = stratified_subset(&labels, &indices, n, seed);
             prop_assert_eq!(subset.len(), n.min(indices.len()));
             prop_assert!(subset.iter().all(|index| indices.contains(index)));
             prop_assert!(subset.windows(2).all(|pair| pair[0] < pair[1]));
             for class in 0..4 {
-                let exact = count(&labels, &indices, class) as f64 * subset.len() as f64 / indices.len() as f64;
+                let share = subset.len() as f64 / indices.len() as f64;
+                let exact = count(&labels, &indices, class) as f64 * share;
                 prop_assert!((count(&labels, &subset, class) as f64 - exact).abs() < 1.0);
             }
         }
