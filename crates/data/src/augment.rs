@@ -142,6 +142,8 @@ impl Augmenter {
     /// # Panics
     /// When `image` or `out` has not the size of the preprocessing's input.
     pub fn image_into(&self, image: &[u8], epoch: usize, index: u32, out: &mut [f32]) {
+        assert_eq!(image.len(), self.preprocessing.input.len(), "length of the image");
+        assert_eq!(out.len(), image.len(), "length of the output");
         SCRATCH.with_borrow_mut(|scratch| self.warp(scratch, image, epoch, index, out));
     }
 

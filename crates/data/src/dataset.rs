@@ -237,7 +237,12 @@ fn class_names(folder: &Path, labels: &[u8]) -> Result<Vec<String>, DataError> {
     let path = folder.join("classes.txt");
     match std::fs::read_to_string(&path) {
         Ok(text) => {
-            Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect())
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            let names: Vec<String> = lines.map(String::from).collect();
+            if names.is_empty() {
+                return Err(DataError::Folder { path, reason: "no class is named in it".to_owned() });
+            }
+            Ok(names)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let highest = labels.iter().copied().max().unwrap_or(0);
@@ -322,6 +327,8 @@ mod tests {
         std::fs::write(folder.path().join("classes.txt"), "bolt\nnut\nwasher\n").unwrap();
         let pair = load(&folder.path().display().to_string(), &Search::default()).unwrap();
         assert_eq!(pair.train.class_names, ["bolt", "nut", "washer"]);
+        std::fs::write(folder.path().join("classes.txt"), "\n").unwrap();
+        assert!(load_error(&folder).ends_with("classes.txt: no class is named in it"));
     }
 
     #[test]

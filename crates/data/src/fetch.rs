@@ -37,6 +37,8 @@ const TEMPORARY: &str = ".part-";
 /// Temporary files this old belong to a process that was killed.
 const ABANDONED: Duration = Duration::from_hours(1);
 
+const NO_FOLDER: &str = "there is no such folder";
+
 /// Where to look for data. The default looks everywhere.
 #[derive(Clone, Debug)]
 pub struct Search {
@@ -107,9 +109,6 @@ pub(crate) fn obtain(
         attempts.push(Attempt { source: "cache".into(), reason: "this user has no cache folder".into() });
         return Err(no_source(known, attempts));
     };
-    std::fs::create_dir_all(&cache).map_err(DataError::io("create the cache folder", &cache))?;
-    remove_abandoned(&cache);
-
     let mut slots = [const { None }; 4];
     let origin = format!("cache {}", cache.display());
     match read_cache(known, &cache, &mut slots) {
@@ -119,6 +118,8 @@ pub(crate) fn obtain(
     if let Some(found) = find_installed(known, search, &mut attempts) {
         return Ok(found);
     }
+    std::fs::create_dir_all(&cache).map_err(DataError::io("create the cache folder", &cache))?;
+    remove_abandoned(&cache);
     let mut store = Store { known, cache: &cache, slots, failure: None };
     for mirror in search.mirrors(known) {
         tracing::info!("fetching {} from {mirror}", known.name);
@@ -174,6 +175,9 @@ fn verify(idx: &Idx, file: &KnownFile, origin: &Path) -> Result<(), DataError> {
 /// All four files from one folder that others own: nothing there is changed. The error is a reason without
 /// the folder.
 fn read_folder(known: &'static KnownDataset, folder: &Path) -> Result<[Part; 4], String> {
+    if !folder.is_dir() {
+        return Err(NO_FOLDER.to_owned());
+    }
     let mut slots = [const { None }; 4];
     for (slot, file) in slots.iter_mut().zip(&known.files) {
         let plain = folder.join(file.name);
@@ -195,11 +199,16 @@ fn find_in_folders(
         attempts.push(Attempt { source: "--data-dir, KILN_DATA".into(), reason: "not set".into() });
         return None;
     };
-    for folder in [data_dir.join(known.name), data_dir] {
-        match read_folder(known, &folder) {
+    let folders = [data_dir.join(known.name), data_dir];
+    for folder in &folders {
+        match read_folder(known, folder) {
             Ok(files) => return Some((files, format!("folder {}", folder.display()))),
             Err(reason) => attempts.push(Attempt { source: format!("folder {}", folder.display()), reason }),
         }
+    }
+    // The user named this folder: that it does not serve must not go unnoticed.
+    for attempt in attempts.iter().rev().take(folders.len()).rev() {
+        tracing::warn!("{}: {attempt}", known.name);
     }
     None
 }
@@ -228,6 +237,9 @@ fn find_installed(
 /// Fills the slots of the files that the cache holds whole. A damaged one is set aside, so that nobody reads
 /// it again. Returns why the cache does not suffice, or `None` when it does.
 fn read_cache(known: &'static KnownDataset, cache: &Path, slots: &mut [Option<Part>; 4]) -> Option<String> {
+    if !cache.is_dir() {
+        return Some(NO_FOLDER.to_owned());
+    }
     let mut reasons = Vec::new();
     for (slot, file) in slots.iter_mut().zip(&known.files) {
         let path = cache.join(file.name);
@@ -414,6 +426,7 @@ fn get(agent: &ureq::Agent, address: &str, file: &KnownFile, search: &Search) ->
 
 fn explain(error: &ureq::Error, search: &Search) -> String {
     match error {
+        ureq::Error::Timeout(ureq::Timeout::PerCall) => format!("not finished after {DOWNLOAD_LIMIT:?}"),
         ureq::Error::Timeout(_) => {
             format!("nothing received for {:?} ({error})", search.stall_limit)
         }

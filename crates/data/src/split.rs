@@ -21,8 +21,9 @@ pub fn stratified_split(labels: &[u8], valid: usize, seed: u64) -> Split {
 }
 
 /// `k` splits for cross-validation: every sample is held out by exactly one, and the held-out sets differ in
-/// size by at most one sample, in total as well as for each class.
+/// size by at most one sample, in total as well as for each class. `k` 0 counts as 1, which holds out everything.
 pub fn stratified_folds(labels: &[u8], k: usize, seed: u64) -> Vec<Split> {
+    let k = k.max(1);
     // Dealing like cards, without a fresh start for each class, keeps the totals even too.
     let mut fold_of = vec![0; labels.len()];
     let dealt = shuffled_classes(labels, 0..labels.len() as u32, seed, Purpose::Folds).into_iter().flatten();
