@@ -5,13 +5,24 @@
 //! without a fast path, it composes Burn's own operators. The caller never sees the difference, so
 //! a network is written once. `KILN_KERNELS` forces one path, see [`Path`].
 
+#![expect(
+    unsafe_code,
+    reason = "processor intrinsics on raw pointers; the one crate of the workspace that has any"
+)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod adam;
+mod buffer;
 mod compose;
 mod conv;
 mod dense;
 mod gather;
 mod loss;
 mod path;
+mod simd;
+mod taps;
+mod tile;
+mod transpose;
 
 pub use adam::{AdamStep, adam_step};
 pub use conv::{ConvBlock, Pool, conv_block};

@@ -1,5 +1,12 @@
 //! Convolution, bias, activation and pooling as one operator.
 
+mod backward;
+mod forward;
+mod geometry;
+mod pack;
+mod pool;
+mod sparse;
+
 use burn::tensor::Tensor;
 
 use crate::{Activation, compose};

@@ -1,0 +1,401 @@
+//! The backward pass: gradients of image, weight and bias.
+
+use rayon::prelude::*;
+
+use super::{
+    geometry::{Geometry, Reduction},
+    pack,
+    pool::{self, Planes},
+    sparse::{self, Routes, Sums},
+};
+use crate::{
+    Path,
+    buffer::{Output, Part, Scratch},
+    simd::{self, Kernel, Simd},
+    taps::{OuterSum, outer_sum},
+    tile::{Product, product},
+    transpose::transpose,
+};
+
+/// Parts that a batch is cut into. Each sums its own gradients, and the sums are added in order, so
+/// the result does not depend on the number of threads.
+const PARTS: usize = 16;
+
+/// The most memory that the sums of all parts may take together.
+const MOST_PARTIAL_VALUES: usize = 16 << 20;
+
+/// The gradients of one block.
+pub(crate) struct Gradients {
+    /// `[N, C, H, W]`, if asked for.
+    pub(crate) images: Option<Vec<f32>>,
+    /// `[O, C / groups, KH, KW]`.
+    pub(crate) weight: Vec<f32>,
+    /// `[O]`.
+    pub(crate) bias: Vec<f32>,
+}
+
+/// Whether to sum over live positions only. Worth it where pooling leaves at most a quarter of the
+/// positions and a row of the kernel fills half a vector.
+fn is_sparse(geometry: &Geometry, lanes: usize) -> bool {
+    geometry.reduction == Reduction::Max
+        && 4 * geometry.output_plane() <= geometry.inner[0] * geometry.inner[1]
+        && 2 * geometry.run() >= lanes
+}
+
+/// Gives the gradients for the gradient of the output, `[N, O, H', W']`. `codes` come from the
+/// forward pass on the same path.
+pub(crate) fn backward(
+    path: Path,
+    geometry: &Geometry,
+    images: &[f32],
+    weight: &[f32],
+    codes: &[u8],
+    gradient: &[f32],
+    needs_images: bool,
+) -> Gradients {
+    let lanes = simd::lanes(path);
+    let groups = geometry.groups;
+    assert_eq!(images.len(), geometry.images * groups * geometry.image_len(), "length of images");
+    assert_eq!(gradient.len(), geometry.images * groups * geometry.output_len(), "length of gradient");
+    assert_eq!(codes.len(), geometry.images * groups * geometry.codes_len(lanes), "length of codes");
+    let layout = Layout::new(geometry, lanes);
+    let weights: Vec<Scratch> = (0..groups)
+        .map(|group| match (layout.sparse, needs_images) {
+            (true, _) => pack::features_by_taps(geometry, lanes, weight, group),
+            (false, true) => pack::turned(geometry, lanes, weight, group),
+            (false, false) => Scratch::new(0),
+        })
+        .collect();
+    let mut image_gradients = Output::new(if needs_images { images.len() } else { 0 });
+    let image_part = image_gradients.part();
+    let parts = (MOST_PARTIAL_VALUES / (groups * layout.group_len)).clamp(1, PARTS);
+    let per_part = geometry.images.div_ceil(parts);
+    let part = |part: usize| {
+        let first = (part * per_part).min(geometry.images);
+        let kernel = Backward {
+            geometry,
+            layout: &layout,
+            images,
+            weights: &weights,
+            codes,
+            gradient,
+            range: first..(first + per_part).min(geometry.images),
+            image_gradients: needs_images.then_some(image_part),
+        };
+        // SAFETY: the lengths are checked above and every part writes its own images.
+        unsafe { simd::dispatch(path, kernel) }
+    };
+    let parts = geometry.images.div_ceil(per_part);
+    let partial: Vec<Partial> = if parts == 1 {
+        vec![part(0)]
+    } else {
+        (0..parts).into_par_iter().map(part).collect()
+    };
+    let mut gradients = sum(geometry, &layout, partial);
+    if needs_images {
+        // SAFETY: the parts cover all images, and each writes all values of its images.
+        gradients.images = Some(unsafe { image_gradients.finish() });
+    }
+    gradients
+}
+
+/// How the sums of weight gradients lie in memory.
+struct Layout {
+    sparse: bool,
+    /// Distance between two taps of the same row of the kernel.
+    tap: usize,
+    /// Distance between two rows of the kernel.
+    row: usize,
+    /// Distance between two features.
+    feature: usize,
+    /// Values of one group.
+    group_len: usize,
+    features: usize,
+}
+
+impl Layout {
+    fn new(geometry: &Geometry, lanes: usize) -> Self {
+        let features = geometry.features_padded(lanes);
+        let sparse = is_sparse(geometry, lanes);
+        let height = geometry.kernel[0];
+        if sparse {
+            let run = geometry.run().next_multiple_of(lanes);
+            let group_len = geometry.features * height * run;
+            Self { sparse, tap: 1, row: run, feature: height * run, group_len, features }
+        } else {
+            let row = geometry.run() * features;
+            Self { sparse, tap: features, row, feature: 1, group_len: height * row, features }
+        }
+    }
+}
+
+/// The sums over some images.
+struct Partial {
+    /// One per group.
+    weight: Vec<Scratch>,
+    /// `[group][feature]`, features padded to whole vectors.
+    bias: Vec<f32>,
+}
+
+/// Adds the parts in their order and brings the sums to Burn's layout.
+fn sum(geometry: &Geometry, layout: &Layout, partial: Vec<Partial>) -> Gradients {
+    let mut partial = partial.into_iter();
+    let Some(mut total) = partial.next() else {
+        unreachable!("a batch has at least one part");
+    };
+    let rest: Vec<Partial> = partial.collect();
+    for part in &rest {
+        for (to, from) in total.bias.iter_mut().zip(&part.bias) {
+            *to += from;
+        }
+    }
+    let [height, width] = geometry.kernel;
+    let mut weight = Vec::with_capacity(geometry.groups * geometry.weight_len());
+    let mut bias = Vec::with_capacity(geometry.groups * geometry.features);
+    for (group, sums) in total.weight.iter_mut().enumerate() {
+        sums.values_mut().par_chunks_mut(4096).enumerate().for_each(|(chunk, to)| {
+            let start = chunk * 4096;
+            for part in &rest {
+                for (to, from) in to.iter_mut().zip(&part.weight[group].values()[start..]) {
+                    *to += from;
+                }
+            }
+        });
+        let sums = sums.values();
+        for feature in 0..geometry.features {
+            for channel in 0..geometry.channels {
+                for row in 0..height {
+                    for column in 0..width {
+                        let tap = column * geometry.channels + channel;
+                        weight.push(sums[feature * layout.feature + row * layout.row + tap * layout.tap]);
+                    }
+                }
+            }
+        }
+        bias.extend_from_slice(&total.bias[group * layout.features..][..geometry.features]);
+    }
+    Gradients { images: None, weight, bias }
+}
+
+struct Backward<'a> {
+    geometry: &'a Geometry,
+    layout: &'a Layout,
+    images: &'a [f32],
+    weights: &'a [Scratch],
+    codes: &'a [u8],
+    gradient: &'a [f32],
+    range: std::ops::Range<usize>,
+    image_gradients: Option<Part<f32>>,
+}
+
+impl Kernel for Backward<'_> {
+    type Output = Partial;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> Partial {
+        let geometry = self.geometry;
+        let mut partial = Partial {
+            weight: (0..geometry.groups).map(|_| Scratch::new(self.layout.group_len)).collect(),
+            bias: vec![0.0; geometry.groups * self.layout.features],
+        };
+        let mut image_scratch = pack::Image::new(geometry);
+        // SAFETY: `backward` has checked the lengths of all slices.
+        unsafe {
+            if self.layout.sparse {
+                self.sparse::<S>(&mut image_scratch, &mut partial);
+            } else {
+                self.dense::<S>(&mut image_scratch, &mut partial);
+            }
+        }
+        partial
+    }
+}
+
+#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
+impl Backward<'_> {
+    /// # Safety
+    /// The processor supports `S`; all slices have the lengths of `geometry`.
+    #[inline(always)]
+    unsafe fn sparse<S: Simd>(&self, image_scratch: &mut pack::Image, partial: &mut Partial) {
+        let geometry = self.geometry;
+        let mut routes = Routes::new(geometry);
+        let [padded_rows, _] = geometry.padded();
+        let padded_len = padded_rows * geometry.row();
+        let mut padded = Scratch::new(if self.image_gradients.is_some() { padded_len } else { 0 });
+        let codes_len = geometry.codes_len(S::LANES);
+        for image in self.range.clone() {
+            for group in 0..geometry.groups {
+                let index = image * geometry.groups + group;
+                // SAFETY: the index is below the number of images and groups.
+                unsafe {
+                    let x = image_scratch.load::<S>(geometry, self.images.as_ptr().add(index * geometry.image_len()));
+                    if self.image_gradients.is_some() {
+                        padded.values_mut().fill(0.0);
+                    }
+                    let sums = Sums {
+                        x,
+                        weight: self.weights[group].pointer(),
+                        weight_gradient: partial.weight[group].pointer_mut(),
+                        image_gradient: if self.image_gradients.is_some() {
+                            padded.pointer_mut()
+                        } else {
+                            std::ptr::null_mut()
+                        },
+                    };
+                    let start = index * geometry.output_len();
+                    sparse::backward::<S>(
+                        geometry,
+                        &mut routes,
+                        &self.gradient[start..start + geometry.output_len()],
+                        &self.codes[index * codes_len..(index + 1) * codes_len],
+                        &sums,
+                        &mut partial.bias[group * self.layout.features..],
+                    );
+                    if let Some(to) = self.image_gradients {
+                        let to = to.at(index * geometry.image_len());
+                        let skip = geometry.padding[0] * geometry.row() + geometry.padding[1] * geometry.channels;
+                        store_image::<S>(
+                            geometry,
+                            padded.pointer().add(skip),
+                            geometry.row(),
+                            geometry.channels,
+                            to,
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The processor supports `S`; all slices have the lengths of `geometry`.
+    #[inline(always)]
+    unsafe fn dense<S: Simd>(&self, image_scratch: &mut pack::Image, partial: &mut Partial) {
+        let geometry = self.geometry;
+        let features = self.layout.features;
+        let vectors = features / S::LANES;
+        let [height, width] = geometry.size;
+        let [kernel_height, kernel_width] = geometry.kernel;
+        let [rows, columns] = geometry.inner;
+        let needs_images = self.image_gradients.is_some();
+        // For the image's gradient the inner gradient lies within zeros, and strides spread it out.
+        let (pixels, stride, border) = if needs_images {
+            let border = [kernel_height - 1 - geometry.padding[0], kernel_width - 1 - geometry.padding[1]];
+            ([height + kernel_height - 1, width + kernel_width - 1], geometry.stride, border)
+        } else {
+            (geometry.inner, [1, 1], [0, 0])
+        };
+        let row = pixels[1] * features;
+        let mut spread = Scratch::new(pixels[0] * row);
+        let mut pooled = Scratch::new(match geometry.reduction {
+            Reduction::Copy => 0,
+            _ => geometry.output_plane() * features,
+        });
+        let channels = geometry.channels.next_multiple_of(S::LANES);
+        let mut image_gradient = Scratch::new(if needs_images { geometry.plane() * channels } else { 0 });
+        let no_bias = Scratch::new(channels);
+        let image_offsets: Vec<u32> = (0..if needs_images { geometry.plane() } else { 0 })
+            .map(|index| ((index / width) * row + (index % width) * features) as u32)
+            .collect();
+        let taps: Vec<u32> = (0..geometry.taps())
+            .map(|tap| (tap / geometry.run() * geometry.row() + tap % geometry.run()) as u32)
+            .collect();
+        let codes_len = geometry.codes_len(S::LANES);
+        for image in self.range.clone() {
+            for group in 0..geometry.groups {
+                let index = image * geometry.groups + group;
+                // SAFETY: the index is below the number of images and groups; scratch is sized above.
+                unsafe {
+                    let x = image_scratch.load::<S>(geometry, self.images.as_ptr().add(index * geometry.image_len()));
+                    let inner = Planes {
+                        values: spread.pointer_mut().add(border[0] * row + border[1] * features),
+                        row: stride[0] * row,
+                        pixel: stride[1] * features,
+                    };
+                    let gradient = self.gradient.as_ptr().add(index * geometry.output_len());
+                    let plane = geometry.output_plane();
+                    if geometry.reduction == Reduction::Copy {
+                        for y in 0..rows {
+                            transpose::<S>(
+                                gradient.add(y * columns),
+                                plane,
+                                inner.values.add(y * inner.row),
+                                inner.pixel,
+                                geometry.features,
+                                columns,
+                            );
+                        }
+                    } else {
+                        transpose::<S>(gradient, plane, pooled.pointer_mut(), features, geometry.features, plane);
+                        let codes = self.codes.as_ptr().add(index * codes_len);
+                        pool::backward::<S>(geometry, pooled.pointer(), codes, inner);
+                    }
+                    let bias = partial.bias.as_mut_ptr().add(group * features);
+                    for channel in (0..features).step_by(S::LANES) {
+                        let mut sum = S::load(bias.add(channel));
+                        for y in 0..rows {
+                            for x in 0..columns {
+                                let from = inner.values.add(y * inner.row + x * inner.pixel + channel);
+                                sum = S::add(sum, S::load(from));
+                            }
+                        }
+                        S::store(bias.add(channel), sum);
+                    }
+                    let all = OuterSum {
+                        x,
+                        x_row: geometry.stride[0] * geometry.row(),
+                        x_pixel: geometry.stride[1] * geometry.channels,
+                        taps: taps.as_ptr(),
+                        gradient: inner.values,
+                        gradient_row: inner.row,
+                        gradient_pixel: inner.pixel,
+                        rows,
+                        columns,
+                        sum: partial.weight[group].pointer_mut(),
+                        sum_stride: features,
+                    };
+                    outer_sum::<S>(&all, geometry.taps(), vectors);
+                    if let Some(to) = self.image_gradients {
+                        let all = Product {
+                            x: spread.pointer(),
+                            offsets: image_offsets.as_ptr(),
+                            weight: self.weights[group].pointer(),
+                            weight_stride: channels,
+                            rows: kernel_height,
+                            row_stride: row,
+                            run: kernel_width * features,
+                            init: no_bias.pointer(),
+                            init_stride: 0,
+                            out: image_gradient.pointer_mut(),
+                            out_stride: channels,
+                        };
+                        product::<S>(&all, geometry.plane(), channels / S::LANES);
+                        let to = to.at(index * geometry.image_len());
+                        store_image::<S>(geometry, image_gradient.pointer(), width * channels, channels, to);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Stores channels-last values as one image `[channel][row][column]`.
+///
+/// # Safety
+/// The processor supports `S`; `from` holds the rows at their strides, `to` an image.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
+unsafe fn store_image<S: Simd>(geometry: &Geometry, from: *const f32, row: usize, pixel: usize, to: *mut f32) {
+    let [height, width] = geometry.size;
+    let plane = geometry.plane();
+    // SAFETY: as the caller promises.
+    unsafe {
+        if row == width * pixel {
+            transpose::<S>(from, pixel, to, plane, plane, geometry.channels);
+        } else {
+            for y in 0..height {
+                transpose::<S>(from.add(y * row), pixel, to.add(y * width), plane, width, geometry.channels);
+            }
+        }
+    }
+}

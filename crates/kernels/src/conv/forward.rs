@@ -1,0 +1,168 @@
+//! The forward pass: convolution into channels-last scratch, reduced while it is in cache.
+
+use rayon::prelude::*;
+
+use super::{
+    geometry::{Geometry, Reduction},
+    pack,
+    pool::{self, Planes},
+};
+use crate::{
+    Path,
+    buffer::{Output, Part, Scratch},
+    simd::{self, Kernel, Simd},
+    tile::{Product, product},
+    transpose::transpose,
+};
+
+/// Images that one task of the thread pool takes.
+const IMAGES_PER_TASK: usize = 4;
+
+/// What the backward pass needs besides images and weight: a code per value.
+pub(crate) type Codes = Vec<u8>;
+
+/// Gives the output `[N, O, H', W']` and, with `save`, the codes.
+pub(crate) fn forward(
+    path: Path,
+    geometry: &Geometry,
+    images: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    save: bool,
+) -> (Vec<f32>, Codes) {
+    let lanes = simd::lanes(path);
+    let groups = geometry.groups;
+    assert_eq!(images.len(), geometry.images * groups * geometry.image_len(), "length of images");
+    assert_eq!(weight.len(), groups * geometry.weight_len(), "length of weight");
+    let weights: Vec<Scratch> =
+        (0..groups).map(|group| pack::taps_by_features(geometry, lanes, weight, group)).collect();
+    let biases: Vec<Scratch> =
+        (0..groups).map(|group| pack::bias(geometry, lanes, bias, group)).collect();
+    let codes_len = if save { geometry.codes_len(lanes) } else { 0 };
+    let offsets = geometry.offsets();
+    let mut output = Output::new(geometry.images * groups * geometry.output_len());
+    let mut codes = Output::new(geometry.images * groups * codes_len);
+    let (output_part, codes_part) = (output.part(), codes.part());
+    let task = |task: usize| {
+        let first = task * IMAGES_PER_TASK;
+        let kernel = Forward {
+            geometry,
+            images,
+            weights: &weights,
+            biases: &biases,
+            offsets: &offsets,
+            range: first..(first + IMAGES_PER_TASK).min(geometry.images),
+            output: output_part,
+            codes: codes_part,
+            codes_len,
+        };
+        // SAFETY: the lengths are checked above and every task writes its own images.
+        unsafe { simd::dispatch(path, kernel) };
+    };
+    let tasks = geometry.images.div_ceil(IMAGES_PER_TASK);
+    if tasks == 1 {
+        task(0);
+    } else {
+        (0..tasks).into_par_iter().for_each(task);
+    }
+    // SAFETY: the tasks cover all images, and each writes all values and codes of its images.
+    unsafe { (output.finish(), codes.finish()) }
+}
+
+struct Forward<'a> {
+    geometry: &'a Geometry,
+    images: &'a [f32],
+    weights: &'a [Scratch],
+    biases: &'a [Scratch],
+    offsets: &'a [u32],
+    range: std::ops::Range<usize>,
+    output: Part<f32>,
+    codes: Part<u8>,
+    codes_len: usize,
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let geometry = self.geometry;
+        let features = geometry.features_padded(S::LANES);
+        let vectors = features / S::LANES;
+        let [rows, columns] = geometry.inner;
+        let mut image_scratch = pack::Image::new(geometry);
+        let mut inner = Scratch::new(rows * columns * features);
+        let mut pooled = Scratch::new(match geometry.reduction {
+            Reduction::Copy => 0,
+            _ => geometry.output_plane() * features,
+        });
+        let inner = Planes { values: inner.pointer_mut(), row: columns * features, pixel: features };
+        for image in self.range {
+            for group in 0..geometry.groups {
+                let index = image * geometry.groups + group;
+                // SAFETY: `forward` has checked the lengths of all slices, and scratch is sized above.
+                unsafe {
+                    let from = self.images.as_ptr().add(index * geometry.image_len());
+                    let x = image_scratch.load::<S>(geometry, from);
+                    let codes = if self.codes_len > 0 {
+                        self.codes.at(index * self.codes_len)
+                    } else {
+                        std::ptr::null_mut()
+                    };
+                    let convolve = |first_row: usize, last_row: usize| {
+                        let skip = first_row * columns;
+                        let all = Product {
+                            x,
+                            offsets: self.offsets.as_ptr().add(skip),
+                            weight: self.weights[group].pointer(),
+                            weight_stride: features,
+                            rows: geometry.kernel[0],
+                            row_stride: geometry.row(),
+                            run: geometry.run(),
+                            init: self.biases[group].pointer(),
+                            init_stride: 0,
+                            out: inner.values.add(skip * features),
+                            out_stride: features,
+                        };
+                        product::<S>(&all, (last_row - first_row) * columns, vectors);
+                    };
+                    let result = match geometry.reduction {
+                        Reduction::Copy => {
+                            convolve(0, rows);
+                            inner.values
+                        }
+                        Reduction::Average => {
+                            convolve(0, rows);
+                            if geometry.relu {
+                                pool::rectify::<S>(geometry, inner, codes);
+                            }
+                            pool::average_forward::<S>(geometry, inner, pooled.pointer_mut());
+                            pooled.pointer_mut()
+                        }
+                        Reduction::Max => {
+                            let window = &geometry.window;
+                            let strip = window.rows_per_strip(geometry, features);
+                            let mut done = 0;
+                            for start in (0..geometry.output[0]).step_by(strip) {
+                                let end = (start + strip).min(geometry.output[0]);
+                                let (_, needed, _) = window.range(0, end - 1, rows);
+                                convolve(done, needed);
+                                done = needed;
+                                pool::max_forward::<S>(geometry, inner, start..end, pooled.pointer_mut(), codes);
+                            }
+                            pooled.pointer_mut()
+                        }
+                    };
+                    transpose::<S>(
+                        result,
+                        features,
+                        self.output.at(index * geometry.output_len()),
+                        geometry.output_plane(),
+                        geometry.output_plane(),
+                        geometry.features,
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Layouts that the kernels read: packed weights, channels-last images.
+
+use super::geometry::Geometry;
+use crate::{buffer::Scratch, simd::Simd, transpose::transpose};
+
+/// Calls `visit(feature, channel, kernel_row, kernel_column, value)` for the weight of one group.
+fn for_each_weight(
+    geometry: &Geometry,
+    weight: &[f32],
+    group: usize,
+    mut visit: impl FnMut(usize, usize, usize, usize, f32),
+) {
+    let [height, width] = geometry.kernel;
+    let start = group * geometry.weight_len();
+    let mut values = weight[start..start + geometry.weight_len()].iter();
+    for feature in 0..geometry.features {
+        for channel in 0..geometry.channels {
+            for row in 0..height {
+                for column in 0..width {
+                    if let Some(&value) = values.next() {
+                        visit(feature, channel, row, column, value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `[tap][feature]`, features padded with zeros to whole vectors: what the forward pass reads.
+pub(crate) fn taps_by_features(geometry: &Geometry, lanes: usize, weight: &[f32], group: usize) -> Scratch {
+    let features = geometry.features_padded(lanes);
+    let mut packed = Scratch::new(geometry.taps() * features);
+    let values = packed.values_mut();
+    for_each_weight(geometry, weight, group, |feature, channel, row, column, value| {
+        let tap = row * geometry.run() + column * geometry.channels + channel;
+        values[tap * features + feature] = value;
+    });
+    packed
+}
+
+/// `[kernel row][kernel column][feature][channel]`, the kernel turned by 180 degrees, features and
+/// channels padded with zeros to whole vectors: the convolution that gives the gradient of the image.
+pub(crate) fn turned(geometry: &Geometry, lanes: usize, weight: &[f32], group: usize) -> Scratch {
+    let features = geometry.features_padded(lanes);
+    let channels = geometry.channels.next_multiple_of(lanes);
+    let [height, width] = geometry.kernel;
+    let mut packed = Scratch::new(height * width * features * channels);
+    let values = packed.values_mut();
+    for_each_weight(geometry, weight, group, |feature, channel, row, column, value| {
+        let tap = (height - 1 - row) * width + (width - 1 - column);
+        values[(tap * features + feature) * channels + channel] = value;
+    });
+    packed
+}
+
+/// `[feature][kernel row][run]`, runs padded with zeros to whole vectors: what the sparse backward
+/// pass reads.
+pub(crate) fn features_by_taps(geometry: &Geometry, lanes: usize, weight: &[f32], group: usize) -> Scratch {
+    let run = geometry.run().next_multiple_of(lanes);
+    let mut packed = Scratch::new(geometry.features * geometry.kernel[0] * run);
+    let values = packed.values_mut();
+    for_each_weight(geometry, weight, group, |feature, channel, row, column, value| {
+        let tap = column * geometry.channels + channel;
+        values[(feature * geometry.kernel[0] + row) * run + tap] = value;
+    });
+    packed
+}
+
+/// The bias of one group, zeros without one, padded to whole vectors.
+pub(crate) fn bias(geometry: &Geometry, lanes: usize, bias: Option<&[f32]>, group: usize) -> Scratch {
+    let mut packed = Scratch::new(geometry.features_padded(lanes));
+    if let Some(bias) = bias {
+        let start = group * geometry.features;
+        packed.values_mut()[..geometry.features]
+            .copy_from_slice(&bias[start..start + geometry.features]);
+    }
+    packed
+}
+
+/// One image of one group, channels last, within its border of zeros.
+pub(crate) struct Image {
+    scratch: Scratch,
+    /// Whether the image as it lies in memory is already in this layout.
+    direct: bool,
+}
+
+impl Image {
+    pub(crate) fn new(geometry: &Geometry) -> Self {
+        let direct = geometry.channels == 1 && geometry.padding == [0, 0];
+        let [rows, _] = geometry.padded();
+        Self { scratch: Scratch::new(if direct { 0 } else { rows * geometry.row() }), direct }
+    }
+
+    /// Rearranges the image `[channel][row][column]` at `from`. The pointer returned is valid until
+    /// the next call; past the end it is readable for one vector unless it is `from` itself.
+    ///
+    /// # Safety
+    /// The processor supports `S`; `from` holds one image of `geometry`, the one passed to `new`.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
+    pub(crate) unsafe fn load<S: Simd>(&mut self, geometry: &Geometry, from: *const f32) -> *const f32 {
+        if self.direct {
+            return from;
+        }
+        let [height, width] = geometry.size;
+        let channels = geometry.channels;
+        // SAFETY: the scratch holds the padded image; `from` as the caller promises.
+        unsafe {
+            let to = self.scratch.pointer_mut();
+            if geometry.padding == [0, 0] {
+                transpose::<S>(from, height * width, to, channels, channels, height * width);
+                return to;
+            }
+            for row in 0..height {
+                let start = (row + geometry.padding[0]) * geometry.row() + geometry.padding[1] * channels;
+                let source = from.add(row * width);
+                if channels == 1 {
+                    std::ptr::copy_nonoverlapping(source, to.add(start), width);
+                } else {
+                    transpose::<S>(source, height * width, to.add(start), channels, channels, width);
+                }
+            }
+            to
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Between Burn's layout (a plane per channel) and the kernels' (channels last).
+
+use crate::simd::Simd;
+
+/// `to[c * to_stride + r] = from[r * from_stride + c]` for `rows` and `columns`.
+///
+/// # Safety
+/// The processor supports `S`; both pointers are valid for the whole range, without overlap.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
+pub(crate) unsafe fn transpose<S: Simd>(
+    from: *const f32,
+    from_stride: usize,
+    to: *mut f32,
+    to_stride: usize,
+    rows: usize,
+    columns: usize,
+) {
+    let block_rows = rows - rows % S::BLOCK;
+    let block_columns = columns - columns % S::BLOCK;
+    // SAFETY: all indices stay below `rows` and `columns`, which the caller promises.
+    unsafe {
+        for row in (0..block_rows).step_by(S::BLOCK) {
+            for column in (0..block_columns).step_by(S::BLOCK) {
+                S::transpose(
+                    from.add(row * from_stride + column),
+                    from_stride,
+                    to.add(column * to_stride + row),
+                    to_stride,
+                );
+            }
+        }
+        let copy = |row: usize, column: usize| {
+            *to.add(column * to_stride + row) = *from.add(row * from_stride + column);
+        };
+        for column in block_columns..columns {
+            for row in 0..rows {
+                copy(row, column);
+            }
+        }
+        for row in block_rows..rows {
+            for column in 0..block_columns {
+                copy(row, column);
+            }
+        }
+    }
+}
