@@ -5,7 +5,7 @@ use burn_pack::{Reader, Scalar, Tensor, Writer};
 
 use crate::{
     Network, RecordError,
-    record::{load, tensors_in_order},
+    record::{floats, little_endian, load, tensors_in_order, values},
 };
 
 /// Why an average cannot be kept or restored.
@@ -64,14 +64,10 @@ impl WeightAverage {
             .map(|(name, data)| Averaged {
                 name,
                 shape: data.shape().to_vec(),
-                values: data.iter::<f32>().collect(),
+                values: values(&data).into_owned(),
             })
             .collect();
-        Ok(Self {
-            decay,
-            updates: 0,
-            tensors,
-        })
+        Ok(Self { decay, updates: 0, tensors })
     }
 
     /// Updates so far.
@@ -104,7 +100,7 @@ impl WeightAverage {
         let n = self.updates as f64;
         let rate = (1.0 - self.decay.min((1.0 + n) / (10.0 + n))) as f32;
         for (averaged, (_, data)) in self.tensors.iter_mut().zip(&weights) {
-            for (average, weight) in averaged.values.iter_mut().zip(data.iter::<f32>()) {
+            for (average, &weight) in averaged.values.iter_mut().zip(values(data).iter()) {
                 *average += rate * (weight - *average);
             }
         }
@@ -120,12 +116,7 @@ impl WeightAverage {
         let record: Vec<(String, TensorData)> = self
             .tensors
             .iter()
-            .map(|tensor| {
-                (
-                    tensor.name.clone(),
-                    TensorData::new(tensor.values.clone(), tensor.shape.clone()),
-                )
-            })
+            .map(|tensor| (tensor.name.clone(), TensorData::new(tensor.values.clone(), tensor.shape.clone())))
             .collect();
         Ok(load(network, &record)?)
     }
@@ -140,21 +131,10 @@ impl WeightAverage {
             .iter()
             .enumerate()
             .map(|(index, tensor)| {
-                let bytes = tensor
-                    .values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect();
                 // A burnpack sorts by name; the id keeps the order of the visit.
                 let id = Some(index as u64);
-                let bytes = Bytes::from_bytes_vec(bytes);
-                Tensor::new(
-                    tensor.name.clone(),
-                    DType::F32,
-                    tensor.shape.clone(),
-                    id,
-                    bytes,
-                )
+                let bytes = Bytes::from_bytes_vec(little_endian(&tensor.values));
+                Tensor::new(tensor.name.clone(), DType::F32, tensor.shape.clone(), id, bytes)
             })
             .collect();
         let bytes = Writer::new(tensors)
@@ -172,14 +152,9 @@ impl WeightAverage {
     /// Bytes that are no stored average; never a panic.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, AverageError> {
         let unreadable = |error: burn_pack::Error| AverageError::Bytes(error.to_string());
-        let reader =
-            Reader::from_bytes(Bytes::from_bytes_vec(bytes.to_vec())).map_err(unreadable)?;
+        let reader = Reader::from_bytes(Bytes::from_bytes_vec(bytes.to_vec())).map_err(unreadable)?;
         let scalar = |name: &str| {
-            reader
-                .scalars()
-                .get(name)
-                .copied()
-                .ok_or_else(|| AverageError::Bytes(format!("no `{name}`")))
+            reader.scalars().get(name).copied().ok_or_else(|| AverageError::Bytes(format!("no `{name}`")))
         };
         let decay = f64::try_from(scalar(DECAY)?)
             .map_err(|_| AverageError::Bytes(format!("`{DECAY}` is no number")))?;
@@ -195,31 +170,118 @@ impl WeightAverage {
         for tensor in stored {
             let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(unreadable)?;
             if dtype != DType::F32 {
-                return Err(AverageError::Bytes(format!(
-                    "tensor {name} is {dtype:?}, expected F32"
-                )));
+                return Err(AverageError::Bytes(format!("tensor {name} is {dtype:?}, expected F32")));
             }
-            tensors.push(Averaged {
-                name,
-                shape: shape.to_vec(),
-                values: floats(&bytes),
-            });
+            tensors.push(Averaged { name, shape: shape.to_vec(), values: floats(&bytes) });
         }
-        Ok(Self {
-            decay,
-            updates,
-            tensors,
-        })
+        Ok(Self { decay, updates, tensors })
     }
 }
 
 const DECAY: &str = "decay";
 const UPDATES: &str = "updates";
 
-/// Little-endian `f32` values.
-pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect()
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{CnnConfig, ConvBlockConfig, InputShape, NetworkConfig, named_tensors};
+
+    fn network(seed: u64) -> Network {
+        let config =
+            CnnConfig { blocks: vec![ConvBlockConfig::new(2)], batch_norm: true, ..CnnConfig::default() };
+        let input = InputShape::new(1, 5, 5);
+        NetworkConfig::Cnn(config).init(input, 3, seed, &Device::flex()).unwrap()
+    }
+
+    fn weights(network: &Network) -> Vec<f32> {
+        named_tensors(network).iter().flat_map(|(_, data)| data.iter::<f32>()).collect()
+    }
+
+    fn average_of(seeds: &[u64], decay: f64) -> WeightAverage {
+        let mut average = WeightAverage::new(&network(seeds[0]), decay).unwrap();
+        for &seed in &seeds[1..] {
+            average.update(&network(seed)).unwrap();
+        }
+        average
+    }
+
+    #[test]
+    fn the_average_follows_its_formula() {
+        // The warm-up gives 1/10 and 2/11, both below the decay.
+        let found = weights(&average_of(&[1, 2, 3], 0.99).into_network(network(9)).unwrap());
+        let (w1, w2, w3) = (weights(&network(1)), weights(&network(2)), weights(&network(3)));
+        for (index, found) in found.iter().enumerate() {
+            let [w1, w2, w3] = [w1[index], w2[index], w3[index]].map(f64::from);
+            let first = w1 / 10.0 + w2 * 9.0 / 10.0;
+            let second = first * 2.0 / 11.0 + w3 * 9.0 / 11.0;
+            assert!((f64::from(*found) - second).abs() < 1e-6, "{found}, expected {second}");
+        }
+        // A decay below the warm-up counts from the first update on.
+        let found = weights(&average_of(&[1, 2], 0.05).into_network(network(9)).unwrap());
+        for ((found, w1), w2) in found.iter().zip(&w1).zip(&w2) {
+            assert!((found - (0.05 * w1 + 0.95 * w2)).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn running_statistics_are_averaged_too() {
+        let device = Device::flex().autodiff();
+        let trained = NetworkConfig::Cnn(CnnConfig {
+            blocks: vec![ConvBlockConfig::new(2)],
+            batch_norm: true,
+            ..CnnConfig::default()
+        })
+        .init(InputShape::new(1, 5, 5), 3, 1, &device)
+        .unwrap();
+        let mut average = WeightAverage::new(&trained, 0.0).unwrap();
+        trained.forward(burn::tensor::Tensor::ones([2, 1, 5, 5], &device));
+        average.update(&trained).unwrap();
+        let averaged = average.into_network(network(2)).unwrap();
+        assert_eq!(named_tensors(&averaged), named_tensors(&trained));
+        let (name, variance) = &named_tensors(&averaged)[4];
+        assert_eq!(name, "blocks.0.norm.running_var");
+        assert_eq!(*variance, TensorData::from([0.9f32, 0.9]));
+    }
+
+    #[test]
+    fn a_restored_average_continues_bit_for_bit() {
+        let mut average = average_of(&[1, 2, 3, 4], 0.999);
+        let mut restored = WeightAverage::from_bytes(&average.to_bytes().unwrap()).unwrap();
+        assert_eq!(restored, average);
+        for seed in 5..9 {
+            average.update(&network(seed)).unwrap();
+            restored.update(&network(seed)).unwrap();
+        }
+        assert_eq!(restored, average);
+        assert_eq!(restored.updates(), 7);
+    }
+
+    #[test]
+    fn another_network_is_refused() {
+        let mut average = average_of(&[1, 2], 0.9);
+        let before = average.clone();
+        let other = NetworkConfig::default();
+        let other = other.init(InputShape::new(1, 28, 28), 10, 1, &Device::flex()).unwrap();
+        let error = average.update(&other).unwrap_err().to_string();
+        assert!(error.contains("blocks.0.conv.weight [2, 1, 3, 3]"), "{error}");
+        assert_eq!(average, before);
+        assert!(matches!(average.into_network(other), Err(AverageError::Network(_))));
+        for decay in [1.0, -0.1, f64::NAN] {
+            assert!(matches!(WeightAverage::new(&network(1), decay), Err(AverageError::Decay(_))));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_bytes_never_panic(position in 0usize..6000, bit in 0u8..8, cut in 0usize..6000) {
+            let mut bytes = average_of(&[1, 2], 0.9).to_bytes().unwrap();
+            let len = bytes.len();
+            bytes[position % len] ^= 1 << bit;
+            let _ = WeightAverage::from_bytes(&bytes);
+            prop_assert!(WeightAverage::from_bytes(&bytes[..cut % len]).is_err());
+        }
+    }
 }

@@ -23,8 +23,8 @@ pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
 pub use config::{Activation, InputShape, NetworkConfig};
 pub use initialization::Initialization;
 pub use model_file::{
-    Description, FORMAT_VERSION, Metadata, Model, ModelFileError, PROBE_IMAGES, PROBE_TOLERANCE,
-    decode, encode, read_metadata,
+    Description, FORMAT_VERSION, Metadata, Model, ModelFileError, PROBE_IMAGES, PROBE_TOLERANCE, decode,
+    encode, read_metadata,
 };
 pub use network::Network;
 pub use preprocessing::{Preprocessing, PreprocessingError};

@@ -28,8 +28,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     InputShape, LoadReport, Network, NetworkConfig, Preprocessing, PreprocessingError, RecordError,
     ShapeError, Summary,
-    average::floats,
-    record::{Loading, compare, hex, load, named_tensors, weights_sha256},
+    record::{Loading, compare, floats, hex, little_endian, load, named_tensors, values, weights_sha256},
 };
 
 /// Version of the format that this crate writes; it reads no other.
@@ -107,9 +106,7 @@ pub enum ModelFileError {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// A weight that is no number.
-    #[error(
-        "tensor {name} holds {value} at index {index}; a network with such weights is of no use"
-    )]
+    #[error("tensor {name} holds {value} at index {index}; a network with such weights is of no use")]
     NotFinite {
         /// Name of the tensor.
         name: String,
@@ -147,11 +144,7 @@ pub enum ModelFileError {
 }
 
 fn by(kiln_version: &str) -> String {
-    if kiln_version.is_empty() {
-        String::new()
-    } else {
-        format!(" (version {kiln_version})")
-    }
+    if kiln_version.is_empty() { String::new() } else { format!(" (version {kiln_version})") }
 }
 
 /// What the caller says about a network that it saves.
@@ -206,31 +199,17 @@ pub struct Model {
 /// # Errors
 /// A description that does not fit the network, or weights that are not finite.
 pub fn encode(network: &Network, description: Description) -> Result<Vec<u8>, ModelFileError> {
-    let Description {
-        network: config,
-        preprocessing,
-        classes,
-        provenance,
-    } = description;
+    let Description { network: config, preprocessing, classes, provenance } = description;
     preprocessing.validate()?;
     let summary = config.summary(preprocessing.input, classes.len())?;
     let tensors = named_tensors(network);
-    check_tensors(
-        &summary,
-        tensors
-            .iter()
-            .map(|(name, data)| (name.as_str(), data.shape().to_vec())),
-    )?;
+    check_tensors(&summary, tensors.iter().map(|(name, data)| (name.as_str(), data.shape().to_vec())))?;
     check_finite(&tensors)?;
 
     let probe_logits = probe_logits(network, &preprocessing, &Device::flex());
     for (index, &value) in probe_logits.iter().flatten().enumerate() {
         if !value.is_finite() {
-            return Err(ModelFileError::NotFinite {
-                name: "probe_logits".into(),
-                index,
-                value,
-            });
+            return Err(ModelFileError::NotFinite { name: "probe_logits".into(), index, value });
         }
     }
 
@@ -254,8 +233,7 @@ fn seal(tensors: &[(String, TensorData)], json: &str) -> Result<Vec<u8>, ModelFi
     let tensors = tensors
         .iter()
         .map(|(name, data)| {
-            let bytes = data.iter::<f32>().flat_map(f32::to_le_bytes).collect();
-            let bytes = Bytes::from_bytes_vec(bytes);
+            let bytes = Bytes::from_bytes_vec(little_endian(&values(data)));
             Tensor::new(name.clone(), DType::F32, data.shape().clone(), None, bytes)
         })
         .collect();
@@ -284,39 +262,22 @@ pub fn decode(bytes: &[u8], device: &Device) -> Result<Model, ModelFileError> {
     let summary = check_metadata(&metadata)?;
 
     let mut tensors = Vec::new();
-    for tensor in reader
-        .into_tensors()
-        .map_err(|e| unreadable("tensors", &e))?
-    {
-        let (name, dtype, shape, _, bytes) =
-            tensor.into_parts().map_err(|e| unreadable("tensors", &e))?;
+    for tensor in reader.into_tensors().map_err(|e| unreadable("tensors", &e))? {
+        let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(|e| unreadable("tensors", &e))?;
         if dtype != DType::F32 {
             let dtype = format!("{dtype:?}").to_lowercase();
             return Err(RecordError::Type { name, dtype }.into());
         }
         tensors.push((name, TensorData::new(floats(&bytes), shape)));
     }
-    check_tensors(
-        &summary,
-        tensors
-            .iter()
-            .map(|(name, data)| (name.as_str(), data.shape().to_vec())),
-    )?;
+    check_tensors(&summary, tensors.iter().map(|(name, data)| (name.as_str(), data.shape().to_vec())))?;
     check_finite(&tensors)?;
 
-    let empty = metadata.network.init_empty(
-        metadata.preprocessing.input,
-        metadata.classes.len(),
-        device,
-    )?;
+    let empty = metadata.network.init_empty(metadata.preprocessing.input, metadata.classes.len(), device)?;
     let network = load(empty, &tensors)?;
     let found = weights_sha256(&network);
     if found != metadata.weights_sha256 {
-        return Err(contradiction(
-            "weights_sha256",
-            &metadata.weights_sha256,
-            &found,
-        ));
+        return Err(contradiction("weights_sha256", &metadata.weights_sha256, &found));
     }
     check_probe(&network, &metadata, &device.clone().inner())?;
     Ok(Model { network, metadata })
@@ -344,31 +305,23 @@ fn open(bytes: &[u8]) -> Result<(Reader, Metadata), ModelFileError> {
         return Err(ModelFileError::NotAModel { found });
     }
     let no_seal = || ModelFileError::NoSeal { len: bytes.len() };
-    let (content, seal) = bytes
-        .len()
-        .checked_sub(SEAL_LEN)
-        .map(|end| bytes.split_at(end))
-        .ok_or_else(no_seal)?;
+    let (content, seal) =
+        bytes.len().checked_sub(SEAL_LEN).map(|end| bytes.split_at(end)).ok_or_else(no_seal)?;
     let (mark, digest) = seal.split_at(SEAL.len());
     if mark != SEAL {
         return Err(no_seal());
     }
     let found = Sha256::digest(&bytes[..content.len() + SEAL.len()]);
     if found[..] != *digest {
-        return Err(ModelFileError::Digest {
-            expected: hex(digest),
-            found: hex(&found),
-        });
+        return Err(ModelFileError::Digest { expected: hex(digest), found: hex(&found) });
     }
 
     let reader = Reader::from_bytes(Bytes::from_bytes_vec(content.to_vec()))
         .map_err(|e| unreadable("container", &e))?;
-    let json = reader.metadata().get(KEY).ok_or_else(|| {
-        unreadable(
-            "metadata",
-            &format_args!("the container has no entry `{KEY}`"),
-        )
-    })?;
+    let json = reader
+        .metadata()
+        .get(KEY)
+        .ok_or_else(|| unreadable("metadata", &format_args!("the container has no entry `{KEY}`")))?;
     let metadata = parse(json)?;
     Ok((reader, metadata))
 }
@@ -393,16 +346,10 @@ fn parse(json: &str) -> Result<Metadata, ModelFileError> {
 
 fn check_metadata(metadata: &Metadata) -> Result<Summary, ModelFileError> {
     metadata.preprocessing.validate()?;
-    let summary = metadata
-        .network
-        .summary(metadata.preprocessing.input, metadata.classes.len())?;
+    let summary = metadata.network.summary(metadata.preprocessing.input, metadata.classes.len())?;
     let parameters = summary.parameters();
     if parameters != metadata.parameters {
-        return Err(contradiction(
-            "parameters",
-            &metadata.parameters,
-            &parameters,
-        ));
+        return Err(contradiction("parameters", &metadata.parameters, &parameters));
     }
     Ok(summary)
 }
@@ -418,21 +365,14 @@ fn check_tensors<'a>(
     if report.is_complete() {
         return Ok(());
     }
-    Err(RecordError::Tensors(LoadReport {
-        loaded: vec![],
-        ..report
-    })
-    .into())
+    Err(RecordError::Tensors(LoadReport { loaded: vec![], ..report }).into())
 }
 
 fn check_finite(tensors: &[(String, TensorData)]) -> Result<(), ModelFileError> {
     for (name, data) in tensors {
-        if let Some((index, value)) = data.iter::<f32>().enumerate().find(|(_, v)| !v.is_finite()) {
-            return Err(ModelFileError::NotFinite {
-                name: name.clone(),
-                index,
-                value,
-            });
+        let values = values(data);
+        if let Some((index, &value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+            return Err(ModelFileError::NotFinite { name: name.clone(), index, value });
         }
     }
     Ok(())
@@ -441,40 +381,26 @@ fn check_finite(tensors: &[(String, TensorData)]) -> Result<(), ModelFileError> 
 /// Pixels of the probe: byte `i` is the highest byte of `i * 2654435761` modulo 2^32, Knuth's
 /// multiplicative hash, which spreads over all values without a generator to specify.
 fn probe_pixels(input: InputShape) -> Vec<u8> {
-    (0..(PROBE_IMAGES * input.len()) as u32)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect()
+    (0..(PROBE_IMAGES * input.len()) as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
 /// Logits of the probe images in evaluation on `device`.
-fn probe_logits(
-    network: &Network,
-    preprocessing: &Preprocessing,
-    device: &Device,
-) -> Vec<Vec<f32>> {
+fn probe_logits(network: &Network, preprocessing: &Preprocessing, device: &Device) -> Vec<Vec<f32>> {
     let network = network.valid().to_device(device);
     let images = preprocessing.batch(&probe_pixels(preprocessing.input), PROBE_IMAGES, device);
     let logits = network.forward(images); // [PROBE_IMAGES, K]
     let [_, classes] = logits.dims();
-    let values: Vec<f32> = logits.into_data().iter::<f32>().collect();
-    values.chunks(classes).map(<[f32]>::to_vec).collect()
+    values(&logits.into_data()).chunks(classes).map(<[f32]>::to_vec).collect()
 }
 
-fn check_probe(
-    network: &Network,
-    metadata: &Metadata,
-    device: &Device,
-) -> Result<(), ModelFileError> {
+fn check_probe(network: &Network, metadata: &Metadata, device: &Device) -> Result<(), ModelFileError> {
     let stored = &metadata.probe_logits;
     let classes = metadata.classes.len();
     if stored.len() != PROBE_IMAGES || stored.iter().any(|logits| logits.len() != classes) {
         return Err(contradiction(
             "probe_logits",
-            &format_args!(
-                "of sizes {:?}",
-                stored.iter().map(Vec::len).collect::<Vec<_>>()
-            ),
-            &format_args!("{PROBE_IMAGES} times {classes}"),
+            &format_args!("of sizes {:?}", stored.iter().map(Vec::len).collect::<Vec<_>>()),
+            &format_args!("of sizes {:?}", [classes; PROBE_IMAGES]),
         ));
     }
     let computed = probe_logits(network, &metadata.preprocessing, device);
@@ -483,12 +409,7 @@ fn check_probe(
             let close = (found - expected).abs() <= PROBE_TOLERANCE * expected.abs().max(1.0);
             // A NaN is not close.
             if !close {
-                return Err(ModelFileError::Probe {
-                    image,
-                    class,
-                    expected,
-                    found,
-                });
+                return Err(ModelFileError::Probe { image, class, expected, found });
             }
         }
     }
@@ -496,20 +417,296 @@ fn check_probe(
 }
 
 fn unreadable(part: &'static str, reason: &dyn Display) -> ModelFileError {
-    ModelFileError::Unreadable {
-        part,
-        reason: reason.to_string(),
-    }
+    ModelFileError::Unreadable { part, reason: reason.to_string() }
 }
 
-fn contradiction(
-    field: &'static str,
-    expected: &dyn Display,
-    found: &dyn Display,
-) -> ModelFileError {
-    ModelFileError::Contradiction {
-        field,
-        expected: expected.to_string(),
-        found: found.to_string(),
+fn contradiction(field: &'static str, expected: &dyn Display, found: &dyn Display) -> ModelFileError {
+    ModelFileError::Contradiction { field, expected: expected.to_string(), found: found.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use burn::store::ModuleRecord;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{CnnConfig, ConvBlockConfig, PoolConfig};
+
+    fn config(batch_norm: bool) -> NetworkConfig {
+        NetworkConfig::Cnn(CnnConfig {
+            blocks: vec![ConvBlockConfig { pool: Some(PoolConfig::default()), ..ConvBlockConfig::new(2) }],
+            dropout: 0.5,
+            batch_norm,
+            ..CnnConfig::default()
+        })
+    }
+
+    fn description(batch_norm: bool) -> Description {
+        Description {
+            network: config(batch_norm),
+            preprocessing: Preprocessing {
+                input: InputShape::new(1, 8, 8),
+                mean: vec![0.1307],
+                std: vec![0.3081],
+            },
+            classes: ["null", "eins", "zwei"].map(String::from).into(),
+            provenance: BTreeMap::from([
+                ("seed".into(), json!(7)),
+                ("accuracy".into(), json!(0.9931)),
+                ("data".into(), json!({ "train": "ba8910" })),
+            ]),
+        }
+    }
+
+    fn network(batch_norm: bool, seed: u64, device: &Device) -> Network {
+        config(batch_norm).init(InputShape::new(1, 8, 8), 3, seed, device).unwrap()
+    }
+
+    /// A real file, made once.
+    fn file() -> &'static [u8] {
+        static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+        FILE.get_or_init(|| encode(&network(false, 1, &Device::flex()), description(false)).unwrap())
+    }
+
+    /// The content with a right seal.
+    fn resealed(content: &[u8]) -> Vec<u8> {
+        let mut bytes = [content, SEAL].concat();
+        bytes.extend(Sha256::digest(&bytes));
+        bytes
+    }
+
+    fn content() -> &'static [u8] {
+        &file()[..file().len() - SEAL_LEN]
+    }
+
+    /// The file with changed metadata, properly sealed.
+    fn with_metadata(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+        let (_, metadata) = open(file()).unwrap();
+        let mut json = serde_json::to_value(metadata).unwrap();
+        change(&mut json);
+        seal(&named_tensors(&network(false, 1, &Device::flex())), &json.to_string()).unwrap()
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        decode(bytes, &Device::flex()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_model_comes_back_with_everything() {
+        for batch_norm in [false, true] {
+            // In training: autodiff, dropout active, statistics moved by a step.
+            let device = Device::flex().autodiff();
+            let trained = network(batch_norm, 1, &device);
+            trained.forward(burn::tensor::Tensor::ones([4, 1, 8, 8], &device));
+            let bytes = encode(&trained, description(batch_norm)).unwrap();
+            for device in [Device::flex(), Device::flex().autodiff()] {
+                let Model { network, metadata } = decode(&bytes, &device).unwrap();
+                assert_eq!(named_tensors(&network), named_tensors(&trained));
+                let images = description(batch_norm).preprocessing.batch(&[77; 64], 1, &Device::flex());
+                let logits = |network: &Network| network.valid().forward(images.clone()).into_data();
+                assert_eq!(logits(&network), logits(&trained));
+
+                let Description { network, preprocessing, classes, provenance } = description(batch_norm);
+                assert_eq!(metadata.network, network);
+                assert_eq!(metadata.preprocessing, preprocessing);
+                assert_eq!(metadata.classes, classes);
+                assert_eq!(metadata.provenance, provenance);
+                assert_eq!(metadata.weights_sha256, weights_sha256(&trained));
+                // Convolution with or without bias, scale and shift, head on 2x3x3 features.
+                assert_eq!(metadata.parameters, if batch_norm { 18 + 4 } else { 18 + 2 } + 18 * 3 + 3);
+                assert_eq!(metadata.kiln_version, env!("CARGO_PKG_VERSION"));
+                assert_eq!(read_metadata(&bytes).unwrap(), metadata);
+            }
+        }
+    }
+
+    #[test]
+    fn a_decoded_model_can_be_trained_further() {
+        let device = Device::flex().autodiff();
+        let Model { network: Network::Cnn(net), .. } = decode(file(), &device).unwrap();
+        assert!(net.head.weight.is_require_grad());
+        assert!(net.head.weight.val().device().is_autodiff());
+        assert!(net.dropout.unwrap().training.is_enabled());
+    }
+
+    #[test]
+    fn the_same_model_gives_the_same_bytes() {
+        assert_eq!(encode(&network(false, 1, &Device::flex()), description(false)).unwrap(), file());
+    }
+
+    #[test]
+    fn burn_reads_the_file_too() {
+        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(file().to_vec())).unwrap();
+        let Network::Cnn(net) = network(false, 2, &Device::flex());
+        let loaded = Network::Cnn(net.try_load_record(record).unwrap());
+        assert_eq!(weights_sha256(&loaded), read_metadata(file()).unwrap().weights_sha256);
+    }
+
+    #[test]
+    fn every_changed_bit_is_found() {
+        let mut bytes = file().to_vec();
+        for position in 0..bytes.len() {
+            // All eight bits of the start, the table's beginning and the end; one of the others.
+            let thorough = position < 64 || position + 64 >= bytes.len();
+            for bit in if thorough { 0..8 } else { position % 8..position % 8 + 1 } {
+                bytes[position] ^= 1 << bit;
+                assert!(open(&bytes).is_err(), "byte {position}, bit {bit}");
+                bytes[position] ^= 1 << bit;
+            }
+        }
+        assert!(decode(&bytes, &Device::flex()).is_ok());
+    }
+
+    #[test]
+    fn every_truncation_and_extension_is_found() {
+        let bytes = file();
+        for len in 0..bytes.len() {
+            assert!(open(&bytes[..len]).is_err(), "cut to {len} bytes");
+        }
+        assert!(open(&[bytes, &[0]].concat()).is_err());
+        assert!(open(&[bytes, bytes].concat()).is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert!(refusal(b"").starts_with("not a Kiln model file: it begins with nothing"));
+        assert!(refusal(b"PK\x03\x04zip").contains("begins with 504b0304"));
+        assert!(refusal(content()).contains("plain burnpack"));
+        assert!(refusal(&file()[..file().len() - 1]).starts_with("no seal at the end"));
+        let mut damaged = file().to_vec();
+        damaged[300] ^= 1;
+        assert!(refusal(&damaged).starts_with("the file is damaged: SHA-256 "));
+        let bare = Writer::new(vec![]).into_bytes().unwrap();
+        assert!(refusal(&resealed(&bare)).contains("no entry `kiln`"));
+
+        let newer = with_metadata(|m| {
+            m["format_version"] = json!(2);
+            m["kiln_version"] = json!("9.1.0");
+            m["colour"] = json!("red");
+        });
+        assert_eq!(
+            refusal(&newer),
+            "format version 2, this program reads version 1; use the Kiln that wrote the file (version 9.1.0)"
+        );
+        assert!(refusal(&with_metadata(|m| m["colour"] = json!("red"))).contains("unknown field `colour`"));
+        assert!(refusal(&with_metadata(|m| m["parameters"] = json!(7))).contains("`parameters`"));
+        assert!(refusal(&with_metadata(|m| m["weights_sha256"] = json!("00"))).contains("`weights_sha256`"));
+        assert!(refusal(&with_metadata(|m| m["probe_logits"] = json!([[1.0]]))).contains("`probe_logits`"));
+        let std = refusal(&with_metadata(|m| m["preprocessing"]["std"] = json!([0.0])));
+        assert!(std.contains("`std` of channel 0 is 0"), "{std}");
+    }
+
+    #[test]
+    fn a_record_of_another_architecture_is_listed() {
+        let (_, metadata) = open(file()).unwrap();
+        let mut tensors = named_tensors(&network(true, 1, &Device::flex()));
+        tensors.retain(|(name, _)| name != "head.bias");
+        let head = tensors.iter_mut().find(|(name, _)| name == "head.weight").unwrap();
+        head.1 = TensorData::new(vec![0f32; 54], [3, 18]);
+        let message = refusal(&seal(&tensors, &serde_json::to_string(&metadata).unwrap()).unwrap());
+        for part in [
+            "missing: blocks.0.conv.bias, head.bias",
+            "unexpected: blocks.0.norm.beta, blocks.0.norm.gamma, blocks.0.norm.running_mean, blocks.0.norm.running_var",
+            "mismatched: head.weight is [3, 18], expected [18, 3]",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+        // The same when saving with the wrong configuration.
+        let error = encode(&network(true, 1, &Device::flex()), description(false)).unwrap_err();
+        assert!(error.to_string().contains("missing: blocks.0.conv.bias"), "{error}");
+    }
+
+    #[test]
+    fn other_logits_than_the_stored_ones_are_refused() {
+        let stored = read_metadata(file()).unwrap().probe_logits;
+        // In units of the tolerance; the logits are larger than 1, where it is relative.
+        let shifted = |by: f32| {
+            let logit = stored[1][2];
+            assert!(logit.abs() > 1.0, "{logit}");
+            with_metadata(|m| m["probe_logits"][1][2] = json!(logit * (1.0 + by * PROBE_TOLERANCE)))
+        };
+        assert!(decode(&shifted(0.9), &Device::flex()).is_ok());
+        assert!(refusal(&shifted(1.1)).starts_with("probe image 1, class 2: logit "));
+        assert!(refusal(&shifted(-1.1)).starts_with("probe image 1, class 2: logit "));
+        // Another input scale changes the logits as well: the probe covers the preprocessing.
+        let scaled = with_metadata(|m| m["preprocessing"]["mean"] = json!([0.2]));
+        assert!(refusal(&scaled).starts_with("probe image 0, class 0"));
+    }
+
+    #[test]
+    fn the_probe_is_spread_over_all_values() {
+        let pixels = probe_pixels(InputShape::new(1, 28, 28));
+        assert_eq!(pixels[..4], [0, 158, 60, 218]);
+        assert_eq!(pixels.len(), PROBE_IMAGES * 784);
+        assert_ne!(pixels[..784], pixels[784..]);
+        let mut counts = [0; 256];
+        pixels.iter().for_each(|&pixel| counts[usize::from(pixel)] += 1);
+        assert!(counts.iter().all(|&count| (4..=8).contains(&count)), "{counts:?}");
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_are_refused() {
+        for value in [f32::NAN, f32::INFINITY] {
+            let mut tensors = named_tensors(&network(false, 1, &Device::flex()));
+            tensors[0].1 = TensorData::from([0.0, value]);
+            let broken = load(network(false, 1, &Device::flex()), &tensors).unwrap();
+            let error = encode(&broken, description(false)).unwrap_err().to_string();
+            assert!(error.starts_with("tensor blocks.0.conv.bias holds"), "{error}");
+            let (_, metadata) = open(file()).unwrap();
+            let sealed = seal(&tensors, &serde_json::to_string(&metadata).unwrap()).unwrap();
+            assert!(refusal(&sealed).starts_with("tensor blocks.0.conv.bias holds"));
+        }
+    }
+
+    #[test]
+    fn a_small_file_cannot_ask_for_a_large_network() {
+        for (field, value) in [("height", json!(1u64 << 40)), ("width", json!(u64::MAX))] {
+            let message = refusal(&with_metadata(|m| m["preprocessing"]["input"][field] = value));
+            assert!(message.contains("exceed"), "{message}");
+        }
+        // A billion parameters by the metadata, 77 in the file.
+        let dense = vec![1 << 15, 1 << 15];
+        let NetworkConfig::Cnn(small) = config(false);
+        let large = NetworkConfig::Cnn(CnnConfig { dense, ..small });
+        let parameters = large.summary(InputShape::new(1, 8, 8), 3).unwrap().parameters();
+        assert!(parameters > 1_000_000_000);
+        let message = refusal(&with_metadata(|m| {
+            m["network"] = serde_json::to_value(large).unwrap();
+            m["parameters"] = json!(parameters);
+        }));
+        assert!(message.contains("missing: dense.0.bias, dense.0.weight"), "{message}");
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(decode(&bytes, &Device::flex()).is_err());
+            prop_assert!(decode(&[BURNPACK, &bytes].concat(), &Device::flex()).is_err());
+            prop_assert!(decode(&resealed(&bytes), &Device::flex()).is_err());
+            prop_assert!(decode(&resealed(&[&content()[..10], &bytes[..]].concat()), &Device::flex()).is_err());
+        }
+
+        /// A forger can seal anything: then the container, the metadata and the tensors are on
+        /// their own. They may be accepted (a changed class name) but must not panic.
+        #[test]
+        fn sealed_damage_never_panics(
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in proptest::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = content().to_vec();
+            for (position, value) in damage {
+                let position = position.index(bytes.len());
+                bytes[position] = value;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            if let Ok(model) = decode(&resealed(&bytes), &Device::flex()) {
+                prop_assert_eq!(weights_sha256(&model.network), model.metadata.weights_sha256);
+            }
+        }
     }
 }

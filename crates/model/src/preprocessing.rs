@@ -10,9 +10,7 @@ use crate::InputShape;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PreprocessingError {
     /// Not one mean and one standard deviation for each channel.
-    #[error(
-        "preprocessing: {found} values of `{field}` for {channels} channels; give one for each channel"
-    )]
+    #[error("preprocessing: {found} values of `{field}` for {channels} channels; give one for each channel")]
     Channels {
         /// `mean` or `std`.
         field: &'static str,
@@ -50,20 +48,12 @@ pub struct Preprocessing {
 impl Preprocessing {
     /// For MNIST: 28x28 grey; mean and standard deviation of the 60,000 training images.
     pub fn mnist() -> Self {
-        Self {
-            input: InputShape::new(1, 28, 28),
-            mean: vec![0.1307],
-            std: vec![0.3081],
-        }
+        Self { input: InputShape::new(1, 28, 28), mean: vec![0.1307], std: vec![0.3081] }
     }
 
     /// For Fashion-MNIST: 28x28 grey; mean and standard deviation of the 60,000 training images.
     pub fn fashion_mnist() -> Self {
-        Self {
-            input: InputShape::new(1, 28, 28),
-            mean: vec![0.2860],
-            std: vec![0.3530],
-        }
+        Self { input: InputShape::new(1, 28, 28), mean: vec![0.2860], std: vec![0.3530] }
     }
 
     /// Checks that there is one finite mean and one positive standard deviation for each channel.
@@ -74,20 +64,11 @@ impl Preprocessing {
         let channels = self.input.channels;
         for (field, values) in [("mean", &self.mean), ("std", &self.std)] {
             if values.len() != channels {
-                return Err(PreprocessingError::Channels {
-                    field,
-                    channels,
-                    found: values.len(),
-                });
+                return Err(PreprocessingError::Channels { field, channels, found: values.len() });
             }
         }
         let fault = |field, channel, value, expected| {
-            Err(PreprocessingError::Value {
-                field,
-                channel,
-                value,
-                expected,
-            })
+            Err(PreprocessingError::Value { field, channel, value, expected })
         };
         for (channel, &mean) in self.mean.iter().enumerate() {
             if !mean.is_finite() {
@@ -110,12 +91,7 @@ impl Preprocessing {
     pub fn normalize_into(&self, pixels: &[u8], out: &mut [f32]) {
         assert_eq!(pixels.len(), out.len(), "as many values as pixels");
         assert!(!self.input.is_empty(), "an image holds at least one pixel");
-        assert_eq!(
-            pixels.len() % self.input.len(),
-            0,
-            "whole images of {}",
-            self.input
-        );
+        assert_eq!(pixels.len() % self.input.len(), 0, "whole images of {}", self.input);
         let indices: Vec<u32> = (0..(pixels.len() / self.input.len()) as u32).collect();
         kernels::gather_normalize(
             pixels,
@@ -133,23 +109,11 @@ impl Preprocessing {
     /// # Panics
     /// `pixels` is not `n` images long; otherwise as [`Self::normalize_into`].
     pub fn batch(&self, pixels: &[u8], n: usize, device: &Device) -> Tensor<4> {
-        assert_eq!(
-            pixels.len(),
-            n * self.input.len(),
-            "{n} images of {}",
-            self.input
-        );
+        assert_eq!(pixels.len(), n * self.input.len(), "{n} images of {}", self.input);
         let mut values = vec![0.0; pixels.len()];
         self.normalize_into(pixels, &mut values);
-        let InputShape {
-            channels,
-            height,
-            width,
-        } = self.input;
-        Tensor::from_data(
-            TensorData::new(values, [n, channels, height, width]),
-            device,
-        )
+        let InputShape { channels, height, width } = self.input;
+        Tensor::from_data(TensorData::new(values, [n, channels, height, width]), device)
     }
 }
 
@@ -173,11 +137,7 @@ mod tests {
 
     #[test]
     fn without_mean_and_std_the_range_is_zero_to_one() {
-        let scale = Preprocessing {
-            input: InputShape::new(1, 1, 256),
-            mean: vec![0.0],
-            std: vec![1.0],
-        };
+        let scale = Preprocessing { input: InputShape::new(1, 1, 256), mean: vec![0.0], std: vec![1.0] };
         let pixels: Vec<u8> = (0..=255).collect();
         let mut out = [0.5; 256];
         scale.normalize_into(&pixels, &mut out);
@@ -192,28 +152,19 @@ mod tests {
             mean: vec![0.0, 0.5, 1.0],
             std: vec![1.0, 0.5, 0.25],
         };
-        let batch = rgb.batch(
-            &[0, 255, 0, 255, 0, 255, 255, 0, 255, 0, 255, 0],
-            2,
-            &Device::flex(),
-        );
+        let batch = rgb.batch(&[0, 255, 0, 255, 0, 255, 255, 0, 255, 0, 255, 0], 2, &Device::flex());
         assert_eq!(batch.dims(), [2, 3, 1, 2]);
         assert_eq!(
-            batch.into_data().to_vec::<f32>().unwrap(),
-            [
-                0.0, 1.0, -1.0, 1.0, -4.0, 0.0, 1.0, 0.0, 1.0, -1.0, 0.0, -4.0
-            ]
+            batch.into_data().try_to_vec::<f32>().unwrap(),
+            [0.0, 1.0, -1.0, 1.0, -4.0, 0.0, 1.0, 0.0, 1.0, -1.0, 0.0, -4.0]
         );
     }
 
     #[test]
     fn unusable_values_are_refused() {
         let broken = |mean: &[f32], std: &[f32]| {
-            let preprocessing = Preprocessing {
-                input: InputShape::new(1, 2, 2),
-                mean: mean.into(),
-                std: std.into(),
-            };
+            let preprocessing =
+                Preprocessing { input: InputShape::new(1, 2, 2), mean: mean.into(), std: std.into() };
             preprocessing.validate().unwrap_err().to_string()
         };
         assert!(Preprocessing::mnist().validate().is_ok());

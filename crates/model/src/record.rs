@@ -1,6 +1,6 @@
 //! A network's tensors by name: reading them, hashing them, and loading them into another network.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
@@ -132,20 +132,34 @@ fn hash_tensors(tensors: &[(String, TensorData)]) -> String {
         for &size in shape.iter() {
             hasher.update((size as u64).to_le_bytes());
         }
-        for value in data.iter::<f32>() {
-            hasher.update(value.to_le_bytes());
-        }
+        hasher.update(little_endian(&values(data)));
     }
     hex(&hasher.finalize())
 }
 
+/// The values of `f32` data, or of other data as `f32`.
+pub(crate) fn values(data: &TensorData) -> Cow<'_, [f32]> {
+    match data.as_slice::<f32>() {
+        Ok(values) => Cow::Borrowed(values),
+        Err(_) => Cow::Owned(data.iter::<f32>().collect()),
+    }
+}
+
+/// The bytes of `f32` values in files and digests.
+pub(crate) fn little_endian(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// The inverse of [`little_endian`].
+pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Loads a complete record: every tensor of the network, and no other.
@@ -170,53 +184,25 @@ pub fn load_partial(
 ) -> Result<(Network, LoadReport), RecordError> {
     let expected: Vec<TensorSpec> = named_tensors(&network)
         .into_iter()
-        .map(|(name, data)| TensorSpec {
-            name,
-            shape: data.shape().to_vec(),
-            trainable: true,
-        })
+        .map(|(name, data)| TensorSpec { name, shape: data.shape().to_vec(), trainable: true })
         .collect();
-    let found = record
-        .iter()
-        .map(|(name, data)| (name.as_str(), data.shape().to_vec()));
+    let found = record.iter().map(|(name, data)| (name.as_str(), data.shape().to_vec()));
     let report = compare(&expected, found, &loading);
 
     let required = |name: &String| loading(name) == Loading::Required;
     let faults = LoadReport {
-        missing: report
-            .missing
-            .iter()
-            .filter(|name| required(name))
-            .cloned()
-            .collect(),
-        unexpected: report
-            .unexpected
-            .iter()
-            .filter(|name| required(name))
-            .cloned()
-            .collect(),
-        mismatched: report
-            .mismatched
-            .iter()
-            .filter(|m| required(&m.name))
-            .cloned()
-            .collect(),
+        missing: report.missing.iter().filter(|name| required(name)).cloned().collect(),
+        unexpected: report.unexpected.iter().filter(|name| required(name)).cloned().collect(),
+        mismatched: report.mismatched.iter().filter(|m| required(&m.name)).cloned().collect(),
         ..LoadReport::default()
     };
     if !faults.is_complete() {
         return Err(RecordError::Tensors(faults));
     }
 
-    let mut record: BTreeMap<&str, &TensorData> = record
-        .iter()
-        .map(|(name, data)| (name.as_str(), data))
-        .collect();
-    record.retain(|name, _| {
-        report
-            .loaded
-            .binary_search_by(|loaded| loaded.as_str().cmp(name))
-            .is_ok()
-    });
+    let mut record: BTreeMap<&str, &TensorData> =
+        record.iter().map(|(name, data)| (name.as_str(), data)).collect();
+    record.retain(|name, _| report.loaded.binary_search_by(|loaded| loaded.as_str().cmp(name)).is_ok());
     for (name, data) in &record {
         if data.dtype() != burn::tensor::DType::F32 {
             return Err(RecordError::Type {
@@ -225,10 +211,7 @@ pub fn load_partial(
             });
         }
     }
-    let mut loader = Loader {
-        path: vec![],
-        record,
-    };
+    let mut loader = Loader { path: vec![], record };
     Ok((network.with_own_statistics().map(&mut loader), report))
 }
 
@@ -249,18 +232,13 @@ pub(crate) fn compare<'a>(
         match found {
             None => report.missing.push(name.clone()),
             Some(found) if found == *shape => report.loaded.push(name.clone()),
-            Some(found) => report.mismatched.push(Mismatch {
-                name: name.clone(),
-                expected: shape.clone(),
-                found,
-            }),
+            Some(found) => {
+                report.mismatched.push(Mismatch { name: name.clone(), expected: shape.clone(), found })
+            }
         }
     }
-    report.unexpected = found
-        .into_keys()
-        .filter(|name| loading(name) != Loading::Skip)
-        .map(String::from)
-        .collect();
+    report.unexpected =
+        found.into_keys().filter(|name| loading(name) != Loading::Skip).map(String::from).collect();
     report
 }
 
@@ -285,11 +263,7 @@ impl ModuleVisitor for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let data = param
-            .transform_for_save()
-            .val()
-            .into_data()
-            .convert::<f32>();
+        let data = param.transform_for_save().val().into_data().convert::<f32>();
         self.tensors.push((name(&self.path), data));
     }
 }
@@ -314,5 +288,206 @@ impl ModuleMapper for Loader<'_> {
         };
         let (id, device) = (param.id, param.lazy_device());
         param.transform_for_load(Tensor::from_data(data.clone(), &device), id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device};
+
+    use super::*;
+    use crate::{CnnConfig, ConvBlockConfig, InputShape, NetworkConfig};
+
+    const INPUT: InputShape = InputShape::new(1, 6, 6);
+
+    fn small(batch_norm: bool) -> NetworkConfig {
+        NetworkConfig::Cnn(CnnConfig {
+            blocks: vec![ConvBlockConfig::new(2)],
+            dense: vec![3],
+            batch_norm,
+            ..CnnConfig::default()
+        })
+    }
+
+    fn network(classes: usize, seed: u64) -> Network {
+        small(false).init(INPUT, classes, seed, &Device::flex()).unwrap()
+    }
+
+    fn names(tensors: &[(String, TensorData)]) -> Vec<&str> {
+        tensors.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn names_are_sorted_and_without_the_variant() {
+        assert_eq!(
+            names(&named_tensors(&network(2, 1))),
+            [
+                "blocks.0.conv.bias",
+                "blocks.0.conv.weight",
+                "dense.0.bias",
+                "dense.0.weight",
+                "head.bias",
+                "head.weight"
+            ]
+        );
+        let norm = small(true).init(INPUT, 2, 1, &Device::flex()).unwrap();
+        assert_eq!(
+            names(&named_tensors(&norm))[..5],
+            [
+                "blocks.0.conv.weight",
+                "blocks.0.norm.beta",
+                "blocks.0.norm.gamma",
+                "blocks.0.norm.running_mean",
+                "blocks.0.norm.running_var"
+            ]
+        );
+        assert_eq!(tensor_name("Cnn.head.weight"), "head.weight");
+        assert_eq!(tensor_name("head.weight"), "head.weight");
+    }
+
+    #[test]
+    fn the_digest_follows_its_framing() {
+        let network = network(2, 1);
+        let mut bytes: Vec<u8> = vec![];
+        for (name, shape, len) in [
+            ("blocks.0.conv.bias", vec![2u64], 2),
+            ("blocks.0.conv.weight", vec![2, 1, 3, 3], 18),
+            ("dense.0.bias", vec![3], 3),
+            ("dense.0.weight", vec![32, 3], 96),
+            ("head.bias", vec![2], 2),
+            ("head.weight", vec![3, 2], 6),
+        ] {
+            bytes.extend((name.len() as u64).to_le_bytes());
+            bytes.extend(name.as_bytes());
+            bytes.extend((shape.len() as u64).to_le_bytes());
+            shape.iter().for_each(|size| bytes.extend(size.to_le_bytes()));
+            let tensors = named_tensors(&network);
+            let (_, data) = tensors.iter().find(|(found, _)| found == name).unwrap();
+            let values = data.as_slice::<f32>().unwrap();
+            assert_eq!(values.len(), len);
+            values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        }
+        assert_eq!(weights_sha256(&network), hex(&Sha256::digest(&bytes)));
+    }
+
+    #[test]
+    fn the_digest_sees_one_bit_and_the_sign_of_zero() {
+        let network = network(2, 1);
+        let digest = weights_sha256(&network);
+        assert_eq!(digest.len(), 64);
+        for change in [|v: f32| f32::from_bits(v.to_bits() ^ 1), |v: f32| -v] {
+            let mut record = named_tensors(&network);
+            // Biases start at zero.
+            let (_, data) = &mut record[0];
+            let mut values = data.clone().try_to_vec::<f32>().unwrap();
+            assert_eq!(values[1], 0.0);
+            values[1] = change(values[1]);
+            *data = TensorData::new(values, [2]);
+            let changed = load(network.clone(), &record).unwrap();
+            assert_ne!(weights_sha256(&changed), digest);
+        }
+        assert_eq!(weights_sha256(&network), digest);
+    }
+
+    #[test]
+    fn a_record_comes_back_bit_for_bit() {
+        let record = named_tensors(&network(2, 1));
+        let loaded = load(network(2, 2), &record).unwrap();
+        assert_eq!(named_tensors(&loaded), record);
+    }
+
+    #[test]
+    fn a_foreign_record_is_refused_with_every_name() {
+        let mut record = named_tensors(&network(4, 1));
+        record.retain(|(name, _)| name != "dense.0.bias");
+        record.push(("fc.weight".into(), TensorData::from([1.0f32])));
+        let Err(RecordError::Tensors(report)) = load(network(2, 2), &record) else {
+            panic!("the record must be refused")
+        };
+        assert_eq!(report.missing, ["dense.0.bias"]);
+        assert_eq!(report.unexpected, ["fc.weight"]);
+        let mismatched: Vec<_> = report.mismatched.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(mismatched, ["head.bias", "head.weight"]);
+        let message = RecordError::Tensors(report).to_string();
+        for part in [
+            "missing: dense.0.bias",
+            "unexpected: fc.weight",
+            "head.bias is [4], expected [2]; head.weight is [3, 4], expected [3, 2]",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_new_head_keeps_its_own_weights() {
+        let (source, target) = (network(4, 1), network(2, 2));
+        let before = named_tensors(&target);
+        let optional_head = |name: &str| {
+            if name.starts_with("head.") { Loading::Optional } else { Loading::Required }
+        };
+        let (loaded, report) = load_partial(target, &named_tensors(&source), optional_head).unwrap();
+        assert_eq!(report.loaded.len(), 4);
+        assert_eq!(report.mismatched.len(), 2);
+        assert!(report.missing.is_empty() && report.unexpected.is_empty() && report.skipped.is_empty());
+        let after = named_tensors(&loaded);
+        assert_eq!(after[..4], named_tensors(&source)[..4]);
+        assert_eq!(after[4..], before[4..]);
+        assert_ne!(after[..4], before[..4]);
+    }
+
+    #[test]
+    fn a_skipped_head_is_left_alone_even_where_it_fits() {
+        let (source, target) = (network(2, 1), network(2, 2));
+        let before = named_tensors(&target);
+        let skip_head = |name: &str| {
+            if name.starts_with("head.") { Loading::Skip } else { Loading::Required }
+        };
+        let (loaded, report) = load_partial(target, &named_tensors(&source), skip_head).unwrap();
+        assert_eq!(report.skipped, ["head.bias", "head.weight"]);
+        assert!(report.is_complete());
+        let after = named_tensors(&loaded);
+        assert_eq!(after[4..], before[4..]);
+        assert_ne!(after[5], named_tensors(&source)[5]);
+    }
+
+    #[test]
+    fn only_f32_is_loaded() {
+        let mut record = named_tensors(&network(2, 1));
+        record[5].1 = record[5].1.clone().convert_dtype(DType::F64);
+        let error = load(network(2, 2), &record).unwrap_err();
+        assert!(error.to_string().starts_with("tensor head.weight: type f64"), "{error}");
+    }
+
+    #[test]
+    fn loading_leaves_clones_alone_and_keeps_what_is_trained() {
+        let device = Device::flex().autodiff();
+        let target = small(true).init(INPUT, 2, 1, &device).unwrap();
+        let before = named_tensors(&target);
+        let record: Vec<_> = before
+            .iter()
+            .map(|(name, data)| {
+                let values: Vec<f32> = data.iter::<f32>().map(|value| value + 1.0).collect();
+                (name.clone(), TensorData::new(values, data.shape().clone()))
+            })
+            .collect();
+        let loaded = load(target.clone(), &record).unwrap();
+        // Burn's own loading would change the running statistics of `target` as well.
+        assert_eq!(named_tensors(&target), before);
+        assert_eq!(named_tensors(&loaded), record);
+        let (Network::Cnn(target), Network::Cnn(loaded)) = (target, loaded);
+        assert!(loaded.head.weight.is_require_grad());
+        assert_eq!(loaded.head.weight.id, target.head.weight.id);
+    }
+
+    #[test]
+    fn the_last_step_of_a_training_counts() {
+        let device = Device::flex().autodiff();
+        let network = small(true).init(INPUT, 2, 1, &device).unwrap();
+        let ones = Tensor::<4>::ones([2, 1, 6, 6], &device);
+        network.forward(ones);
+        // Mean 0 before; one batch moves it by a tenth of the batch's mean. The variance of a
+        // constant batch is 0: 0.9 is left of the initial 1.
+        let tensors = named_tensors(&network);
+        assert_eq!(tensors[4].1, TensorData::from([0.9f32, 0.9]));
     }
 }

@@ -113,18 +113,11 @@ pub(crate) struct ShapeTrace {
 
 impl ShapeTrace {
     pub(crate) fn new(input: InputShape) -> Result<Self, ShapeError> {
-        for (field, size) in [
-            ("channels", input.channels),
-            ("height", input.height),
-            ("width", input.width),
-        ] {
+        for (field, size) in [("channels", input.channels), ("height", input.height), ("width", input.width)]
+        {
             positive("input", field, size)?;
         }
-        let mut trace = Self {
-            current: Vec::new(),
-            layers: Vec::new(),
-            parameters: 0,
-        };
+        let mut trace = Self { current: Vec::new(), layers: Vec::new(), parameters: 0 };
         let shape = vec![input.channels, input.height, input.width];
         trace.push("input".into(), "image".into(), shape, 0, vec![])?;
         Ok(trace)
@@ -145,11 +138,7 @@ impl ShapeTrace {
         padding: usize,
         bias: bool,
     ) -> Result<(), ShapeError> {
-        for (field, size) in [
-            ("channels", channels),
-            ("kernel", kernel),
-            ("stride", stride),
-        ] {
+        for (field, size) in [("channels", channels), ("kernel", kernel), ("stride", stride)] {
             positive(name, field, size)?;
         }
         let [height, width] = self.windows(name, kernel, stride, padding)?;
@@ -159,30 +148,16 @@ impl ShapeTrace {
             .and_then(|patch| Some((patch, product(&[patch, height, width])?)))
             .filter(|(_, patches)| *patches <= MAX_PATCHES);
         let Some((patch, _)) = patch else {
-            return Err(too_large(
-                name,
-                "the values under all kernel positions",
-                MAX_PATCHES,
-            ));
+            return Err(too_large(name, "the values under all kernel positions", MAX_PATCHES));
         };
-        let mut tensors = vec![tensor(
-            name,
-            "weight",
-            vec![channels, inputs, kernel, kernel],
-        )];
+        let mut tensors = vec![tensor(name, "weight", vec![channels, inputs, kernel, kernel])];
         if bias {
             tensors.push(tensor(name, "bias", vec![channels]));
         }
         let mut kind = format!("conv {kernel}x{kernel}");
         describe(&mut kind, stride, 1, padding);
         let macs = (channels as u64).saturating_mul((patch * height * width) as u64);
-        self.push(
-            name.into(),
-            kind,
-            vec![channels, height, width],
-            macs,
-            tensors,
-        )
+        self.push(name.into(), kind, vec![channels, height, width], macs, tensors)
     }
 
     /// Adds batch normalisation over the channels.
@@ -194,21 +169,11 @@ impl ShapeTrace {
         for statistic in &mut tensors[2..] {
             statistic.trainable = false;
         }
-        self.push(
-            name.into(),
-            "batch norm".into(),
-            self.current.clone(),
-            0,
-            tensors,
-        )
+        self.push(name.into(), "batch norm".into(), self.current.clone(), 0, tensors)
     }
 
     /// Adds an element-wise function.
-    pub(crate) fn activation(
-        &mut self,
-        name: &str,
-        activation: Activation,
-    ) -> Result<(), ShapeError> {
+    pub(crate) fn activation(&mut self, name: &str, activation: Activation) -> Result<(), ShapeError> {
         let kind = match activation {
             Activation::Relu => "ReLU",
             Activation::LeakyRelu => "leaky ReLU",
@@ -227,11 +192,7 @@ impl ShapeTrace {
             positive(name, field, size)?;
         }
         if padding > kernel / 2 {
-            return Err(ShapeError::PoolPadding {
-                layer: name.into(),
-                kernel,
-                padding,
-            });
+            return Err(ShapeError::PoolPadding { layer: name.into(), kernel, padding });
         }
         let [height, width] = self.windows(name, kernel, stride, padding)?;
         let mut kind = match pool.kind {
@@ -239,33 +200,18 @@ impl ShapeTrace {
             PoolKind::Average => format!("average pool {kernel}x{kernel}"),
         };
         describe(&mut kind, stride, kernel, padding);
-        self.push(
-            name.into(),
-            kind,
-            vec![self.channels(), height, width],
-            0,
-            vec![],
-        )
+        self.push(name.into(), kind, vec![self.channels(), height, width], 0, vec![])
     }
 
     /// Adds dropout where the probability is not zero.
     pub(crate) fn dropout(&mut self, name: &str, probability: f64) -> Result<(), ShapeError> {
         if !(0.0..1.0).contains(&probability) {
-            return Err(ShapeError::Dropout {
-                layer: name.into(),
-                value: probability,
-            });
+            return Err(ShapeError::Dropout { layer: name.into(), value: probability });
         }
         if probability == 0.0 {
             return Ok(());
         }
-        self.push(
-            name.into(),
-            format!("dropout {probability}"),
-            self.current.clone(),
-            0,
-            vec![],
-        )
+        self.push(name.into(), format!("dropout {probability}"), self.current.clone(), 0, vec![])
     }
 
     /// Turns `[C, H, W]` into `[C * H * W]`.
@@ -278,19 +224,15 @@ impl ShapeTrace {
     pub(crate) fn linear(&mut self, name: &str, outputs: usize) -> Result<usize, ShapeError> {
         positive(name, "outputs", outputs)?;
         let inputs = self.current[0];
-        let tensors = vec![
-            tensor(name, "weight", vec![inputs, outputs]),
-            tensor(name, "bias", vec![outputs]),
-        ];
+        let tensors =
+            vec![tensor(name, "weight", vec![inputs, outputs]), tensor(name, "bias", vec![outputs])];
         let macs = (inputs as u64).saturating_mul(outputs as u64);
         self.push(name.into(), "dense".into(), vec![outputs], macs, tensors)?;
         Ok(inputs)
     }
 
     pub(crate) fn finish(self) -> Summary {
-        Summary {
-            layers: self.layers,
-        }
+        Summary { layers: self.layers }
     }
 
     /// Rows and columns of window positions over the current `[C, H, W]`.
@@ -302,22 +244,11 @@ impl ShapeTrace {
         padding: usize,
     ) -> Result<[usize; 2], ShapeError> {
         let (height, width) = (self.current[1], self.current[2]);
-        match (
-            output_size(height, kernel, stride, padding),
-            output_size(width, kernel, stride, padding),
-        ) {
+        match (output_size(height, kernel, stride, padding), output_size(width, kernel, stride, padding)) {
             (Some(height), Some(width)) => Ok([height, width]),
             // The sum overflowed.
-            _ if padding > MAX_OUTPUT => {
-                Err(too_large(name, "the padded rows or columns", MAX_OUTPUT))
-            }
-            _ => Err(ShapeError::KernelTooLarge {
-                layer: name.into(),
-                kernel,
-                height,
-                width,
-                padding,
-            }),
+            _ if padding > MAX_OUTPUT => Err(too_large(name, "the padded rows or columns", MAX_OUTPUT)),
+            _ => Err(ShapeError::KernelTooLarge { layer: name.into(), kernel, height, width, padding }),
         }
     }
 
@@ -334,60 +265,38 @@ impl ShapeTrace {
         }
         let mut parameters = Some(0usize);
         for tensor in tensors.iter().filter(|tensor| tensor.trainable) {
-            parameters = parameters
-                .zip(product(&tensor.shape))
-                .and_then(|(sum, values)| sum.checked_add(values));
+            parameters =
+                parameters.zip(product(&tensor.shape)).and_then(|(sum, values)| sum.checked_add(values));
         }
         let total = parameters.and_then(|parameters| self.parameters.checked_add(parameters));
-        let (Some(parameters), Some(total)) =
-            (parameters, total.filter(|&total| total <= MAX_PARAMETERS))
+        let (Some(parameters), Some(total)) = (parameters, total.filter(|&total| total <= MAX_PARAMETERS))
         else {
             return Err(too_large(&name, "the parameters so far", MAX_PARAMETERS));
         };
         self.parameters = total;
         self.current.clone_from(&output);
-        self.layers.push(LayerSummary {
-            name,
-            kind,
-            output,
-            parameters,
-            macs,
-            tensors,
-        });
+        self.layers.push(LayerSummary { name, kind, output, parameters, macs, tensors });
         Ok(())
     }
 }
 
 fn positive(layer: &str, field: &'static str, size: usize) -> Result<(), ShapeError> {
     if size == 0 {
-        return Err(ShapeError::Zero {
-            layer: layer.into(),
-            field,
-        });
+        return Err(ShapeError::Zero { layer: layer.into(), field });
     }
     Ok(())
 }
 
 fn too_large(layer: &str, what: &'static str, limit: usize) -> ShapeError {
-    ShapeError::TooLarge {
-        layer: layer.into(),
-        what,
-        limit,
-    }
+    ShapeError::TooLarge { layer: layer.into(), what, limit }
 }
 
 fn product(sizes: &[usize]) -> Option<usize> {
-    sizes
-        .iter()
-        .try_fold(1usize, |product, &size| product.checked_mul(size))
+    sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size))
 }
 
 fn tensor(layer: &str, part: &str, shape: Vec<usize>) -> TensorSpec {
-    TensorSpec {
-        name: format!("{layer}.{part}"),
-        shape,
-        trainable: true,
-    }
+    TensorSpec { name: format!("{layer}.{part}"), shape, trainable: true }
 }
 
 /// Appends what differs from the usual stride and padding.

@@ -88,10 +88,7 @@ impl fmt::Display for Summary {
                 writeln!(f, "{}", "-".repeat(width.iter().sum::<usize>() + 8))?;
             }
             let [w0, w1, w2, w3, w4] = width;
-            write!(
-                f,
-                "{name:w0$}  {kind:w1$}  {output:>w2$}  {parameters:>w3$}  {macs:>w4$}"
-            )?;
+            write!(f, "{name:w0$}  {kind:w1$}  {output:>w2$}  {parameters:>w3$}  {macs:>w4$}")?;
             if index != last {
                 writeln!(f)?;
             }
@@ -120,13 +117,7 @@ mod tests {
 
     #[test]
     fn thousands_are_grouped() {
-        let cases = [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (34_826, "34,826"),
-            (2_230_272, "2,230,272"),
-        ];
+        let cases = [(0, "0"), (999, "999"), (1000, "1,000"), (34_826, "34,826"), (2_230_272, "2,230,272")];
         for (value, text) in cases {
             assert_eq!(thousands(value), text);
         }
@@ -134,9 +125,7 @@ mod tests {
 
     #[test]
     fn the_table_is_aligned_and_totalled() {
-        let summary = NetworkConfig::default()
-            .summary(InputShape::new(1, 28, 28), 10)
-            .unwrap();
+        let summary = NetworkConfig::default().summary(InputShape::new(1, 28, 28), 10).unwrap();
         let table = summary.to_string();
         let expected = "\
 layer                kind       output  parameters       MACs
