@@ -1,4 +1,4 @@
-//! TensorBoard event files: the few message fields that scalar curves need, written by hand.
+//! `TensorBoard` event files: the few message fields that scalar curves need, written by hand.
 //!
 //! An event file is a sequence of framed records (TensorFlow, `tensorflow/core/lib/io/record_writer.cc`):
 //! `u64` length, `u32` masked CRC of the length bytes, data, `u32` masked CRC of the data, all little-endian.
@@ -10,11 +10,11 @@
 //!
 //! Bytes only: the run folder writes them. The file starts with [`file_header`]; [`epoch_event`] is appended
 //! after each epoch, in a single write, so that a killed run leaves at most one torn record, at which
-//! TensorBoard stops reading.
+//! `TensorBoard` stops reading.
 
 use crate::metrics_log::EpochRecord;
 
-/// The name TensorBoard looks for; `started` in seconds since 1970 orders the files of a resumed run.
+/// The name `TensorBoard` looks for; `started` in seconds since 1970 orders the files of a resumed run.
 pub fn file_name(started: u64) -> String {
     format!("events.out.tfevents.{started:010}.kiln")
 }

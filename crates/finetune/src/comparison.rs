@@ -1,0 +1,113 @@
+//! Fine-tuned against from-scratch, on the same images with the same budget.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use train::arguments::CommonArguments;
+use train::command::{Failure, print, print_json};
+use train::config::TrainConfig;
+use train::fit::{Finished, Start};
+use train::metrics_log::{EpochRecord, parse};
+use train::run_folder::{RunFolder, RunResult};
+
+/// With `--json`, what `finetune --compare-scratch` prints: the fine-tuned run's figures, and those of
+/// the run from scratch under `scratch`.
+#[derive(Serialize)]
+struct Comparison<'a> {
+    #[serde(flatten)]
+    finetuned: &'a RunResult,
+    scratch: &'a RunResult,
+}
+
+/// Fine-tunes, trains the same network from scratch, prints both and writes `report/comparison.html`.
+///
+/// # Errors
+/// As the two runs.
+pub fn run(config: TrainConfig, start: Start, common: &CommonArguments) -> Result<ExitCode, Failure> {
+    let quiet = CommonArguments { json: false, ..common.clone() };
+    let (status, finetuned) = train::command::run_silently("finetune", config.clone(), start, &quiet)?;
+    let Some(finetuned) = finetuned else { return Ok(status) };
+    tracing::info!("now the same network from scratch, on the same images with the same budget");
+    let scratch_config = TrainConfig { finetune: None, ..config };
+    let name = quiet.name.as_ref().map(|name| format!("{name}-scratch"));
+    let arguments = CommonArguments { name, ..quiet };
+    let (status, scratch) =
+        train::command::run_silently("train", scratch_config, Start::Scratch, &arguments)?;
+    let Some(scratch) = scratch else { return Ok(status) };
+
+    let page = page(&finetuned, &scratch);
+    let folder = RunFolder::open(finetuned.result.run.as_ref())?;
+    folder.write("report/comparison.html", page.as_bytes())?;
+    if common.json {
+        print_json(&Comparison { finetuned: &finetuned.result, scratch: &scratch.result })?;
+    } else {
+        print(&table(&finetuned, &scratch))?;
+        print(&format!("report  {}/report/comparison.html", finetuned.result.run))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rows(finetuned: &Finished, scratch: &Finished) -> Vec<[String; 3]> {
+    let row = |name: &str, figure: &dyn Fn(&RunResult) -> String| {
+        [name.to_owned(), figure(&finetuned.result), figure(&scratch.result)]
+    };
+    vec![
+        row("test accuracy", &|run| format!("{:.2} %", run.test_accuracy * 100.0)),
+        row("test macro F1", &|run| format!("{:.4}", run.test_macro_f1)),
+        row("validation accuracy", &|run| format!("{:.2} %", run.valid_accuracy * 100.0)),
+        row("best epoch", &|run| format!("{} of {}", run.best_epoch, run.epochs)),
+        row("seconds", &|run| format!("{:.1}", run.seconds)),
+        row("run", &|run| run.run.clone()),
+    ]
+}
+
+fn table(finetuned: &Finished, scratch: &Finished) -> String {
+    let mut text = format!("{:<20} {:>12} {:>12}\n", "", "fine-tuned", "from scratch");
+    for [name, left, right] in rows(finetuned, scratch).iter().filter(|row| row[0] != "run") {
+        text.push_str(&format!("{name:<20} {left:>12} {right:>12}\n"));
+    }
+    text.trim_end().to_owned()
+}
+
+/// A page with the figures and the validation accuracy after every epoch.
+fn page(finetuned: &Finished, scratch: &Finished) -> String {
+    let mut body = String::from("<table><tr><th></th><th>fine-tuned</th><th>from scratch</th></tr>");
+    for [name, left, right] in rows(finetuned, scratch) {
+        body.push_str(&format!(
+            "<tr><th>{name}</th><td>{}</td><td>{}</td></tr>",
+            escape(&left),
+            escape(&right)
+        ));
+    }
+    body.push_str("</table><h2>Validation accuracy after each epoch</h2><table><tr><th>epoch</th><th>fine-tuned</th><th>from scratch</th></tr>");
+    let (left, right) = (epochs(&finetuned.result), epochs(&scratch.result));
+    for index in 0..left.len().max(right.len()) {
+        let cell = |records: &[EpochRecord]| {
+            records.get(index).map_or_else(String::new, |record| format!("{:.2} %", record.valid_accuracy * 100.0))
+        };
+        body.push_str(&format!(
+            "<tr><th>{}</th><td>{}</td><td>{}</td></tr>",
+            index + 1,
+            cell(&left),
+            cell(&right)
+        ));
+    }
+    body.push_str("</table>");
+    format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>Fine-tuned against from scratch</title><style>:root{{color-scheme:light dark}}body{{font-family:system-ui,\
+         sans-serif;margin:2rem auto;max-width:48rem;padding:0 1rem}}th,td{{text-align:right;padding:.25rem .75rem}}\
+         th:first-child{{text-align:left}}</style><h1>Fine-tuned against from scratch</h1><p>The same network on the same \
+         labelled images with the same configuration; only the starting weights, what is frozen and the rate of the features \
+         differ.</p>{body}</html>\n"
+    )
+}
+
+fn epochs(result: &RunResult) -> Vec<EpochRecord> {
+    let path = std::path::Path::new(&result.run).join("metrics.jsonl");
+    std::fs::read(path).ok().and_then(|bytes| parse(&bytes).ok()).map_or_else(Vec::new, |log| log.records)
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,180 @@
+//! `kiln evaluate`: a model file or run folder on labelled images.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use data::Search;
+use serde::Serialize;
+use serde_json::Value;
+use train::command::{Failure, log_to_stderr, print, print_json};
+use train::device::Backend;
+use train::evaluate::evaluate;
+use train::fit::FitError;
+use train::metrics::{ClassMetrics, Evaluation};
+use train::model_io::{load, model_path};
+
+use crate::table::table;
+
+/// Flags of `kiln evaluate`.
+#[derive(Args, Debug)]
+pub(crate) struct EvaluateArguments {
+    /// Model file or run folder [default: the reference model]
+    #[arg(long, value_name = "RUN|FILE", default_value = "artifacts/reference")]
+    model: PathBuf,
+    /// mnist, fashion-mnist, mnist-sample, or a folder with IDX files [default: what the model was trained on]
+    #[arg(long, value_name = "NAME|FOLDER")]
+    dataset: Option<String>,
+    /// Which part of it
+    #[arg(long, value_enum, default_value = "test")]
+    split: Split,
+    /// Look for data files here first
+    #[arg(long, value_name = "FOLDER", env = "KILN_DATA")]
+    data_dir: Option<PathBuf>,
+    /// Where tensors live
+    #[arg(long, value_enum, default_value = "flex")]
+    backend: Backend,
+    /// CPU threads [default: all]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Split {
+    /// The images that no choice has seen
+    Test,
+    /// All labelled training images, the validation split included
+    Train,
+}
+
+/// What `--json` prints. What only training knows comes from the model file and may be null.
+#[derive(Serialize)]
+struct EvaluationResult {
+    run: Value,
+    model: String,
+    dataset: String,
+    split: &'static str,
+    backend: String,
+    seed: Value,
+    epochs: Value,
+    parameters: usize,
+    valid_accuracy: Value,
+    test_accuracy: f64,
+    test_loss: f64,
+    test_macro_f1: f64,
+    train_samples_per_second: Value,
+    seconds: f64,
+    weights_sha256: String,
+    images: usize,
+    confusion: Vec<Vec<u64>>,
+    per_class: Vec<ClassResult>,
+    macro_average: ClassMetrics,
+    weighted_average: ClassMetrics,
+}
+
+#[derive(Serialize)]
+struct ClassResult {
+    class: String,
+    #[serde(flatten)]
+    metrics: ClassMetrics,
+}
+
+pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
+    log_to_stderr(arguments.json);
+    train::command::limit_threads(arguments.threads);
+    let device = arguments.backend.device().map_err(Failure::failed)?;
+    let model = load(&arguments.model, &device).map_err(Failure::failed)?;
+    let metadata = &model.metadata;
+    let origin = |key: &str| metadata.provenance.get(key).cloned().unwrap_or(Value::Null);
+    let dataset = match (&arguments.dataset, origin("dataset").as_str()) {
+        (Some(dataset), _) => dataset.clone(),
+        (None, Some(dataset)) => dataset.to_owned(),
+        (None, None) => {
+            return Err(Failure::usage("the model does not say what it was trained on: name data with --dataset"));
+        }
+    };
+    let search = Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
+    let pair = data::load(&dataset, &search).map_err(|error| Failure::from(FitError::from(error)))?;
+    let (images, split) = match arguments.split {
+        Split::Test => (&pair.test, "test"),
+        Split::Train => (&pair.train, "train"),
+    };
+    let indices: Vec<u32> = (0..images.len() as u32).collect();
+    let started = Instant::now();
+    let evaluation =
+        evaluate(&model.network, &metadata.preprocessing, &metadata.classes, images, &indices, &device)
+            .map_err(Failure::failed)?;
+    let seconds = started.elapsed().as_secs_f64();
+    if arguments.json {
+        let confusion = &evaluation.confusion;
+        print_json(&EvaluationResult {
+            run: origin("run"),
+            model: model_path(&arguments.model).display().to_string(),
+            dataset,
+            split,
+            backend: arguments.backend.to_string(),
+            seed: origin("seed"),
+            epochs: origin("epochs"),
+            parameters: metadata.parameters,
+            valid_accuracy: origin("valid_accuracy"),
+            test_accuracy: evaluation.accuracy(),
+            test_loss: evaluation.mean_loss,
+            test_macro_f1: confusion.macro_average().f1,
+            train_samples_per_second: origin("train_samples_per_second"),
+            seconds,
+            weights_sha256: metadata.weights_sha256.clone(),
+            images: images.len(),
+            confusion: confusion.clone().into(),
+            per_class: per_class(&evaluation),
+            macro_average: confusion.macro_average(),
+            weighted_average: confusion.weighted_average(),
+        })?;
+    } else {
+        print(&in_words(&evaluation, split, seconds))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn per_class(evaluation: &Evaluation) -> Vec<ClassResult> {
+    let metrics = evaluation.confusion.per_class();
+    let names = evaluation.class_names.iter().cloned();
+    names.zip(metrics).map(|(class, metrics)| ClassResult { class, metrics }).collect()
+}
+
+fn in_words(evaluation: &Evaluation, split: &str, seconds: f64) -> String {
+    let confusion = &evaluation.confusion;
+    let mut rows = vec![["class", "precision", "recall", "F1", "images"].map(str::to_owned).to_vec()];
+    let line = |name: String, metrics: &ClassMetrics| {
+        vec![
+            name,
+            format!("{:.4}", metrics.precision),
+            format!("{:.4}", metrics.recall),
+            format!("{:.4}", metrics.f1),
+            metrics.support.to_string(),
+        ]
+    };
+    rows.extend(per_class(evaluation).into_iter().map(|class| line(class.class, &class.metrics)));
+    rows.push(line("macro average".to_owned(), &confusion.macro_average()));
+    rows.push(line("weighted average".to_owned(), &confusion.weighted_average()));
+    let mut matrix = vec![
+        std::iter::once("true \\ predicted".to_owned())
+            .chain(evaluation.class_names.iter().cloned())
+            .collect::<Vec<_>>(),
+    ];
+    for (target, name) in evaluation.class_names.iter().enumerate() {
+        let counts = (0..confusion.classes()).map(|predicted| confusion.count(target, predicted).to_string());
+        matrix.push(std::iter::once(name.clone()).chain(counts).collect());
+    }
+    format!(
+        "{split} accuracy {:.2}%  loss {:.4}  {} images in {seconds:.2} s\n\n{}\n\n{}",
+        evaluation.accuracy() * 100.0,
+        evaluation.mean_loss,
+        evaluation.predictions.len(),
+        table(&rows),
+        table(&matrix)
+    )
+}

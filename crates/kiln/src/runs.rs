@@ -1,0 +1,115 @@
+//! `kiln runs`: the finished and unfinished runs side by side.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use train::command::{Failure, print, print_json};
+use train::run_folder::{ListedRun, RunRecord, RunStatus, list};
+
+use crate::table::table;
+
+/// Flags of `kiln runs`.
+#[derive(Args, Debug)]
+pub(crate) struct RunsArguments {
+    /// Folder of runs
+    #[arg(long, value_name = "FOLDER", default_value = "artifacts")]
+    out: PathBuf,
+    /// Only these runs
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Best test accuracy first, instead of the newest run first
+    #[arg(long)]
+    best: bool,
+    /// Print one JSON object, `{"runs": [...]}`
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    runs: Vec<Item<'a>>,
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    folder: String,
+    #[serde(flatten)]
+    record: &'a RunRecord,
+}
+
+pub(crate) fn run(arguments: &RunsArguments) -> Result<ExitCode, Failure> {
+    let mut runs = list(&arguments.out)?;
+    if !arguments.names.is_empty() {
+        if let Some(name) =
+            arguments.names.iter().find(|name| !runs.iter().any(|run| run.record.name == **name))
+        {
+            return Err(Failure::failed(format!(
+                "{} has no run named {name}; `kiln runs` lists them",
+                arguments.out.display()
+            )));
+        }
+        runs.retain(|run| arguments.names.contains(&run.record.name));
+    }
+    if arguments.best {
+        runs.sort_by(|a, b| accuracy(b).total_cmp(&accuracy(a)));
+    }
+    if arguments.json {
+        let runs = runs
+            .iter()
+            .map(|run| Item { folder: run.path.display().to_string(), record: &run.record })
+            .collect();
+        print_json(&Listing { runs })?;
+    } else if runs.is_empty() {
+        print(&format!("no runs in {}", arguments.out.display()))?;
+    } else {
+        let header = [
+            "run", "status", "data", "backend", "seed", "epochs", "valid", "test", "macro F1", "parameters",
+            "seconds", "images/s", "KiB",
+        ];
+        let mut rows = vec![header.map(str::to_owned).to_vec()];
+        rows.extend(runs.iter().map(row));
+        print(&table(&rows))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn accuracy(run: &ListedRun) -> f64 {
+    run.record.result.as_ref().map_or(-1.0, |result| result.test_accuracy)
+}
+
+fn row(run: &ListedRun) -> Vec<String> {
+    let record = &run.record;
+    let status = match record.status {
+        RunStatus::Running => "unfinished",
+        RunStatus::Interrupted => "interrupted",
+        RunStatus::Failed => "failed",
+        RunStatus::Finished => "finished",
+    };
+    let mut row = vec![
+        record.name.clone(),
+        status.to_owned(),
+        record.dataset.clone(),
+        record.backend.clone(),
+        record.seed.to_string(),
+    ];
+    match &record.result {
+        Some(result) => row.extend([
+            result.epochs.to_string(),
+            format!("{:.2}%", result.valid_accuracy * 100.0),
+            format!("{:.2}%", result.test_accuracy * 100.0),
+            format!("{:.4}", result.test_macro_f1),
+            record.parameters.to_string(),
+            format!("{:.1}", result.seconds),
+            format!("{:.0}", result.train_samples_per_second),
+            (result.model_bytes / 1024).to_string(),
+        ]),
+        None => {
+            row.extend(["-", "-", "-", "-"].map(str::to_owned));
+            row.push(record.parameters.to_string());
+            row.extend(["-", "-", "-"].map(str::to_owned));
+        }
+    }
+    row
+}

@@ -1,0 +1,265 @@
+//! What `train` and `finetune` do between their flags and their exit status.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::arguments::{CommonArguments, TrainArguments};
+use crate::config::TrainConfig;
+use crate::fit::{Finished, FitError, Outcome, Start, Surroundings, fit};
+use crate::interrupt::{INTERRUPTED, stop_flag};
+use crate::progress::ProgressMode;
+use crate::run_folder::RunFolder;
+
+/// Exit status for a fault of the command line or the configuration, as clap has it.
+const USAGE: u8 = 2;
+
+/// A fault with its exit status.
+#[derive(Debug)]
+pub struct Failure {
+    /// The message, complete.
+    pub message: String,
+    /// 1 failed, 2 usage.
+    pub status: u8,
+}
+
+impl Failure {
+    /// A fault of what was asked for.
+    pub fn usage(message: impl ToString) -> Self {
+        Self { message: message.to_string(), status: USAGE }
+    }
+
+    /// Anything else.
+    pub fn failed(message: impl ToString) -> Self {
+        Self { message: message.to_string(), status: 1 }
+    }
+}
+
+impl From<FitError> for Failure {
+    fn from(error: FitError) -> Self {
+        if error.is_usage() { Self::usage(error) } else { Self::failed(error) }
+    }
+}
+
+impl From<crate::config::ConfigError> for Failure {
+    fn from(error: crate::config::ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<crate::run_folder::RunFolderError> for Failure {
+    fn from(error: crate::run_folder::RunFolderError) -> Self {
+        Self::from(FitError::from(error))
+    }
+}
+
+/// The flags of a program whose flags are those of one command.
+#[derive(clap::Parser, Debug)]
+#[command(name = "train", about = "Train an image classifier from scratch, or go on with a run", version)]
+pub struct TrainProgram {
+    /// All of them.
+    #[command(flatten)]
+    pub arguments: TrainArguments,
+}
+
+/// Ends a program: prints the failure, and gives the status.
+pub fn exit(result: Result<ExitCode, Failure>) -> ExitCode {
+    result.unwrap_or_else(|failure| {
+        say(&format!("error: {}", failure.message));
+        ExitCode::from(failure.status)
+    })
+}
+
+/// Runs `train`.
+///
+/// # Errors
+/// With the message to print and the exit status.
+pub fn train(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
+    set_up(&arguments.common)?;
+    let (config, start) = match resumed(&arguments.common)? {
+        Some(resumed) => {
+            if arguments.model.is_some() {
+                return Err(cannot_change("--model"));
+            }
+            resumed
+        }
+        None => (arguments.config()?, Start::Scratch),
+    };
+    run("train", config, start, &arguments.common)
+}
+
+/// Logging, threads, and what the progress mode needs.
+///
+/// # Errors
+/// When the dashboard has no terminal.
+pub fn set_up(common: &CommonArguments) -> Result<(), Failure> {
+    log_to_stderr(common.progress == Some(ProgressMode::None));
+    if common.progress.is_some_and(ProgressMode::lacks_terminal) {
+        return Err(Failure::usage(
+            "--progress tui needs a terminal on standard output; use bar, plain or none",
+        ));
+    }
+    limit_threads(common.threads);
+    Ok(())
+}
+
+/// Sizes the pool that all CPU work of the process shares; call it before any work.
+pub fn limit_threads(threads: Option<u16>) {
+    if let Some(threads) = threads
+        && let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()
+    {
+        tracing::warn!("--threads {threads} came too late: {error}");
+    }
+}
+
+/// Messages go to standard error; `KILN_LOG` takes `tracing`'s directives.
+pub fn log_to_stderr(quiet: bool) {
+    let default = if quiet {
+        "error"
+    } else {
+        "error,train=info,data=info,model=info,finetune=info,kiln=info,kernels=info"
+    };
+    let filter = EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // A second call (tests in one process) keeps the first.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init();
+}
+
+fn cannot_change(flag: &str) -> Failure {
+    Failure::usage(format!(
+        "{flag} cannot be combined with --resume: a resumed run keeps its configuration (only --out, --data-dir, \
+         --threads, --progress and --json may be given)"
+    ))
+}
+
+/// The configuration and start of `--resume`, if it was given.
+///
+/// # Errors
+/// When there is nothing to resume, or another flag would change the run.
+pub fn resumed(common: &CommonArguments) -> Result<Option<(TrainConfig, Start)>, Failure> {
+    let Some(folder) = &common.resume else { return Ok(None) };
+    if let Some(flag) = common.changes_a_resumed_run() {
+        return Err(cannot_change(flag));
+    }
+    let run = match folder {
+        Some(folder) => RunFolder::open(folder)?,
+        None => RunFolder::open_newest_unfinished(&common.out)?,
+    };
+    if crate::run_folder::read_record(run.path())
+        .is_ok_and(|record| record.status == crate::run_folder::RunStatus::Finished)
+    {
+        return Err(Failure::usage(format!(
+            "{} is finished; there is nothing to resume",
+            run.path().display()
+        )));
+    }
+    let config = TrainConfig::from_toml(&run.config_text()?, &run.path().join("config.toml"))?;
+    Ok(Some((config, Start::Resume(run))))
+}
+
+/// Trains and prints what came out.
+///
+/// # Errors
+/// As [`fit`].
+pub fn run(
+    command: &'static str,
+    config: TrainConfig,
+    start: Start,
+    common: &CommonArguments,
+) -> Result<ExitCode, Failure> {
+    let (status, finished) = run_silently(command, config, start, common)?;
+    if let Some(finished) = finished {
+        report(&finished, common.json)?;
+    }
+    Ok(status)
+}
+
+/// Trains; prints only how to go on when a signal stopped it.
+///
+/// # Errors
+/// As [`fit`].
+pub fn run_silently(
+    command: &'static str,
+    config: TrainConfig,
+    start: Start,
+    common: &CommonArguments,
+) -> Result<(ExitCode, Option<Box<Finished>>), Failure> {
+    let stop = stop_flag().map_err(Failure::failed)?;
+    let surroundings = Surroundings {
+        command,
+        artifacts: common.out.clone(),
+        name: common.name.clone(),
+        search: common.search(),
+        progress: ProgressMode::resolve(common.progress),
+        stop,
+    };
+    match fit(config, &surroundings, start)? {
+        Outcome::Finished(finished) => Ok((ExitCode::SUCCESS, Some(finished))),
+        Outcome::Interrupted { run, step } => {
+            say(&format!(
+                "stopped after step {step}; a checkpoint is saved. Go on with:\n  {} --resume {}",
+                how_to_call(command),
+                run.display()
+            ));
+            Ok((ExitCode::from(INTERRUPTED as u8), None))
+        }
+    }
+}
+
+/// How a person starts this command: through cargo in a checkout, by its name when installed.
+fn how_to_call(command: &str) -> String {
+    let program = std::env::args().next().unwrap_or_default();
+    let installed = Path::new(&program).file_stem().is_some_and(|stem| stem == "kiln");
+    if installed { format!("kiln {command}") } else { format!("cargo run -p {command} --") }
+}
+
+fn report(finished: &Finished, json: bool) -> Result<(), Failure> {
+    let result = &finished.result;
+    if json {
+        return print_json(result);
+    }
+    print(&format!(
+        "test accuracy {:.2}%  macro F1 {:.4}  (best epoch {} of {}, validation accuracy {:.2}%)\n\
+         {} parameters, {:.1} s of training, {:.0} images/s\n\
+         model   {}\nreport  {}/report/index.html",
+        result.test_accuracy * 100.0,
+        result.test_macro_f1,
+        result.best_epoch,
+        result.epochs,
+        result.valid_accuracy * 100.0,
+        result.parameters,
+        result.seconds,
+        result.train_samples_per_second,
+        result.model,
+        result.run,
+    ))
+}
+
+/// Prints one JSON object on standard output.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    print(&serde_json::to_string(value).map_err(Failure::failed)?)
+}
+
+/// Prints a line on standard output.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{text}").map_err(|error| Failure::failed(format!("standard output: {error}")))
+}
+
+/// Prints a line on standard error, if anyone listens.
+pub fn say(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+

@@ -1,0 +1,742 @@
+//! What an experiment is: the TOML a user writes, the defaults under it, and the checked form that
+//! reaches the training loop.
+//!
+//! Precedence: default < `--config` file < flags < `--set key=value`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use data::augment::AugmentConfig;
+use model::NetworkConfig;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::device::Backend;
+
+/// Everything that decides the numbers of a run. Saved as `config.toml` in the run folder, and enough
+/// to repeat the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Seed of initialisation, order, augmentation, dropout and split.
+    pub seed: u64,
+    /// Passes over the training split.
+    pub epochs: usize,
+    /// Images per forward pass.
+    pub batch_size: usize,
+    /// Where the tensors live.
+    pub backend: Backend,
+    /// The data set, its split and its augmentation.
+    pub data: DataConfig,
+    /// The network.
+    pub network: NetworkConfig,
+    /// How gradients become updates.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes over the steps.
+    pub schedule: ScheduleConfig,
+    /// What keeps the network from over-fitting, besides augmentation and dropout.
+    pub regularization: RegularizationConfig,
+    /// When to stop before the last epoch.
+    pub early_stopping: EarlyStoppingConfig,
+    /// When to write a checkpoint, and how many to keep.
+    pub checkpoint: CheckpointConfig,
+    /// Set when the run starts from a trained model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<FinetuneConfig>,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            epochs: 10,
+            batch_size: 128,
+            backend: Backend::Flex,
+            data: DataConfig::default(),
+            network: NetworkConfig::default(),
+            optimizer: OptimizerConfig::default(),
+            schedule: ScheduleConfig::default(),
+            regularization: RegularizationConfig::default(),
+            early_stopping: EarlyStoppingConfig::default(),
+            checkpoint: CheckpointConfig::default(),
+            finetune: None,
+        }
+    }
+}
+
+/// The images and what is done to them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// `mnist`, `fashion-mnist`, `mnist-sample`, or a folder with IDX files.
+    pub dataset: String,
+    /// Share of the labelled images that is held back for validation; 1/12 is 5,000 of 60,000.
+    pub valid_fraction: f64,
+    /// Use only this many labelled images (stratified), validation included. 0: all of them.
+    pub limit: usize,
+    /// Threads that prepare batches ahead; 0 prepares them in the training thread.
+    pub workers: usize,
+    /// Random changes to the training images; all zero is off.
+    pub augment: AugmentConfig,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            dataset: "mnist".to_owned(),
+            valid_fraction: 1.0 / 12.0,
+            limit: 0,
+            workers: 1,
+            augment: AugmentConfig::default(),
+        }
+    }
+}
+
+/// The update rules on offer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerName {
+    /// Stochastic gradient descent, with momentum and Nesterov's form on request.
+    Sgd,
+    /// Kingma & Ba 2015, algorithm 1.
+    #[default]
+    Adam,
+    /// Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
+    #[value(name = "adamw")]
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// Hinton's lecture 6e of 2012, with optional momentum, as PyTorch has it.
+    #[value(name = "rmsprop")]
+    #[serde(rename = "rmsprop")]
+    RmsProp,
+}
+
+/// The optimiser and its constants. A constant the chosen rule has no use for is ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// The update rule.
+    pub name: OptimizerName,
+    /// Base rate, which the schedule multiplies. When absent: 0.001, or 0.05 for `sgd`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// `sgd` and `rmsprop`: momentum. When absent: 0.9 for `sgd`, 0 for `rmsprop`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
+    /// `sgd`: Nesterov's form of momentum.
+    pub nesterov: bool,
+    /// `adam`, `adamw`: decay of the first moment.
+    pub beta_1: f64,
+    /// `adam`, `adamw`: decay of the second moment.
+    pub beta_2: f64,
+    /// `rmsprop`: decay of the squared gradient.
+    pub alpha: f64,
+    /// Added to the denominator.
+    pub epsilon: f64,
+    /// L2 penalty on every parameter (in the gradient; decoupled for `adamw`).
+    pub weight_decay: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            name: OptimizerName::default(),
+            learning_rate: None,
+            momentum: None,
+            nesterov: false,
+            beta_1: 0.9,
+            beta_2: 0.999,
+            alpha: 0.99,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+impl OptimizerConfig {
+    /// The base rate, with the rule's default filled in.
+    pub fn rate(&self) -> f64 {
+        self.learning_rate.unwrap_or(match self.name {
+            OptimizerName::Sgd => 0.05,
+            _ => 1e-3,
+        })
+    }
+
+    /// The momentum, with the rule's default filled in.
+    pub fn momentum(&self) -> f64 {
+        self.momentum.unwrap_or(match self.name {
+            OptimizerName::Sgd => 0.9,
+            _ => 0.0,
+        })
+    }
+}
+
+/// The courses a learning rate can take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleName {
+    /// Always the base rate.
+    Constant,
+    /// Times `gamma` after every `step_epochs`.
+    Step,
+    /// Half a cosine from the base rate to `final_factor` of it (Loshchilov & Hutter 2017, eq. 5).
+    Cosine,
+    /// A straight line from the base rate to `final_factor` of it.
+    Linear,
+    /// Up for `warmup_epochs` from a 25th of the base rate, then half a cosine down (Smith & Topin 2018).
+    #[default]
+    OneCycle,
+    /// Times `gamma` when the validation loss has not improved for `patience` epochs.
+    Plateau,
+}
+
+/// The schedule and its constants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// The course.
+    pub name: ScheduleName,
+    /// Epochs (a fraction is fine) over which the rate rises linearly to the base rate first.
+    pub warmup_epochs: f64,
+    /// `step`: epochs between two steps.
+    pub step_epochs: usize,
+    /// `step`, `plateau`: the factor.
+    pub gamma: f64,
+    /// `cosine`, `linear`, `one-cycle`: share of the base rate at the end.
+    pub final_factor: f64,
+    /// `plateau`: epochs without improvement before the rate falls.
+    pub patience: usize,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self {
+            name: ScheduleName::default(),
+            warmup_epochs: 2.0,
+            step_epochs: 3,
+            gamma: 0.1,
+            final_factor: 0.001,
+            patience: 2,
+        }
+    }
+}
+
+/// How much each class counts in the loss.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ClassWeights {
+    /// `"none"` or `"balanced"` (n / (k * count), as scikit-learn has it).
+    Named(ClassWeighting),
+    /// One weight per class.
+    Given(Vec<f32>),
+    #[default]
+    #[serde(skip)]
+    /// All classes count the same.
+    Equal,
+}
+
+/// The named forms of [`ClassWeights`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClassWeighting {
+    /// All classes count the same.
+    None,
+    /// Rare classes count more.
+    Balanced,
+}
+
+/// Penalties, averages and clipping.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegularizationConfig {
+    /// L1 penalty on the weights (not on biases and norms).
+    pub l1: f64,
+    /// Share of the target that is spread over all classes (Szegedy et al. 2016, section 7).
+    pub label_smoothing: f32,
+    /// `"none"`, `"balanced"`, or a list of one weight per class.
+    #[serde(skip_serializing_if = "is_equal_weights")]
+    pub class_weights: ClassWeights,
+    /// Longest allowed global gradient norm; 0 is off (Pascanu et al. 2013, algorithm 1).
+    pub clip_norm: f64,
+    /// Batches whose gradients are averaged into one update.
+    pub accumulate: usize,
+    /// Decay of the exponential moving average of the weights, which is what is validated and
+    /// saved; 0 is off.
+    pub ema_decay: f64,
+}
+
+fn is_equal_weights(weights: &ClassWeights) -> bool {
+    *weights == ClassWeights::Equal
+}
+
+impl Default for RegularizationConfig {
+    fn default() -> Self {
+        Self {
+            l1: 0.0,
+            label_smoothing: 0.0,
+            class_weights: ClassWeights::Equal,
+            clip_norm: 0.0,
+            accumulate: 1,
+            ema_decay: 0.0,
+        }
+    }
+}
+
+/// When validation has stopped getting better.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EarlyStoppingConfig {
+    /// Epochs without improvement before training stops; 0 is off.
+    pub patience: usize,
+    /// Smallest fall of the validation loss that counts as improvement.
+    pub min_delta: f64,
+}
+
+/// When a checkpoint is due besides the end of every epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum CheckpointEvery {
+    /// At the end of an epoch only.
+    #[default]
+    Epoch,
+    /// Also after so many updates.
+    Steps(usize),
+    /// Also after so many minutes.
+    Minutes(f64),
+}
+
+impl fmt::Display for CheckpointEvery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Epoch => f.write_str("epoch"),
+            Self::Steps(n) => write!(f, "{n} steps"),
+            Self::Minutes(n) => write!(f, "{n} minutes"),
+        }
+    }
+}
+
+impl FromStr for CheckpointEvery {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text == "epoch" {
+            return Ok(Self::Epoch);
+        }
+        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let bad = || format!("`{text}` is none of `epoch`, `500 steps`, `10 minutes`");
+        match unit.trim() {
+            "" | "step" | "steps" => match number.parse() {
+                Ok(n) if n > 0 => Ok(Self::Steps(n)),
+                _ => Err(bad()),
+            },
+            "m" | "min" | "minute" | "minutes" => match number.parse::<f64>() {
+                Ok(n) if n > 0.0 && n.is_finite() => Ok(Self::Minutes(n)),
+                _ => Err(bad()),
+            },
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl Serialize for CheckpointEvery {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CheckpointEvery {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Checkpoints of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// `epoch`, `500 steps` or `10 minutes`.
+    pub every: CheckpointEvery,
+    /// How many of the newest to keep, besides the best.
+    pub keep: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { every: CheckpointEvery::Epoch, keep: 2 }
+    }
+}
+
+/// What differs when a run starts from a trained model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FinetuneConfig {
+    /// The model file or run folder the weights came from.
+    pub from: String,
+    /// SHA-256 of those weights (see `model::weights_sha256`).
+    pub from_weights_sha256: String,
+    /// `features`, `none`, or a regular expression over parameter paths.
+    pub freeze: String,
+    /// First epoch (counted from 1) in which nothing is frozen any more; 0: never.
+    pub unfreeze_at: usize,
+    /// The rate of the layers below the head, as a factor of the base rate.
+    pub feature_rate: f64,
+    /// Whether the old classification head was kept.
+    pub keep_head: bool,
+}
+
+impl Default for FinetuneConfig {
+    fn default() -> Self {
+        Self {
+            from: String::new(),
+            from_weights_sha256: String::new(),
+            freeze: "none".to_owned(),
+            unfreeze_at: 0,
+            feature_rate: 1.0,
+            keep_head: false,
+        }
+    }
+}
+
+impl FinetuneConfig {
+    /// The regular expression over parameter paths that `freeze` stands for.
+    pub fn freeze_pattern(&self) -> Option<String> {
+        match self.freeze.as_str() {
+            "none" | "" => None,
+            "features" => Some(FEATURES_PATTERN.to_owned()),
+            pattern => Some(pattern.to_owned()),
+        }
+    }
+}
+
+/// The convolutional part of a network, as a regular expression over parameter paths.
+pub const FEATURES_PATTERN: &str = r"(^|\.)blocks\.";
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The text is not TOML, a key is unknown or a value has the wrong type.
+    #[error("{origin}: {message}")]
+    Parse {
+        /// The file, or the flag.
+        origin: String,
+        /// The parser's words, which name key and line.
+        message: String,
+    },
+    /// `--set` needs `key=value`.
+    #[error("--set {0}: expected key=value, for example --set optimizer.weight_decay=0.01")]
+    Set(String),
+    /// The augmentation's settings.
+    #[error(transparent)]
+    Augment(#[from] data::DataError),
+    /// A value is outside its range.
+    #[error("{key} = {found}: expected {expected}")]
+    Range {
+        /// Dotted key.
+        key: &'static str,
+        /// The value.
+        found: String,
+        /// The allowed range.
+        expected: &'static str,
+    },
+}
+
+/// The layers of a configuration, merged key by key in order of precedence.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigLayers {
+    table: Table,
+    origin: Option<PathBuf>,
+}
+
+impl ConfigLayers {
+    /// Starts from a TOML file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not TOML.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let table = text.parse::<Table>().map_err(|error| ConfigError::Parse {
+            origin: path.display().to_string(),
+            message: error.to_string().trim().to_owned(),
+        })?;
+        Ok(Self { table, origin: Some(path.to_owned()) })
+    }
+
+    /// Sets one dotted key, over what was there.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
+        let mut table = &mut self.table;
+        let mut parts = key.split('.').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                table.insert(part.to_owned(), value.into());
+                return;
+            }
+            let entry = table.entry(part.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+            if !entry.is_table() {
+                *entry = Value::Table(Table::new());
+            }
+            let Value::Table(next) = entry else { return };
+            table = next;
+        }
+    }
+
+    /// Sets one dotted key unless a layer has it.
+    pub fn set_default(&mut self, key: &str, value: impl Into<Value>) {
+        let mut found = self.table.get(key.split('.').next().unwrap_or_default());
+        for part in key.split('.').skip(1) {
+            found = found.and_then(|value| value.get(part));
+        }
+        if found.is_none() {
+            self.set(key, value);
+        }
+    }
+
+    /// Applies one `--set key=value`; the value is TOML, or a bare string.
+    ///
+    /// # Errors
+    /// When there is no `=` or no key.
+    pub fn set_expression(&mut self, expression: &str) -> Result<(), ConfigError> {
+        let (key, text) =
+            expression.split_once('=').ok_or_else(|| ConfigError::Set(expression.to_owned()))?;
+        let key = key.trim();
+        if key.is_empty() || key.split('.').any(str::is_empty) {
+            return Err(ConfigError::Set(expression.to_owned()));
+        }
+        let value = format!("v = {text}")
+            .parse::<Table>()
+            .ok()
+            .and_then(|mut table| table.remove("v"))
+            .unwrap_or_else(|| Value::String(text.trim().to_owned()));
+        self.set(key, value);
+        Ok(())
+    }
+
+    /// The configuration, with defaults under it, checked.
+    ///
+    /// # Errors
+    /// On unknown keys, wrong types and values out of range.
+    pub fn resolve(mut self) -> Result<TrainConfig, ConfigError> {
+        if self.table.contains_key("network") {
+            self.set_default("network.name", "cnn");
+        }
+        let origin = self
+            .origin
+            .map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
+        // Through text, so that the message shows the offending line.
+        let text = self.table.to_string();
+        let mut config: TrainConfig = toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            origin,
+            message: error.to_string().trim().to_owned(),
+        })?;
+        config.optimizer.learning_rate = Some(config.optimizer.rate());
+        config.optimizer.momentum = Some(config.optimizer.momentum());
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl TrainConfig {
+    /// Reads a resolved configuration, for example from a run folder.
+    ///
+    /// # Errors
+    /// As [`ConfigLayers::resolve`].
+    pub fn from_toml(text: &str, origin: &Path) -> Result<Self, ConfigError> {
+        let table = text.parse::<Table>().map_err(|error| ConfigError::Parse {
+            origin: origin.display().to_string(),
+            message: error.to_string().trim().to_owned(),
+        })?;
+        ConfigLayers { table, origin: Some(origin.to_owned()) }.resolve()
+    }
+
+    /// The text that [`TrainConfig::from_toml`] reads back to the same value.
+    ///
+    /// # Errors
+    /// Never for a checked configuration; the serializer's message otherwise.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|error| ConfigError::Parse {
+            origin: "configuration".to_owned(),
+            message: error.to_string(),
+        })
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        fn range(
+            good: bool,
+            key: &'static str,
+            found: impl fmt::Display,
+            expected: &'static str,
+        ) -> Result<(), ConfigError> {
+            if good {
+                return Ok(());
+            }
+            Err(ConfigError::Range { key, found: found.to_string(), expected })
+        }
+        let unit = |value: f64| (0.0..1.0).contains(&value);
+        let positive = |value: f64| value > 0.0 && value.is_finite();
+        let not_negative = |value: f64| value >= 0.0 && value.is_finite();
+
+        let optimizer = &self.optimizer;
+        let schedule = &self.schedule;
+        let regularization = &self.regularization;
+        range(self.epochs >= 1, "epochs", self.epochs, "1 or more")?;
+        range(
+            (1..=1_000_000).contains(&self.batch_size),
+            "batch_size",
+            self.batch_size,
+            "1 to 1,000,000",
+        )?;
+        let fraction = self.data.valid_fraction;
+        range(
+            fraction > 0.0 && fraction < 1.0,
+            "data.valid_fraction",
+            fraction,
+            "between 0 and 1, both excluded: the best epoch is chosen on the validation split",
+        )?;
+        range(self.data.workers <= 64, "data.workers", self.data.workers, "0 to 64")?;
+        self.data.augment.validate()?;
+        range(positive(optimizer.rate()), "optimizer.learning_rate", optimizer.rate(), "above 0")?;
+        range(unit(optimizer.momentum()), "optimizer.momentum", optimizer.momentum(), "0 up to 1")?;
+        range(
+            !optimizer.nesterov || optimizer.momentum() > 0.0,
+            "optimizer.nesterov",
+            "true",
+            "a momentum above 0 with it",
+        )?;
+        range(unit(optimizer.beta_1), "optimizer.beta_1", optimizer.beta_1, "0 up to 1")?;
+        range(unit(optimizer.beta_2), "optimizer.beta_2", optimizer.beta_2, "0 up to 1")?;
+        range(unit(optimizer.alpha), "optimizer.alpha", optimizer.alpha, "0 up to 1")?;
+        range(positive(optimizer.epsilon), "optimizer.epsilon", optimizer.epsilon, "above 0")?;
+        let decay = optimizer.weight_decay;
+        range(not_negative(decay), "optimizer.weight_decay", decay, "0 or more")?;
+        let warmup = schedule.warmup_epochs;
+        range(not_negative(warmup), "schedule.warmup_epochs", warmup, "0 or more")?;
+        range(schedule.step_epochs >= 1, "schedule.step_epochs", schedule.step_epochs, "1 or more")?;
+        let gamma = schedule.gamma;
+        range(gamma > 0.0 && gamma <= 1.0, "schedule.gamma", gamma, "above 0, at most 1")?;
+        let factor = schedule.final_factor;
+        range((0.0..=1.0).contains(&factor), "schedule.final_factor", factor, "0 to 1")?;
+        range(not_negative(regularization.l1), "regularization.l1", regularization.l1, "0 or more")?;
+        let smoothing = regularization.label_smoothing;
+        range(
+            unit(f64::from(smoothing)),
+            "regularization.label_smoothing",
+            smoothing,
+            "0 up to 1",
+        )?;
+        let norm = regularization.clip_norm;
+        range(not_negative(norm), "regularization.clip_norm", norm, "0 (off) or more")?;
+        let accumulate = regularization.accumulate;
+        range(accumulate >= 1, "regularization.accumulate", accumulate, "1 or more")?;
+        let ema = regularization.ema_decay;
+        range(unit(ema), "regularization.ema_decay", ema, "0 (off) up to 1")?;
+        if let ClassWeights::Given(weights) = &regularization.class_weights {
+            range(
+                weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0)
+                    && weights.iter().sum::<f32>() > 0.0,
+                "regularization.class_weights",
+                format!("{weights:?}"),
+                "weights of 0 or more, not all 0",
+            )?;
+        }
+        let delta = self.early_stopping.min_delta;
+        range(not_negative(delta), "early_stopping.min_delta", delta, "0 or more")?;
+        range(self.checkpoint.keep >= 1, "checkpoint.keep", self.checkpoint.keep, "1 or more")?;
+        if let Some(finetune) = &self.finetune {
+            let rate = finetune.feature_rate;
+            range(not_negative(rate), "finetune.feature_rate", rate, "0 or more")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolved_configuration_reads_back_to_itself() {
+        let mut layers = ConfigLayers::default();
+        layers.set("checkpoint.every", "10 minutes");
+        layers.set_expression("regularization.class_weights=\"balanced\"").unwrap();
+        let config = layers.resolve().unwrap();
+        let text = config.to_toml().unwrap();
+        assert_eq!(TrainConfig::from_toml(&text, Path::new("x")).unwrap(), config);
+    }
+
+    #[test]
+    fn later_layers_win_and_a_bare_word_is_a_string() {
+        let mut layers = ConfigLayers::default();
+        layers.set("optimizer.name", "sgd");
+        layers.set_expression("optimizer.name=adamw").unwrap();
+        layers.set_expression("epochs = 3").unwrap();
+        let config = layers.resolve().unwrap();
+        assert_eq!(config.optimizer.name, OptimizerName::AdamW);
+        assert_eq!(config.epochs, 3);
+    }
+
+    #[test]
+    fn a_network_without_a_name_is_the_convolutional_one() {
+        let mut layers = ConfigLayers::default();
+        layers.set_expression("network.dense=[128]").unwrap();
+        layers.set_default("network.dense", Value::Array(Vec::new()));
+        layers.set_default("epochs", 7);
+        let config = layers.resolve().unwrap();
+        let summary = config.network.summary(model::Preprocessing::mnist().input, 10).unwrap();
+        assert_eq!((summary.parameters(), config.epochs), (225_034, 7));
+    }
+
+    #[test]
+    fn every_range_is_checked() {
+        for (expression, key) in [
+            ("epochs=0", "epochs"),
+            ("batch_size=0", "batch_size"),
+            ("data.valid_fraction=0.0", "data.valid_fraction"),
+            ("data.valid_fraction=1.0", "data.valid_fraction"),
+            ("optimizer.learning_rate=0.0", "optimizer.learning_rate"),
+            ("optimizer.learning_rate=nan", "optimizer.learning_rate"),
+            ("optimizer.momentum=1.0", "optimizer.momentum"),
+            ("optimizer.epsilon=0.0", "optimizer.epsilon"),
+            ("schedule.gamma=0.0", "schedule.gamma"),
+            ("regularization.ema_decay=1.0", "regularization.ema_decay"),
+            ("regularization.accumulate=0", "regularization.accumulate"),
+            ("regularization.class_weights=[0.0, 0.0]", "regularization.class_weights"),
+            ("checkpoint.keep=0", "checkpoint.keep"),
+        ] {
+            let mut layers = ConfigLayers::default();
+            layers.set_expression(expression).unwrap();
+            let error = layers.resolve().unwrap_err().to_string();
+            assert!(error.contains(key), "{expression}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let mut layers = ConfigLayers::default();
+        layers.set_expression("optimizer.learning_rat=1").unwrap();
+        let error = layers.resolve().unwrap_err().to_string();
+        assert!(error.contains("learning_rat"), "{error}");
+        assert!(ConfigLayers::default().set_expression("novalue").is_err());
+        assert!(ConfigLayers::default().set_expression("=1").is_err());
+    }
+
+    #[test]
+    fn checkpoint_intervals_are_read_with_their_units() {
+        assert_eq!("epoch".parse(), Ok(CheckpointEvery::Epoch));
+        assert_eq!("500".parse(), Ok(CheckpointEvery::Steps(500)));
+        assert_eq!("500 steps".parse(), Ok(CheckpointEvery::Steps(500)));
+        assert_eq!("1.5m".parse(), Ok(CheckpointEvery::Minutes(1.5)));
+        for bad in ["", "0", "0 minutes", "-1", "5 hours", "1.5 steps"] {
+            assert!(bad.parse::<CheckpointEvery>().is_err(), "{bad}");
+        }
+    }
+}

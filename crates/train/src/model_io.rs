@@ -1,0 +1,65 @@
+//! Model files on disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use model::{Metadata, Model, ModelFileError};
+
+use crate::run_folder::MODEL_FILE;
+
+/// A model file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelIoError {
+    /// The system refused.
+    #[error("cannot read the model {path}: {source}{}", if *.hint { "\nA run folder has its model only after the run has finished" } else { "" })]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+        /// Whether it was looked for in a run folder.
+        hint: bool,
+    },
+    /// The content is not a model, or damaged.
+    #[error("{path}: {source}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ModelFileError,
+    },
+}
+
+/// The model file that a run folder or a file name stands for.
+pub fn model_path(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(MODEL_FILE) } else { path.to_owned() }
+}
+
+/// Reads and verifies a model file, or that of a run folder.
+///
+/// # Errors
+/// When it cannot be read, is damaged, or does not reproduce its probe logits.
+pub fn load(path: &Path, device: &Device) -> Result<Model, ModelIoError> {
+    let path = model_path(path);
+    let bytes = read(&path)?;
+    model::decode(&bytes, device).map_err(|source| ModelIoError::Content { path, source })
+}
+
+/// Only what the file says about itself.
+///
+/// # Errors
+/// As [`load`], but for what only the tensors can show.
+pub fn load_metadata(path: &Path) -> Result<Metadata, ModelIoError> {
+    let path = model_path(path);
+    let bytes = read(&path)?;
+    model::read_metadata(&bytes).map_err(|source| ModelIoError::Content { path, source })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ModelIoError> {
+    fs::read(path).map_err(|source| ModelIoError::Read {
+        path: path.to_owned(),
+        source,
+        hint: path.parent().is_some_and(|folder| folder.join("run.json").is_file()),
+    })
+}

@@ -1,0 +1,266 @@
+//! Drawing one picture as SVG and as PNG through plotters: sizes in layout units, one set of colours.
+
+use std::io::Cursor;
+
+use image::{ImageFormat, RgbImage, imageops};
+use plotters::backend::{BitMapBackend, DrawingBackend, SVGBackend};
+use plotters::coord::Shift;
+use plotters::drawing::{DrawingArea, IntoDrawingArea};
+use plotters::element::{BitMapElement, Circle, PathElement, Rectangle};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{
+    Color, FontFamily, FontStyle, FontTransform, IntoFont, RGBAColor, RGBColor, ShapeStyle, TextStyle, register_font,
+};
+
+use super::ReportError;
+use super::page::escape;
+
+/// Text and axes. The page's style sheet maps this colour and the next to those of its theme.
+pub(super) const INK: RGBColor = RGBColor(0x1f, 0x29, 0x37);
+/// Labels of less weight.
+pub(super) const MUTED: RGBColor = RGBColor(0x6b, 0x72, 0x80);
+/// Grid lines and frames.
+pub(super) const GRID: RGBColor = RGBColor(0xe5, 0xe7, 0xeb);
+/// Behind everything.
+pub(super) const PAPER: RGBColor = RGBColor(0xff, 0xff, 0xff);
+/// Training, and right answers. Told from [`ORANGE`] with every common colour blindness.
+pub(super) const BLUE: RGBColor = RGBColor(0x25, 0x63, 0xeb);
+/// Validation, and wrong answers.
+pub(super) const ORANGE: RGBColor = RGBColor(0xea, 0x58, 0x0c);
+
+/// Pixels of a finished picture per layout unit: sharp on a screen of high density and in print.
+const DENSITY: u32 = 2;
+
+/// The bitmap is drawn this much larger and averaged down, because plotters does not smooth thick lines.
+const OVERSAMPLING: u32 = 2;
+
+/// DejaVu Sans reduced to what [`has_glyph`] names; the licence stands beside it.
+const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
+
+/// Something that can draw itself.
+pub(super) trait Picture {
+    /// Name in error messages.
+    const NAME: &'static str;
+
+    /// Width and height in layout units.
+    fn size(&self) -> (u32, u32);
+
+    /// What it shows, for someone who cannot see it.
+    fn description(&self) -> String;
+
+    /// Draws on an empty canvas of that size.
+    fn draw<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Drawn;
+}
+
+/// Outcome of a drawing step; the reason is text because each plotters backend has its own error type.
+pub(super) type Drawn = Result<(), String>;
+
+/// An SVG document with its description as accessible name.
+pub(super) fn svg<P: Picture>(picture: &P) -> Result<String, ReportError> {
+    let (width, height) = picture.size();
+    let mut document = String::new();
+    let backend = SVGBackend::with_string(&mut document, (width * DENSITY, height * DENSITY));
+    paint(picture, &backend.into_drawing_area(), DENSITY, |_| true)?;
+    let name = escape(&picture.description()).to_string();
+    Ok(document.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{name}\" "), 1))
+}
+
+/// A PNG file.
+pub(super) fn png<P: Picture>(picture: &P) -> Result<Vec<u8>, ReportError> {
+    let (width, height) = picture.size();
+    let scale = DENSITY * OVERSAMPLING;
+    let (full_width, full_height) = (width * scale, height * scale);
+    let mut pixels = vec![0; full_width as usize * full_height as usize * 3];
+    let backend = BitMapBackend::with_buffer(&mut pixels, (full_width, full_height));
+    paint(picture, &backend.into_drawing_area(), scale, has_glyph)?;
+    let (width, height) = (width * DENSITY, height * DENSITY);
+    let smooth = RgbImage::from_raw(full_width, full_height, pixels)
+        .map(|image| imageops::thumbnail(&image, width, height)) // averages over boxes
+        .ok_or_else(|| ReportError::draw(P::NAME, "the bitmap is shorter than its size"))?;
+    encode_png(&smooth)
+}
+
+/// The image as a PNG file.
+pub(super) fn encode_png(image: &RgbImage) -> Result<Vec<u8>, ReportError> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, ImageFormat::Png).map_err(ReportError::Encode)?;
+    Ok(bytes.into_inner())
+}
+
+fn paint<P: Picture, DB: DrawingBackend>(
+    picture: &P,
+    area: &DrawingArea<DB, Shift>,
+    scale: u32,
+    has_glyph: fn(char) -> bool,
+) -> Result<(), ReportError> {
+    register_font("sans-serif", FontStyle::Normal, FONT)
+        .map_err(|_| ReportError::draw(P::NAME, "the built-in font cannot be read"))?;
+    let canvas = Canvas {
+        area,
+        scale: f64::from(scale),
+        bitmap: scale != DENSITY,
+        has_glyph,
+    };
+    area.fill(&PAPER)
+        .map_err(|error| error.to_string())
+        .and_then(|()| picture.draw(&canvas))
+        .and_then(|()| area.present().map_err(|error| error.to_string()))
+        .map_err(|reason| ReportError::draw(P::NAME, &reason))
+}
+
+/// Whether the built-in font draws `c`: Latin, Greek and Cyrillic letters and a few signs.
+fn has_glyph(c: char) -> bool {
+    matches!(c, ' '..='~' | '\u{a0}'..='\u{17f}' | '\u{370}'..='\u{3ff}' | '\u{400}'..='\u{45f}' | '–' | '’' | '…' | '→')
+}
+
+/// A point in layout units, from the upper left corner.
+pub(super) type Point = (f64, f64);
+
+/// A drawing area whose coordinates are layout units, whatever the backend and its density.
+pub(super) struct Canvas<'a, DB: DrawingBackend> {
+    area: &'a DrawingArea<DB, Shift>,
+    scale: f64,
+    bitmap: bool,
+    has_glyph: fn(char) -> bool,
+}
+
+/// How a piece of text is set; vertically it is always centred on its point.
+#[derive(Clone, Copy)]
+pub(super) struct Text {
+    /// Height of an em in layout units.
+    pub(super) size: f64,
+    pub(super) color: RGBColor,
+    pub(super) align: HPos,
+    /// Reads from bottom to top.
+    pub(super) upward: bool,
+}
+
+impl Text {
+    /// Left-aligned text in [`INK`].
+    pub(super) fn new(size: f64) -> Self {
+        Self {
+            size,
+            color: INK,
+            align: HPos::Left,
+            upward: false,
+        }
+    }
+
+    pub(super) fn color(self, color: RGBColor) -> Self {
+        Self { color, ..self }
+    }
+
+    pub(super) fn align(self, align: HPos) -> Self {
+        Self { align, ..self }
+    }
+
+    pub(super) fn upward(self) -> Self {
+        Self { upward: true, ..self }
+    }
+}
+
+impl<DB: DrawingBackend> Canvas<'_, DB> {
+    fn pixel(&self, (x, y): Point) -> (i32, i32) {
+        ((x * self.scale).round() as i32, (y * self.scale).round() as i32)
+    }
+
+    fn stroke(&self, color: impl Color, width: f64) -> ShapeStyle {
+        color.stroke_width((width * self.scale).round().max(1.0) as u32)
+    }
+
+    /// A filled rectangle between two corners.
+    pub(super) fn fill(&self, from: Point, to: Point, color: RGBAColor) -> Drawn {
+        self.area
+            .draw(&Rectangle::new([self.pixel(from), self.pixel(to)], color.filled()))
+            .map_err(|error| error.to_string())
+    }
+
+    /// A line through some points.
+    pub(super) fn line(&self, points: &[Point], color: RGBColor, width: f64) -> Drawn {
+        let points: Vec<_> = points.iter().map(|&point| self.pixel(point)).collect();
+        self.area
+            .draw(&PathElement::new(points, self.stroke(color, width)))
+            .map_err(|error| error.to_string())
+    }
+
+    /// A filled disc.
+    pub(super) fn dot(&self, center: Point, radius: f64, color: RGBColor) -> Drawn {
+        self.area
+            .draw(&Circle::new(self.pixel(center), (radius * self.scale).round() as u32, color.filled()))
+            .map_err(|error| error.to_string())
+    }
+
+    /// An image of `size` layout units, its pixels already resampled by [`Self::resample`].
+    pub(super) fn image(&self, upper_left: Point, image: RgbImage) -> Drawn {
+        let size = image.dimensions();
+        let element = BitMapElement::with_owned_buffer(self.pixel(upper_left), size, image.into_raw())
+            .ok_or("the image is shorter than its size")?;
+        self.area.draw(&element).map_err(|error| error.to_string())
+    }
+
+    /// Fits an image into a square of `side` layout units: small ones keep their square pixels.
+    pub(super) fn resample(&self, image: &RgbImage, side: f64) -> RgbImage {
+        let side = side * self.scale;
+        let (width, height) = image.dimensions();
+        let zoom = side / f64::from(width.max(height));
+        let scaled = |length: u32| ((f64::from(length) * zoom).round() as u32).max(1);
+        let filter = if zoom >= 1.0 { imageops::FilterType::Nearest } else { imageops::FilterType::Triangle };
+        imageops::resize(image, scaled(width), scaled(height), filter)
+    }
+
+    /// One line of text. A character without a glyph in the built-in font is drawn as U+FFFD in a bitmap.
+    pub(super) fn text(&self, text: &str, (x, y): Point, style: Text) -> Drawn {
+        let text = self.drawable(text);
+        // plotters sets a glyph 0.21 em too high in bitmaps: it counts the baseline from the middle of
+        // the line height.
+        let drop = if self.bitmap { 0.25 * style.size } else { 0.0 };
+        let at = if style.upward { (x + drop, y) } else { (x, y + drop) };
+        self.area.draw_text(&text, &self.style(style), self.pixel(at)).map_err(|error| error.to_string())
+    }
+
+    /// `text`, or as much of it as fits into `width` with an ellipsis.
+    pub(super) fn fitted(&self, text: &str, width: f64, style: Text) -> Result<String, String> {
+        if self.width(text, style)? <= width {
+            return Ok(text.to_owned());
+        }
+        let mut kept: Vec<char> = text.chars().collect();
+        while kept.pop().is_some() {
+            let shortened = format!("{}…", kept.iter().collect::<String>().trim_end());
+            if self.width(&shortened, style)? <= width {
+                return Ok(shortened);
+            }
+        }
+        Ok(String::new())
+    }
+
+    /// Width of a line of text in layout units.
+    pub(super) fn width(&self, text: &str, style: Text) -> Result<f64, String> {
+        let style = self.style(Text { upward: false, ..style });
+        let (width, _) = self
+            .area
+            .estimate_text_size(&self.drawable(text), &style)
+            .map_err(|error| error.to_string())?;
+        Ok(f64::from(width) / self.scale)
+    }
+
+    fn drawable(&self, text: &str) -> String {
+        text.chars()
+            .map(|c| match c {
+                c if c.is_control() => ' ',
+                c if (self.has_glyph)(c) => c,
+                _ => char::REPLACEMENT_CHARACTER,
+            })
+            .collect()
+    }
+
+    fn style(&self, text: Text) -> TextStyle<'static> {
+        // plotters' sizes are line heights: 1.24 em in its SVG backend.
+        let font = (FontFamily::SansSerif, text.size * self.scale * 1.24).into_font();
+        let font = if text.upward { font.transform(FontTransform::Rotate270) } else { font };
+        TextStyle {
+            font,
+            color: text.color.to_backend_color(),
+            pos: Pos::new(text.align, VPos::Center),
+        }
+    }
+}

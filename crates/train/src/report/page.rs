@@ -1,0 +1,266 @@
+//! `index.html`: the whole report on one page that needs nothing beside it.
+
+use std::fmt::{self, Display, Formatter, Write};
+
+use super::curves::{Curve, Quantity};
+use super::mistakes::Mistake;
+use super::overfitting::overfitting_since;
+use super::{ReportError, ReportInput, canvas};
+use crate::metrics::ClassMetrics;
+
+/// Frequent mistakes listed on the page and in `evaluation.json`.
+pub(super) const TOP_CONFUSIONS: usize = 10;
+
+const STYLE: &str = include_str!("../../assets/report.css");
+
+/// Text made safe between tags and inside quoted attributes.
+pub(super) struct Escaped<'a>(&'a str);
+
+/// See [`Escaped`].
+pub(super) fn escape(text: &str) -> Escaped<'_> {
+    Escaped(text)
+}
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '&' => f.write_str("&amp;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A share of 1 as `99.21 %`.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
+/// Digits in groups of three: `60,000`.
+pub(super) fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes of a PNG file as the value of `src`.
+fn data_uri(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", base64(png))
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0, |bits, i| bits << 8 | usize::from(group.get(i).copied().unwrap_or(0)));
+        for i in 0..4 {
+            let sextet = ALPHABET[bits >> (18 - 6 * i) & 63];
+            text.push(if i <= group.len() { sextet.into() } else { '=' });
+        }
+    }
+    text
+}
+
+/// The page. `confusion_svg` is the picture that also stands in a file of its own.
+pub(super) fn html(input: &ReportInput, confusion_svg: &str, mistakes: &[Mistake]) -> Result<String, ReportError> {
+    let mut page = String::new();
+    write_page(&mut page, input, confusion_svg, mistakes)?;
+    Ok(page)
+}
+
+fn write_page(
+    page: &mut String,
+    input: &ReportInput,
+    confusion_svg: &str,
+    mistakes: &[Mistake],
+) -> Result<(), ReportError> {
+    let evaluation = input.evaluation;
+    let confusion = &evaluation.confusion;
+    let title = escape(input.title);
+    write!(
+        page,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title} – Kiln report</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
+    )?;
+    let wrong = confusion.total() - confusion.correct();
+    let headline = [
+        (percent(confusion.accuracy()), format!("{} accuracy", input.subset)),
+        (percent(confusion.macro_average().f1), "macro F1".to_owned()),
+        (format!("{:.4}", evaluation.mean_loss), format!("{} loss", input.subset)),
+        (
+            thousands(wrong),
+            format!("wrong of {} images", thousands(confusion.total())),
+        ),
+    ];
+    page.push_str("<ul class=\"headline\">\n");
+    for (figure, what) in headline {
+        writeln!(page, "<li><strong>{figure}</strong> <span>{}</span></li>", escape(&what))?;
+    }
+    page.push_str("</ul>\n");
+
+    if let Some(epoch) = overfitting_since(input.epochs) {
+        writeln!(page, "<p class=\"notice\" role=\"note\">{}</p>", escape(&notice(epoch)))?;
+    }
+
+    if !input.facts.is_empty() {
+        page.push_str("<section>\n<h2>The run</h2>\n<dl class=\"facts\">\n");
+        for (key, value) in input.facts {
+            writeln!(page, "<div><dt>{}</dt><dd>{}</dd></div>", escape(key), escape(value))?;
+        }
+        page.push_str("</dl>\n</section>\n");
+    }
+
+    if !input.epochs.is_empty() {
+        page.push_str("<section>\n<h2>Training</h2>\n<div class=\"curves\">\n");
+        for quantity in [Quantity::Loss, Quantity::Accuracy] {
+            let (epochs, best_epoch) = (input.epochs, input.best_epoch);
+            let curve = Curve { quantity, epochs, best_epoch };
+            writeln!(page, "<figure class=\"picture\">{}</figure>", canvas::svg(&curve)?)?;
+        }
+        page.push_str("</div>\n</section>\n");
+    }
+
+    write!(
+        page,
+        "<section>\n<h2>Confusion matrix</h2>\n<figure class=\"picture matrix\">{confusion_svg}</figure>\n</section>\n"
+    )?;
+    write_classes(page, input)?;
+    write_confusions(page, input)?;
+    write_mistakes(page, mistakes)?;
+    page.push_str("</main>\n</body>\n</html>\n");
+    Ok(())
+}
+
+/// What the page and the commands say about over-fitting.
+pub(super) fn notice(epoch: usize) -> String {
+    format!(
+        "Over-fitting since epoch {epoch}: the validation loss rises while the training loss still falls. \
+         The best epoch was kept. More data, augmentation, dropout, weight decay or early stopping help."
+    )
+}
+
+fn write_classes(page: &mut String, input: &ReportInput) -> fmt::Result {
+    let confusion = &input.evaluation.confusion;
+    page.push_str(
+        "<section>\n<h2>Classes</h2>\n<div class=\"scroll\" tabindex=\"0\">\n<table>\n<thead><tr>\
+         <th scope=\"col\">class</th><th scope=\"col\">precision</th><th scope=\"col\">recall</th>\
+         <th scope=\"col\">F1</th><th scope=\"col\">support</th></tr></thead>\n<tbody>\n",
+    );
+    for (name, metrics) in input.evaluation.class_names.iter().zip(confusion.per_class()) {
+        write_class(page, name, &metrics)?;
+    }
+    writeln!(page, "</tbody>\n<tfoot>")?;
+    write_class(page, "macro average", &confusion.macro_average())?;
+    write_class(page, "weighted average", &confusion.weighted_average())?;
+    page.push_str("</tfoot>\n</table>\n</div>\n</section>\n");
+    Ok(())
+}
+
+fn write_class(page: &mut String, name: &str, metrics: &ClassMetrics) -> fmt::Result {
+    writeln!(
+        page,
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+        escape(name),
+        percent(metrics.precision),
+        percent(metrics.recall),
+        percent(metrics.f1),
+        thousands(metrics.support),
+    )
+}
+
+fn write_confusions(page: &mut String, input: &ReportInput) -> fmt::Result {
+    let evaluation = input.evaluation;
+    let top = evaluation.confusion.top_confusions(TOP_CONFUSIONS);
+    if top.is_empty() {
+        return Ok(());
+    }
+    page.push_str(
+        "<section>\n<h2>Most frequent mistakes</h2>\n<div class=\"scroll\" tabindex=\"0\">\n<table>\n<thead><tr>\
+         <th scope=\"col\">true class</th><th scope=\"col\" class=\"name\">taken for</th>\
+         <th scope=\"col\">times</th><th scope=\"col\">share of the class</th></tr></thead>\n<tbody>\n",
+    );
+    for confusion in top {
+        let support = evaluation.confusion.support(confusion.target);
+        writeln!(
+            page,
+            "<tr><th scope=\"row\">{}</th><td class=\"name\">{}</td><td>{}</td><td>{}</td></tr>",
+            escape(&evaluation.class_names[confusion.target]),
+            escape(&evaluation.class_names[confusion.predicted]),
+            thousands(confusion.count),
+            percent(confusion.count as f64 / support as f64),
+        )?;
+    }
+    page.push_str("</tbody>\n</table>\n</div>\n</section>\n");
+    Ok(())
+}
+
+fn write_mistakes(page: &mut String, mistakes: &[Mistake]) -> Result<(), ReportError> {
+    page.push_str("<section>\n<h2>Worst mistakes</h2>\n");
+    if mistakes.is_empty() {
+        page.push_str("<p>None: every image was classified correctly.</p>\n</section>\n");
+        return Ok(());
+    }
+    page.push_str(
+        "<p>Highest loss first: the images whose true class was held for least likely. \
+         The percentage is the probability of the predicted class.</p>\n<ul class=\"mistakes\">\n",
+    );
+    for mistake in mistakes {
+        let (target, predicted) = (escape(&mistake.target), escape(&mistake.predicted));
+        let index = mistake.prediction.index;
+        let source = data_uri(&canvas::encode_png(&mistake.image)?);
+        writeln!(
+            page,
+            "<li><figure><img src=\"{source}\" width=\"{}\" height=\"{}\" loading=\"lazy\" \
+             alt=\"image {index}: {target}, predicted {predicted}\"><figcaption>\
+             <b>{target}</b> → <b>{predicted}</b><br>{} <span>#{index}</span></figcaption></figure></li>",
+            mistake.image.width(),
+            mistake.image.height(),
+            percent(mistake.prediction.probability.into()),
+        )?;
+    }
+    page.push_str("</ul>\n</section>\n");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_equals_the_vectors_of_rfc_4648() {
+        let vectors = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ];
+        for (plain, encoded) in vectors {
+            assert_eq!(base64(plain.as_bytes()), encoded, "{plain}");
+        }
+        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!([0, 999, 1000, 60_000, 1_234_567].map(thousands), ["0", "999", "1,000", "60,000", "1,234,567"]);
+        assert_eq!(percent(0.992_14), "99.21 %");
+    }
+}

@@ -1,0 +1,121 @@
+//! The command `kiln`, from outside: every subcommand.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs;
+
+use support::Bench;
+
+fn bench() -> Bench {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    let result = bench.json(&[
+        "train", "--dataset", "mnist-sample", "--epochs", "2", "--json", "--progress", "none", "--name", "first",
+    ]);
+    fs::write(bench.path("first.json"), result.to_string()).expect("written");
+    bench
+}
+
+fn first(bench: &Bench) -> serde_json::Value {
+    serde_json::from_str(&fs::read_to_string(bench.path("first.json")).expect("a result")).expect("JSON")
+}
+
+#[test]
+fn evaluate_finds_what_training_found() {
+    let bench = bench();
+    let trained = first(&bench);
+    for model in ["artifacts/first", "artifacts/first/model.kiln"] {
+        let evaluated = bench.json(&["evaluate", "--model", model, "--json"]);
+        for key in ["test_accuracy", "test_macro_f1", "weights_sha256", "parameters", "seed", "epochs", "dataset", "valid_accuracy"]
+        {
+            assert_eq!(evaluated[key], trained[key], "{key}");
+        }
+        for key in ["run", "model", "backend", "train_samples_per_second", "seconds"] {
+            assert!(!evaluated[key].is_null(), "{key}");
+        }
+    }
+    let words = bench.run(&["evaluate", "--model", "artifacts/first"]);
+    assert!(words.stdout.contains("macro average") && words.stdout.contains("500 images"), "{}", words.stdout);
+    let train = bench.json(&["evaluate", "--model", "artifacts/first", "--split", "train", "--json"]);
+    assert_eq!(train["images"], 2000);
+}
+
+/// The three default backends give the same answers for the same weights (wgpu only where a driver is).
+#[test]
+fn backends_agree() {
+    let bench = bench();
+    let on = |backend: &str| bench.run(&["evaluate", "--model", "artifacts/first", "--json", "--backend", backend]);
+    let flex = on("flex");
+    let figures = |ran: &support::Ran| {
+        let value: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        (value["test_accuracy"].as_f64().expect("a number"), value["test_loss"].as_f64().expect("a number"))
+    };
+    let (accuracy, loss) = figures(&flex);
+    for backend in ["ndarray", "wgpu"] {
+        let ran = on(backend);
+        if ran.status != 0 {
+            assert_eq!(backend, "wgpu", "{}", ran.stderr);
+            ran.fails(1, &["cannot be used on this machine", "mesa-vulkan-drivers", "--backend flex"]);
+            continue;
+        }
+        let (other_accuracy, other_loss) = figures(&ran);
+        assert_eq!(other_accuracy, accuracy, "{backend}");
+        assert!((other_loss - loss).abs() < 1e-5, "{backend}: {other_loss} {loss}");
+    }
+}
+
+#[test]
+fn without_a_driver_wgpu_is_an_error_that_names_the_others() {
+    let bench = bench();
+    let output = bench
+        .command(&["evaluate", "--model", "artifacts/first", "--backend", "wgpu"])
+        .env("VK_DRIVER_FILES", "/nonexistent.json")
+        .env("VK_ICD_FILENAMES", "/nonexistent.json")
+        .env("WGPU_BACKEND", "vulkan")
+        .output()
+        .expect("the program starts");
+    support::Ran::from(output).fails(1, &["wgpu", "mesa-vulkan-drivers", "`flex` and `ndarray`"]);
+}
+
+#[test]
+fn runs_are_listed_and_compared() {
+    let bench = bench();
+    bench.json(&[
+        "train", "--dataset", "mnist-sample", "--epochs", "1", "--json", "--progress", "none", "--name", "second",
+        "--set", "network.dense=[128]",
+    ]);
+    let listed = bench.json(&["runs", "--json"]);
+    let runs = listed["runs"].as_array().expect("a list");
+    assert_eq!(runs.len(), 2);
+    let parameters = |name: &str| {
+        runs.iter().find(|run| run["name"] == name).expect("a run")["parameters"].as_u64().expect("a number")
+    };
+    assert_eq!((parameters("first"), parameters("second")), (34_826, 225_034));
+    let table = bench.run(&["runs", "--best"]).stdout;
+    assert!(table.contains("first") && table.contains("finished") && table.contains("225034"), "{table}");
+    bench.run(&["runs", "third"]).fails(1, &["third"]);
+}
+
+#[test]
+fn data_is_listed_and_checked_without_a_network() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    let listed = bench.run(&["data"]);
+    assert_eq!(listed.status, 0, "{}", listed.stderr);
+    for name in ["mnist", "fashion-mnist", "mnist-sample"] {
+        assert!(listed.stdout.contains(name), "{}", listed.stdout);
+    }
+    let checked = bench.json(&["data", "check", "mnist-sample", "--json"]);
+    assert_eq!(checked["train"]["images"], 2000);
+    assert_eq!(checked["shape"], serde_json::json!([1, 28, 28]));
+    fs::create_dir(bench.path("empty")).expect("a folder");
+    bench.run(&["data", "check", "empty"]).fails(1, &["empty"]);
+}
+
+#[test]
+fn bad_models_and_flags_are_errors() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    bench.run(&["evaluate", "--model", "nothing"]).fails(1, &["nothing"]);
+    bench.run(&["evaluate", "--split", "valid"]).fails(2, &["valid", "test"]);
+    bench.run(&["teach"]).fails(2, &["teach"]);
+    bench.run(&[]).fails(2, &["Usage"]);
+}

@@ -1,0 +1,149 @@
+//! What the documentation promises of the project itself: invariants that a search can check, configurations that
+//! resolve, commands in the README that exist.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use train::config::ConfigLayers;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
+}
+
+/// Rust sources of a crate, with their text up to the tests.
+fn sources(name: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join("crates").join(name).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source");
+                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+                found.push((path, code));
+            }
+        }
+    }
+    found
+}
+
+fn assert_absent(crates: &[&str], words: &[&str], except: &[&str]) {
+    for name in crates {
+        for (path, code) in sources(name) {
+            let file = path.file_name().expect("a name").to_string_lossy().into_owned();
+            if except.contains(&file.as_str()) {
+                continue;
+            }
+            for word in words {
+                let line = code.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(word));
+                assert!(line.is_none(), "{}: `{word}` in `{}`", path.display(), line.unwrap_or_default().trim());
+            }
+        }
+    }
+}
+
+const SAFE: &[&str] = &["model", "data", "train", "finetune", "kiln"];
+
+#[test]
+fn model_does_no_input_or_output() {
+    assert_absent(&["model", "kernels"], &["std::fs", "std::net", "println!", "std::process"], &[]);
+}
+
+#[test]
+fn mean_and_deviation_live_in_one_module() {
+    assert_absent(SAFE, &["0.1307", "0.3081", "0.2860", "0.3530"], &["preprocessing.rs"]);
+}
+
+#[test]
+fn backends_are_named_in_one_module() {
+    assert_absent(&["train", "finetune", "kiln"], &["Device::ndarray", "Device::wgpu", "Device::cuda"], &["device.rs"]);
+    assert_absent(SAFE, &["Device::default()"], &[]);
+}
+
+#[test]
+fn unsafe_code_lives_in_kernels() {
+    assert_absent(SAFE, &["unsafe {", "unsafe fn", "unsafe impl"], &[]);
+}
+
+#[test]
+fn there_is_one_training_loop() {
+    assert_absent(&["model", "data", "finetune", "kiln"], &[".backward()", "optimizer_step("], &[]);
+    assert_absent(&["train"], &[".backward()"], &["step.rs"]);
+}
+
+#[test]
+fn the_run_folder_is_written_by_its_module() {
+    let words = ["fs::write", "File::create", "OpenOptions"];
+    assert_absent(&["train"], &words, &["run_folder.rs", "checkpoint.rs", "files.rs"]);
+    assert_absent(&["finetune", "kiln", "model", "kernels"], &words, &[]);
+}
+
+#[test]
+fn every_shipped_configuration_resolves_and_states_its_figures() {
+    let mut count = 0;
+    for entry in fs::read_dir(root().join("configs")).expect("configs").flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        count += 1;
+        let config = ConfigLayers::from_file(&path).and_then(ConfigLayers::resolve).expect("it resolves");
+        let input = model::Preprocessing::mnist().input;
+        config.network.summary(input, 10).expect("it fits MNIST");
+        let text = fs::read_to_string(&path).expect("text");
+        for word in ["# Command:", "# Hardware:", "# Time:", "# Test accuracy:"] {
+            assert!(text.contains(word), "{}: no `{word}` in the header", path.display());
+        }
+    }
+    assert!(count >= 3, "{count} configurations");
+}
+
+/// Every `cargo run` and `kiln` line of the README is one the programs understand.
+#[test]
+fn every_command_in_the_readme_parses() {
+    let text = fs::read_to_string(root().join("README.md")).expect("README");
+    let mut seen = 0;
+    let mut in_block = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            in_block = !in_block;
+            continue;
+        }
+        let line = line.split(" #").next().unwrap_or_default().trim();
+        if !in_block || line.is_empty() {
+            continue;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let parsed = match words.as_slice() {
+            ["cargo", "run", "-p", "train", rest @ ..] => {
+                train::command::TrainProgram::try_parse_from(arguments("train", rest)).map(drop)
+            }
+            ["cargo", "run", "-p", "finetune", rest @ ..] => {
+                finetune::FinetuneProgram::try_parse_from(arguments("finetune", rest)).map(drop)
+            }
+            ["kiln", ..] => {
+                let output = std::process::Command::new(env!("CARGO_BIN_EXE_kiln"))
+                    .args(&words[1..])
+                    .arg("--help")
+                    .output()
+                    .expect("kiln starts");
+                assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+                Ok(())
+            }
+            _ => continue,
+        };
+        seen += 1;
+        if let Err(error) = parsed {
+            panic!("{line}\n{error}");
+        }
+    }
+    assert!(seen >= 8, "only {seen} commands found");
+}
+
+fn arguments<'a>(program: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
+    let rest = rest.iter().copied().skip_while(|word| *word == "--");
+    std::iter::once(program).chain(rest).collect()
+}

@@ -1,0 +1,395 @@
+//! The command `train`, from outside: results, resume, interruption, damage, bad input.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{Bench, files};
+
+fn bench() -> Bench {
+    Bench::new(env!("CARGO_BIN_EXE_train"))
+}
+
+/// Everything random is on: augmentation, dropout, the weight average; and a checkpoint often.
+const LIVELY: &[&str] = &[
+    "--dataset", "mnist-sample", "--epochs", "3", "--seed", "7", "--progress", "plain", "--json",
+    "--set", "data.augment.shift=2", "--set", "data.augment.rotate=10", "--set", "network.dropout=0.3",
+    "--set", "network.batch_norm=true", "--set", "regularization.ema_decay=0.9",
+    "--checkpoint-every", "4steps",
+];
+
+fn lively(name: &str) -> Vec<&str> {
+    [LIVELY, &["--name", name]].concat()
+}
+
+/// What must not depend on where a run was stopped.
+fn fingerprint(result: &Value) -> Vec<Value> {
+    ["weights_sha256", "last_weights_sha256", "optimizer_sha256", "valid_accuracy", "valid_loss",
+     "test_accuracy", "test_macro_f1", "best_epoch", "epochs"]
+        .iter()
+        .map(|key| result[key].clone())
+        .collect()
+}
+
+/// The figures of `metrics.jsonl` that are not times.
+fn metrics(bench: &Bench, name: &str) -> Vec<Vec<Value>> {
+    fs::read_to_string(bench.path(&format!("artifacts/{name}/metrics.jsonl")))
+        .expect("metrics")
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).expect("a record");
+            ["epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "learning_rate"]
+                .iter()
+                .map(|key| line[key].clone())
+                .collect()
+        })
+        .collect()
+}
+
+fn checkpoints(bench: &Bench, name: &str) -> Vec<String> {
+    let folder = bench.path(&format!("artifacts/{name}/checkpoints"));
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .map(|listing| {
+            listing
+                .flatten()
+                .filter(|entry| entry.path().join("manifest.json").exists())
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect()
+        })
+        .unwrap_or_default();
+    names.sort();
+    names
+}
+
+/// Starts a run and waits until it has committed `count` checkpoints or more.
+fn started(bench: &Bench, arguments: &[&str], name: &str, count: usize) -> std::process::Child {
+    let mut child = bench.spawn(arguments);
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while checkpoints(bench, name).len() < count {
+        assert!(Instant::now() < deadline, "no checkpoint within two minutes");
+        assert!(child.try_wait().expect("a child").is_none(), "the run ended before it was stopped");
+        std::thread::yield_now();
+    }
+    child
+}
+
+fn signal(child: &std::process::Child, name: &str) {
+    let status = std::process::Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status()
+        .expect("kill");
+    assert!(status.success());
+}
+
+#[test]
+fn a_run_learns_and_leaves_everything_it_promises() {
+    let bench = bench();
+    let result = bench.json(&[
+        "--dataset", "mnist-sample", "--epochs", "4", "--backend", "flex", "--json", "--progress", "none", "--name", "one",
+    ]);
+    assert!(result["test_accuracy"].as_f64().expect("a number") > 0.9, "{result}");
+    for key in [
+        "run", "model", "dataset", "backend", "seed", "epochs", "parameters", "valid_accuracy", "test_accuracy",
+        "test_macro_f1", "train_samples_per_second", "seconds", "weights_sha256",
+    ] {
+        assert!(!result[key].is_null(), "{key} is missing from {result}");
+    }
+    let found = files(&bench.path("artifacts/one"));
+    for name in [
+        "config.toml", "run.json", "metrics.jsonl", "model.kiln", "report/index.html", "report/curves.svg",
+        "report/curves.png", "report/confusion.svg", "report/confusion.png",
+    ] {
+        assert!(found.iter().any(|file| file == name), "{name} is missing from {found:?}");
+    }
+    assert!(found.iter().any(|file| file.starts_with("tensorboard/events.out.tfevents")), "{found:?}");
+    assert_eq!(metrics(&bench, "one").len(), 4);
+
+    // The saved configuration repeats the experiment.
+    let again = bench.json(&[
+        "--config", "artifacts/one/config.toml", "--json", "--progress", "none", "--name", "two",
+    ]);
+    assert_eq!(fingerprint(&again), fingerprint(&result));
+}
+
+#[test]
+fn the_thread_count_does_not_change_a_bit() {
+    let bench = bench();
+    let run = |threads: &str| {
+        let arguments = [
+            "--dataset", "mnist-sample", "--epochs", "1", "--json", "--progress", "none", "--threads", threads,
+        ];
+        fingerprint(&bench.json(&arguments))
+    };
+    assert_eq!(run("1"), run("3"));
+}
+
+#[test]
+fn ctrl_c_saves_and_resume_ends_where_the_uninterrupted_run_ends() {
+    let bench = bench();
+    let whole = bench.json(&lively("whole"));
+    for (name, kind) in [("int", "-INT"), ("term", "-TERM")] {
+        let mut child = started(&bench, &lively(name), name, 1);
+        signal(&child, kind);
+        let status = child.wait().expect("a child");
+        assert_eq!(status.code(), Some(130), "{kind}");
+        let record = fs::read_to_string(bench.path(&format!("artifacts/{name}/run.json"))).expect("run.json");
+        assert!(record.contains("\"interrupted\""), "{record}");
+        let folder = format!("artifacts/{name}");
+        let resumed = bench.json(&["--resume", &folder, "--json", "--progress", "plain"]);
+        assert_eq!(fingerprint(&resumed), fingerprint(&whole), "{kind}");
+        assert_eq!(metrics(&bench, name), metrics(&bench, "whole"), "{kind}");
+    }
+}
+
+#[test]
+fn an_interrupted_run_says_how_to_go_on() {
+    let bench = bench();
+    let child = bench
+        .command(&lively("said"))
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("a child");
+    while checkpoints(&bench, "said").is_empty() {
+        std::thread::yield_now();
+    }
+    signal(&child, "-INT");
+    let output = child.wait_with_output().expect("output");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("--resume artifacts/said"), "{stderr}");
+}
+
+/// Kills at pseudo-random moments; `KILN_KILLS` sets how many (the full form is 50).
+#[test]
+fn no_kill_loses_more_than_the_work_since_the_last_checkpoint() {
+    let kills: usize = std::env::var("KILN_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let bench = bench();
+    let whole = bench.json(&lively("whole"));
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut done = 0;
+    for round in 0.. {
+        if done >= kills {
+            break;
+        }
+        let name = format!("killed{round}");
+        let folder = format!("artifacts/{name}");
+        let mut arguments = lively(&name);
+        let resume = ["--resume", &folder, "--progress", "plain"];
+        loop {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let before = newest_step(&bench, &name);
+            let mut child = bench.spawn(&arguments);
+            let moment = Instant::now() + Duration::from_millis(100 + random % 1500);
+            let ended = loop {
+                if child.try_wait().expect("a child").is_some() {
+                    break true;
+                }
+                if Instant::now() >= moment {
+                    break false;
+                }
+                std::thread::yield_now();
+            };
+            if ended {
+                break;
+            }
+            child.kill().expect("kill -9");
+            child.wait().expect("a child");
+            done += 1;
+            assert!(newest_step(&bench, &name) >= before, "a kill lost a committed checkpoint");
+            if bench.path(&folder).join("config.toml").exists() && before + newest_step(&bench, &name) > 0 {
+                arguments = resume.to_vec();
+            } else {
+                // Killed before the first checkpoint: there is nothing to resume.
+                let _ = fs::remove_dir_all(bench.path(&folder));
+            }
+            if done >= kills {
+                break;
+            }
+        }
+        let record = fs::read_to_string(bench.path(&folder).join("run.json")).unwrap_or_default();
+        let finished = if record.contains("\"finished\"") {
+            let record: Value = serde_json::from_str(&record).expect("run.json");
+            record["result"].clone()
+        } else {
+            let mut last = arguments.clone();
+            if !last.contains(&"--json") {
+                last.push("--json");
+            }
+            bench.json(&last)
+        };
+        assert_eq!(fingerprint(&finished), fingerprint(&whole), "round {round}");
+        assert_eq!(metrics(&bench, &name), metrics(&bench, "whole"), "round {round}");
+    }
+}
+
+fn newest_step(bench: &Bench, name: &str) -> usize {
+    checkpoints(bench, name)
+        .last()
+        .and_then(|name| name.strip_prefix("step-")?.parse().ok())
+        .unwrap_or(0)
+}
+
+#[test]
+fn a_damaged_checkpoint_is_reported_and_the_one_before_it_used() {
+    let bench = bench();
+    let whole = bench.json(&lively("whole"));
+    let mut child = started(&bench, &lively("hurt"), "hurt", 2);
+    child.kill().expect("kill -9");
+    child.wait().expect("a child");
+    let newest = checkpoints(&bench, "hurt").pop().expect("a checkpoint");
+    let model = bench.path(&format!("artifacts/hurt/checkpoints/{newest}/model.bpk"));
+    let mut bytes = fs::read(&model).expect("a record");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&model, bytes).expect("written");
+
+    let ran = bench.run(&["--resume", "artifacts/hurt", "--json", "--progress", "plain"]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("is damaged") && ran.stderr.contains(&newest), "{}", ran.stderr);
+    let resumed: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(fingerprint(&resumed), fingerprint(&whole));
+}
+
+#[test]
+fn a_changed_configuration_is_not_resumed() {
+    let bench = bench();
+    let mut child = started(&bench, &lively("edited"), "edited", 1);
+    child.kill().expect("kill -9");
+    child.wait().expect("a child");
+    let path = bench.path("artifacts/edited/config.toml");
+    let text = fs::read_to_string(&path).expect("config").replace("seed = 7", "seed = 8");
+    fs::write(&path, text).expect("written");
+    bench.run(&["--resume", "artifacts/edited"]).fails(1, &["config.toml", "was changed"]);
+}
+
+#[test]
+fn a_diverging_run_names_step_rate_and_last_checkpoint() {
+    let bench = bench();
+    let ran = bench.run(&[
+        "--dataset", "mnist-sample", "--epochs", "3", "--learning-rate", "1e30", "--optimizer", "sgd", "--name", "up",
+        "--set", "schedule.name=constant", "--set", "schedule.warmup_epochs=1", "--progress", "none",
+    ]);
+    ran.fails(1, &["diverged", "step", "learning rate", "lower --learning-rate"]);
+    let record = fs::read_to_string(bench.path("artifacts/up/run.json")).expect("run.json");
+    assert!(record.contains("\"failed\""), "{record}");
+}
+
+#[test]
+fn every_optimizer_and_schedule_learns() {
+    let bench = bench();
+    for (optimizer, schedule) in [
+        ("sgd", "step"), ("adam", "cosine"), ("adamw", "linear"), ("rmsprop", "plateau"), ("sgd", "one-cycle"),
+        ("adam", "constant"),
+    ] {
+        let schedule = format!("schedule.name={schedule}");
+        let result = bench.json(&[
+            "--dataset", "mnist-sample", "--epochs", "2", "--optimizer", optimizer, "--set", &schedule,
+            "--set", "schedule.warmup_epochs=0.5", "--set", "regularization.clip_norm=5",
+            "--set", "regularization.accumulate=2", "--batch-size", "32", "--json", "--progress", "none",
+        ]);
+        let accuracy = result["test_accuracy"].as_f64().expect("a number");
+        assert!(accuracy > 0.8, "{optimizer} {schedule}: {accuracy}");
+    }
+}
+
+#[test]
+fn l1_makes_weights_small() {
+    let bench = bench();
+    let near_zero = |l1: &str, name: &str| {
+        let set = format!("regularization.l1={l1}");
+        bench.json(&[
+            "--dataset", "mnist-sample", "--epochs", "2", "--set", &set, "--json", "--progress", "none", "--name", name,
+        ]);
+        let bytes = fs::read(bench.path(&format!("artifacts/{name}/model.kiln"))).expect("a model");
+        let model = model::decode(&bytes, &burn::tensor::Device::flex()).expect("a model");
+        let weights: Vec<f32> = model::named_tensors(&model.network)
+            .iter()
+            .filter(|(name, _)| name.ends_with("weight"))
+            .flat_map(|(_, data)| data.iter::<f32>().collect::<Vec<_>>())
+            .collect();
+        weights.iter().filter(|weight| weight.abs() < 1e-3).count() as f64 / weights.len() as f64
+    };
+    let (without, with) = (near_zero("0", "plain"), near_zero("0.001", "sparse"));
+    assert!(with > 2.0 * without, "{with} of the weights are near zero with L1, {without} without");
+}
+
+#[test]
+fn early_stopping_ends_the_run_and_is_resumable() {
+    let bench = bench();
+    let result = bench.json(&[
+        "--dataset", "mnist-sample", "--epochs", "50", "--set", "early_stopping.patience=1",
+        "--set", "early_stopping.min_delta=10", "--json", "--progress", "none",
+    ]);
+    assert_eq!(result["epochs"], 2);
+}
+
+#[test]
+fn bad_input_is_an_error_that_says_what_to_do() {
+    let bench = bench();
+    let sample = ["--dataset", "mnist-sample", "--progress", "none"];
+    let with = |more: &[&'static str]| [&sample, more].concat();
+    bench.run(&with(&["--set", "optimizer.momentun=0.9"])).fails(2, &["momentun"]);
+    bench.run(&with(&["--set", "epochs=many"])).fails(2, &["epochs"]);
+    bench.run(&with(&["--epochs", "0"])).fails(2, &["epochs", "1 or more"]);
+    bench.run(&with(&["--valid-fraction", "1.5"])).fails(2, &["valid_fraction"]);
+    bench.run(&with(&["--learning-rate=-1"])).fails(2, &["learning_rate"]);
+    bench.run(&with(&["--model", "perceptron"])).fails(2, &["perceptron", "cnn"]);
+    bench.run(&with(&["--backend", "gpu"])).fails(2, &["gpu", "flex", "ndarray", "wgpu"]);
+    bench.run(&with(&["--threads", "0"])).fails(2, &["threads"]);
+    bench.run(&with(&["--config", "none.toml"])).fails(2, &["none.toml"]);
+    bench.run(&with(&["--set", "network.dense=[0]"])).fails(2, &["dense.0"]);
+    bench.run(&with(&["--name", "../up"])).fails(2, &["--name"]);
+    bench.run(&with(&["--limit", "12"])).fails(1, &["12 labelled images"]);
+    bench.run(&["--dataset", "nowhere", "--progress", "none"]).fails(1, &["nowhere", "mnist"]);
+    bench.run(&["--resume"]).fails(1, &["artifacts", "no unfinished run"]);
+    bench.run(&["--resume", "nothing"]).fails(1, &["nothing", "not a run folder"]);
+    bench.run(&["--resume", "--epochs", "3"]).fails(2, &["--epochs", "--resume"]);
+    bench.run(&["--progress", "tui", "--dataset", "mnist-sample"]).fails(2, &["terminal"]);
+    // The shape is wrong for MNIST whatever the images say: known before anything is looked for.
+    bench
+        .run(&["--dataset", "mnist", "--data-dir", "nowhere", "--set", "network.blocks=[{channels=8, kernel=40}]"])
+        .fails(2, &["blocks.0", "40", "28"]);
+    assert!(!bench.path("artifacts").exists(), "no run folder for a run that never began");
+}
+
+#[test]
+fn an_unwritable_folder_and_a_full_disk_are_errors_with_the_path() {
+    let bench = bench();
+    fs::write(bench.path("file"), "in the way").expect("written");
+    bench
+        .run(&["--dataset", "mnist-sample", "--progress", "none", "--out", "file/runs"])
+        .fails(1, &["file/runs"]);
+
+    // A limit on the size of files stands in for a full disk: the first epochs' checkpoints fit until the limit is lowered.
+    let mut child = started(&bench, &lively("full"), "full", 1);
+    child.kill().expect("kill -9");
+    child.wait().expect("a child");
+    let before = checkpoints(&bench, "full");
+    let program = env!("CARGO_BIN_EXE_train");
+    let script = format!("trap '' XFSZ; ulimit -f 60; exec '{program}' --resume artifacts/full --progress plain");
+    let output = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(bench.path("."))
+        .output()
+        .expect("bash");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("checkpoints/step-") && !stderr.contains("panicked"), "{stderr}");
+    assert_eq!(checkpoints(&bench, "full"), before, "the earlier checkpoint stays");
+    let resumed = bench.json(&["--resume", "artifacts/full", "--json", "--progress", "plain"]);
+    assert_eq!(fingerprint(&resumed), fingerprint(&bench.json(&lively("whole"))));
+}
+
+#[test]
+fn two_processes_do_not_share_a_run() {
+    let bench = bench();
+    let mut child = started(&bench, &lively("held"), "held", 1);
+    bench.run(&["--resume", "artifacts/held"]).fails(1, &["another process"]);
+    child.kill().expect("kill -9");
+    child.wait().expect("a child");
+}
