@@ -504,9 +504,16 @@ mod tests {
                 "dense.0: the parameters so far exceed the limit of 2147483648",
             ),
             (net(vec![block(usize::MAX)]), "blocks.0.conv: output values for one image exceed"),
-            (net(vec![ConvBlockConfig { padding: usize::MAX / 2, ..block(1) }]), "blocks.0.conv"),
             (
-                net(vec![ConvBlockConfig { kernel: 4000, padding: 4000, ..block(1) }]),
+                net(vec![ConvBlockConfig { padding: usize::MAX, ..block(1) }]),
+                "blocks.0.conv: values of the padded input exceed the limit of 16777216",
+            ),
+            (
+                net(vec![ConvBlockConfig { kernel: 1, stride: 9999, padding: 9999, ..block(1) }]),
+                "blocks.0.conv: values of the padded input exceed",
+            ),
+            (
+                net(vec![ConvBlockConfig { kernel: 100, padding: 1000, ..block(1) }]),
                 "blocks.0.conv: the values under all kernel positions exceed",
             ),
             (
