@@ -18,7 +18,8 @@ fn bench() -> Bench {
     let arguments = TrainArguments {
         common: CommonArguments {
             dataset: Some("mnist-sample".to_owned()),
-            epochs: Some(2),
+            epochs: Some(4),
+            learning_rate: Some(3e-3),
             out: bench.path("elsewhere"),
             name: Some("start".to_owned()),
             progress: Some(train::progress::ProgressMode::None),
@@ -81,7 +82,8 @@ fn changed(before: &Path, after: &Path) -> Vec<String> {
 fn another_number_of_classes_gets_a_new_head_and_frozen_features_stay() {
     let bench = bench();
     let result = bench.json(&with(&[
-        "--from", "start.kiln", "--dataset", "quarters", "--freeze", "features", "--name", "frozen",
+        "--from", "start.kiln", "--dataset", "quarters", "--freeze", "features", "--learning-rate", "0.01",
+        "--name", "frozen",
     ]));
     assert!(result["test_accuracy"].as_f64().expect("a number") > 0.7, "{result}");
     let changed = changed(&bench.path("start.kiln"), &bench.path("artifacts/frozen/model.kiln"));
@@ -115,7 +117,7 @@ fn thawed_features_and_a_rate_of_their_own_move() {
 #[test]
 fn a_kept_head_needs_the_same_classes() {
     let bench = bench();
-    let kept = bench.json(&with(&["--from", "start.kiln", "--dataset", "tens", "--keep-head", "--epochs", "1"]));
+    let kept = bench.json(&with(&["--from", "start.kiln", "--dataset", "tens", "--keep-head"]));
     assert!(kept["test_accuracy"].as_f64().expect("a number") > 0.8, "{kept}");
     bench
         .run(&with(&["--from", "start.kiln", "--dataset", "quarters", "--keep-head"]))

@@ -71,10 +71,10 @@ fn without_a_driver_wgpu_is_an_error_that_names_the_others() {
         .command(&["evaluate", "--model", "artifacts/first", "--backend", "wgpu"])
         .env("VK_DRIVER_FILES", "/nonexistent.json")
         .env("VK_ICD_FILENAMES", "/nonexistent.json")
-        .env("WGPU_BACKEND", "vulkan")
+        .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent.json")
         .output()
         .expect("the program starts");
-    support::Ran::from(output).fails(1, &["wgpu", "mesa-vulkan-drivers", "`flex` and `ndarray`"]);
+    support::Ran::from(output).fails(1, &["no graphics adapter", "mesa-vulkan-drivers", "`flex` and `ndarray`"]);
 }
 
 #[test]

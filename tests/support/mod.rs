@@ -1,4 +1,5 @@
 //! Helpers of the end-to-end tests: every test works in a folder of its own, offline, on the built-in sample.
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -6,23 +7,23 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 /// A folder that vanishes with the test, and one program that runs in it.
-pub struct Bench {
+pub(crate) struct Bench {
     folder: tempfile::TempDir,
     program: PathBuf,
 }
 
 impl Bench {
     /// `program` is `env!("CARGO_BIN_EXE_…")`.
-    pub fn new(program: &str) -> Self {
+    pub(crate) fn new(program: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self { folder, program: program.into() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(arguments)
@@ -34,11 +35,11 @@ impl Bench {
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         Ran::from(self.command(arguments).output().expect("the program starts"))
     }
 
-    pub fn spawn(&self, arguments: &[&str]) -> Child {
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         self.command(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -47,7 +48,7 @@ impl Bench {
     }
 
     /// Runs a command that must succeed and print one JSON object.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let ran = self.run(arguments);
         assert_eq!(ran.status, 0, "{arguments:?}\n{}", ran.stderr);
         assert_eq!(ran.stdout.trim().lines().count(), 1, "one object on standard output:\n{}", ran.stdout);
@@ -56,10 +57,10 @@ impl Bench {
 }
 
 /// What a finished program said.
-pub struct Ran {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Ran {
@@ -74,7 +75,7 @@ impl From<Output> for Ran {
 
 impl Ran {
     /// The program must have failed with `status`, and standard error must hold every one of `words`.
-    pub fn fails(&self, status: i32, words: &[&str]) {
+    pub(crate) fn fails(&self, status: i32, words: &[&str]) {
         assert_eq!(self.status, status, "{}", self.stderr);
         assert!(!self.stderr.contains("panicked"), "a panic is a bug:\n{}", self.stderr);
         for word in words {
@@ -84,7 +85,7 @@ impl Ran {
 }
 
 /// The files below a folder, relative, sorted.
-pub fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {

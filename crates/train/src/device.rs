@@ -93,7 +93,13 @@ fn probe(device: &Device) -> Result<(), String> {
         Ok(Ok(two)) if (two - 2.0).abs() < f32::EPSILON => Ok(()),
         Ok(Ok(other)) => Err(format!("1 + 1 gave {other}")),
         Ok(Err(error)) => Err(first_line(&error)),
-        Err(panic) => Err(first_line(&panic_message(&*panic))),
+        Err(panic) => Err(match panic_message(&*panic) {
+            // A channel whose other end died with the real reason, in a thread we cannot see into.
+            message if message.is_empty() || message.contains("RecvError") => {
+                "no graphics adapter was found".to_owned()
+            }
+            message => first_line(&message),
+        }),
     }
 }
 
@@ -102,7 +108,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
         .downcast_ref::<String>()
         .cloned()
         .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "no adapter or driver was found".to_owned())
+        .unwrap_or_default()
 }
 
 fn first_line(text: &str) -> String {

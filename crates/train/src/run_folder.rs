@@ -173,13 +173,13 @@ impl RunFolder {
     /// # Errors
     /// When the name is taken or not plain, or the folder cannot be written.
     pub fn create(artifacts: &Path, name: Option<&str>, label: &str) -> Result<Self, RunFolderError> {
-        fs::create_dir_all(artifacts).map_err(|source| failed("create", artifacts, source))?;
         let named = name.is_some();
         let base = match name {
             Some(name) if is_plain(name) => name.to_owned(),
             Some(name) => return Err(RunFolderError::Name(name.to_owned())),
             None => format!("{label}-{}", utc_stamp(now())),
         };
+        fs::create_dir_all(artifacts).map_err(|source| failed("create", artifacts, source))?;
         for attempt in 1.. {
             let name = if attempt == 1 { base.clone() } else { format!("{base}-{attempt}") };
             let path = artifacts.join(name);

@@ -9,7 +9,7 @@ use plotters::drawing::{DrawingArea, IntoDrawingArea};
 use plotters::element::{BitMapElement, Circle, PathElement, Rectangle};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{
-    Color, FontFamily, FontStyle, FontTransform, IntoFont, RGBAColor, RGBColor, ShapeStyle, TextStyle, register_font,
+    Color, FontDesc, FontFamily, FontStyle, FontTransform, IntoFont, RGBAColor, RGBColor, ShapeStyle, TextStyle, register_font,
 };
 
 use super::ReportError;
@@ -93,19 +93,37 @@ fn paint<P: Picture, DB: DrawingBackend>(
     scale: u32,
     has_glyph: fn(char) -> bool,
 ) -> Result<(), ReportError> {
-    register_font("sans-serif", FontStyle::Normal, FONT)
-        .map_err(|_| ReportError::draw(P::NAME, "the built-in font cannot be read"))?;
     let canvas = Canvas {
         area,
         scale: f64::from(scale),
         bitmap: scale != DENSITY,
         has_glyph,
     };
-    area.fill(&PAPER)
-        .map_err(|error| error.to_string())
+    use_font()
+        .and_then(|()| area.fill(&PAPER).map_err(|error| error.to_string()))
         .and_then(|()| picture.draw(&canvas))
         .and_then(|()| area.present().map_err(|error| error.to_string()))
         .map_err(|reason| ReportError::draw(P::NAME, &reason))
+}
+
+/// Makes the built-in font known to plotters; again and again is allowed.
+fn use_font() -> Drawn {
+    register_font("sans-serif", FontStyle::Normal, FONT).map_err(|_| "the built-in font cannot be read".to_owned())
+}
+
+/// Width in layout units of a line of text whose em is `size`, before there is a canvas.
+pub(super) fn text_width(text: &str, size: f64) -> Result<f64, String> {
+    use_font()?;
+    let (width, _) = font(size * MEASURE).box_size(text).map_err(|error| error.to_string())?;
+    Ok(f64::from(width) / MEASURE)
+}
+
+/// plotters measures in whole pixels: text is measured at this many times its size.
+const MEASURE: f64 = 8.0;
+
+/// The font with an em of `size` pixels; plotters' sizes are line heights, 1.24 em in its SVG backend.
+fn font(size: f64) -> FontDesc<'static> {
+    (FontFamily::SansSerif, size * 1.24).into_font()
 }
 
 /// Whether the built-in font draws `c`: Latin, Greek and Cyrillic letters and a few signs.
@@ -235,12 +253,7 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
 
     /// Width of a line of text in layout units.
     pub(super) fn width(&self, text: &str, style: Text) -> Result<f64, String> {
-        let style = self.style(Text { upward: false, ..style });
-        let (width, _) = self
-            .area
-            .estimate_text_size(&self.drawable(text), &style)
-            .map_err(|error| error.to_string())?;
-        Ok(f64::from(width) / self.scale)
+        text_width(&self.drawable(text), style.size)
     }
 
     fn drawable(&self, text: &str) -> String {
@@ -254,8 +267,7 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
     }
 
     fn style(&self, text: Text) -> TextStyle<'static> {
-        // plotters' sizes are line heights: 1.24 em in its SVG backend.
-        let font = (FontFamily::SansSerif, text.size * self.scale * 1.24).into_font();
+        let font = font(text.size * self.scale);
         let font = if text.upward { font.transform(FontTransform::Rotate270) } else { font };
         TextStyle {
             font,

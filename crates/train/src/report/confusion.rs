@@ -4,7 +4,8 @@ use plotters::backend::DrawingBackend;
 use plotters::style::Color;
 use plotters::style::text_anchor::HPos;
 
-use super::canvas::{BLUE, Canvas, Drawn, GRID, INK, MUTED, ORANGE, Picture, Text};
+use super::ReportError;
+use super::canvas::{BLUE, Canvas, Drawn, GRID, INK, MUTED, ORANGE, Picture, Text, text_width};
 use super::page::{percent, thousands};
 use crate::metrics::Evaluation;
 
@@ -16,6 +17,8 @@ pub(super) struct ConfusionPicture<'a> {
     subset: &'a str,
     /// Count of the most frequent mistake.
     most: u64,
+    /// Width of the longest class name, as far as there is room for it.
+    names: f64,
 }
 
 /// Above this many classes the cells carry no numbers.
@@ -24,8 +27,8 @@ const MAX_NUMBERED: usize = 20;
 const STRONGEST: f64 = 0.6;
 /// Colour of the smallest count of mistakes.
 const FAINTEST: f64 = 0.14;
-/// Room for class names.
-const NAME_WIDTH: f64 = 120.0;
+/// Longer class names end in an ellipsis.
+const MAX_NAME_WIDTH: f64 = 150.0;
 const NAME: f64 = 11.5;
 /// Room for the title of the rows.
 const SIDE: f64 = 26.0;
@@ -37,9 +40,18 @@ const FOOT: f64 = 92.0;
 const MIN_WIDTH: f64 = 380.0;
 
 impl<'a> ConfusionPicture<'a> {
-    pub(super) fn new(evaluation: &'a Evaluation, subset: &'a str) -> Self {
+    pub(super) fn new(evaluation: &'a Evaluation, subset: &'a str) -> Result<Self, ReportError> {
+        let mut names: f64 = 0.0;
+        for name in &evaluation.class_names {
+            names = names.max(text_width(name, NAME).map_err(|reason| ReportError::draw(Self::NAME, &reason))?);
+        }
         let most = evaluation.confusion.top_confusions(1).first().map_or(0, |top| top.count);
-        Self { evaluation, subset, most }
+        Ok(Self {
+            evaluation,
+            subset,
+            most,
+            names: names.min(MAX_NAME_WIDTH),
+        })
     }
 
     fn classes(&self) -> usize {
@@ -59,6 +71,26 @@ impl<'a> ConfusionPicture<'a> {
         self.cell() * self.classes() as f64
     }
 
+    /// Left edge of the cells.
+    fn left(&self) -> f64 {
+        SIDE + self.names + 10.0
+    }
+
+    /// How many classes share a name where the cells are smaller than the letters.
+    fn every(&self) -> usize {
+        (NAME * 1.15 / self.cell()).ceil() as usize
+    }
+
+    /// Whether the names under the columns stand upright because they do not fit side by side.
+    fn upright(&self) -> bool {
+        self.names > self.cell() * self.every() as f64 - 4.0
+    }
+
+    /// Height of the names under the columns.
+    fn under(&self) -> f64 {
+        if self.upright() { self.names } else { NAME }
+    }
+
     /// Opacity of a cell.
     fn strength(&self, target: usize, predicted: usize) -> f64 {
         let confusion = &self.evaluation.confusion;
@@ -76,25 +108,17 @@ impl<'a> ConfusionPicture<'a> {
         }
     }
 
-    /// Names under the columns stand upright when they do not fit side by side.
-    fn draw_names<DB: DrawingBackend>(&self, canvas: &Canvas<DB>, left: f64) -> Drawn {
+    fn draw_names<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Drawn {
         let style = Text::new(NAME).align(HPos::Right);
-        let cell = self.cell();
-        let names = &self.evaluation.class_names;
-        let every = (NAME * 1.15 / cell).ceil().max(1.0) as usize;
-        let mut upright = every > 1;
-        for name in names {
-            upright |= canvas.width(name, style)? > cell - 4.0;
-        }
-        for (class, name) in names.iter().enumerate().step_by(every) {
-            let middle = (class as f64 + 0.5) * cell;
-            let name = canvas.fitted(name, NAME_WIDTH, style)?;
-            canvas.text(&name, (left - 7.0, TOP + middle), style)?;
-            let under = TOP + self.side() + 7.0;
-            if upright {
-                canvas.text(&name, (left + middle, under), style.upward())?;
+        for (class, name) in self.evaluation.class_names.iter().enumerate().step_by(self.every()) {
+            let middle = (class as f64 + 0.5) * self.cell();
+            let name = canvas.fitted(name, self.names, style)?;
+            canvas.text(&name, (self.left() - 7.0, TOP + middle), style)?;
+            let (x, y) = (self.left() + middle, TOP + self.side() + 7.0);
+            if self.upright() {
+                canvas.text(&name, (x, y), style.upward())?;
             } else {
-                canvas.text(&name, (left + middle, under + 6.0), style.align(HPos::Center))?;
+                canvas.text(&name, (x, y + 6.0), style.align(HPos::Center))?;
             }
         }
         Ok(())
@@ -129,9 +153,8 @@ impl Picture for ConfusionPicture<'_> {
     const NAME: &'static str = "confusion matrix";
 
     fn size(&self) -> (u32, u32) {
-        let left = SIDE + NAME_WIDTH + 10.0;
-        let width = (left + self.side() + RIGHT).max(MIN_WIDTH);
-        (width as u32, (TOP + self.side() + NAME_WIDTH + FOOT) as u32)
+        let width = (self.left() + self.side() + RIGHT).max(MIN_WIDTH);
+        (width.ceil() as u32, (TOP + self.side() + self.under() + FOOT).ceil() as u32)
     }
 
     fn description(&self) -> String {
@@ -157,7 +180,7 @@ impl Picture for ConfusionPicture<'_> {
 
     fn draw<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Drawn {
         let (cell, side, classes) = (self.cell(), self.side(), self.classes());
-        let left = SIDE + NAME_WIDTH + 10.0;
+        let left = self.left();
         let corner = |row: usize, column: usize| (left + cell * column as f64, TOP + cell * row as f64);
         let confusion = &self.evaluation.confusion;
         let digits = (0..classes)
@@ -196,10 +219,10 @@ impl Picture for ConfusionPicture<'_> {
             }
         }
 
-        self.draw_names(canvas, left)?;
+        self.draw_names(canvas)?;
         let title = Text::new(NAME + 1.0).align(HPos::Center);
         canvas.text("true class", (12.0, TOP + side / 2.0), title.upward())?;
-        let foot = TOP + side + NAME_WIDTH + 22.0;
+        let foot = TOP + side + self.under() + 24.0;
         canvas.text("predicted class", (left + side / 2.0, foot), title)?;
         self.draw_legend(canvas, foot + 28.0)
     }

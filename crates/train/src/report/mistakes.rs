@@ -59,7 +59,7 @@ pub(super) struct Sheet<'a> {
 }
 
 const COLUMNS: usize = 8;
-const IMAGE: f64 = 104.0;
+const IMAGE: f64 = 128.0;
 const MARGIN: f64 = 14.0;
 const LINE: f64 = 14.0;
 const TILE_WIDTH: f64 = IMAGE + MARGIN;

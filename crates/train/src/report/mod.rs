@@ -136,7 +136,7 @@ pub fn render(input: &ReportInput) -> Result<Vec<ReportFile>, ReportError> {
     let mut files = Vec::new();
     let mut file = |name, bytes| files.push(ReportFile { name, bytes });
 
-    let matrix = ConfusionPicture::new(input.evaluation, input.subset);
+    let matrix = ConfusionPicture::new(input.evaluation, input.subset)?;
     let matrix_svg = canvas::svg(&matrix)?;
     let mistakes = mistakes(input)?;
     file("index.html", page::html(input, &matrix_svg, &mistakes)?.into_bytes());
