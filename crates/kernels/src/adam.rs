@@ -1,8 +1,12 @@
 //! One update of Adam over one parameter.
 
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 
-use crate::compose;
+use crate::{
+    Path, compose, extension,
+    simd::{self, Kernel, Simd},
+};
 
 /// The constants of one update (Kingma and Ba, 2015, algorithm 1; Loshchilov and Hutter, 2019, for
 /// decoupled decay). The denominator is `sqrt(v_hat) + epsilon`, as in `PyTorch`.
@@ -40,11 +44,7 @@ impl AdamStep {
         let step = self.step.max(1) as f64;
         let correction_1 = 1.0 - f64::from(self.beta_1).powf(step);
         let correction_2 = 1.0 - f64::from(self.beta_2).powf(step);
-        let decay = if self.decoupled {
-            f64::from(self.weight_decay)
-        } else {
-            0.0
-        };
+        let decay = if self.decoupled { f64::from(self.weight_decay) } else { 0.0 };
         Factors {
             rate: (self.learning_rate / correction_1) as f32,
             inverse_root_correction_2: (1.0 / correction_2.sqrt()) as f32,
@@ -64,5 +64,94 @@ pub fn adam_step<const D: usize>(
     moment_2: Tensor<D>,
     config: &AdamStep,
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
-    compose::adam_step(parameter, gradient, moment_1, moment_2, config)
+    adam_step_on(extension::path(), parameter, gradient, moment_1, moment_2, config)
+}
+
+/// [`adam_step`] on a given path.
+pub(crate) fn adam_step_on<const D: usize>(
+    path: Path,
+    parameter: Tensor<D>,
+    gradient: Tensor<D>,
+    moment_1: Tensor<D>,
+    moment_2: Tensor<D>,
+    config: &AdamStep,
+) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
+    let shape = parameter.dims();
+    let fits = [&gradient, &moment_1, &moment_2].iter().all(|tensor| tensor.dims() == shape)
+        && shape.iter().all(|&len| len > 0);
+    if !fits
+        || !extension::serves(path, &parameter)
+        || !extension::all_f32(&parameter, &gradient, Some(&moment_1))
+        || !extension::all_f32(&moment_2, &moment_2, None::<&Tensor<D>>)
+    {
+        return compose::adam_step(parameter, gradient, moment_1, moment_2, config);
+    }
+    extension::adam_step(path, parameter, gradient, moment_1, moment_2, *config)
+}
+
+/// Values that one task updates.
+const VALUES_PER_TASK: usize = 16 * 1024;
+
+/// Updates parameter and moments in place.
+pub(crate) fn update(
+    path: Path,
+    config: &AdamStep,
+    parameter: &mut [f32],
+    gradient: &[f32],
+    moment_1: &mut [f32],
+    moment_2: &mut [f32],
+) {
+    let len = parameter.len();
+    assert!(gradient.len() == len && moment_1.len() == len && moment_2.len() == len, "lengths");
+    let factors = config.factors();
+    let task =
+        |(((parameter, gradient), moment_1), moment_2): (((&mut [f32], &[f32]), &mut [f32]), &mut [f32])| {
+            let kernel = Update { config, factors, parameter, gradient, moment_1, moment_2 };
+            // SAFETY: the kernel holds slices only.
+            unsafe { simd::dispatch(path, kernel) };
+        };
+    if len <= VALUES_PER_TASK {
+        task((((parameter, gradient), moment_1), moment_2));
+        return;
+    }
+    parameter
+        .par_chunks_mut(VALUES_PER_TASK)
+        .zip(gradient.par_chunks(VALUES_PER_TASK))
+        .zip(moment_1.par_chunks_mut(VALUES_PER_TASK))
+        .zip(moment_2.par_chunks_mut(VALUES_PER_TASK))
+        .for_each(task);
+}
+
+struct Update<'a> {
+    config: &'a AdamStep,
+    factors: Factors,
+    parameter: &'a mut [f32],
+    gradient: &'a [f32],
+    moment_1: &'a mut [f32],
+    moment_2: &'a mut [f32],
+}
+
+impl Kernel for Update<'_> {
+    type Output = ();
+
+    // The compiler makes vectors of this loop, on each instruction set.
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let AdamStep { beta_1, beta_2, epsilon, weight_decay, decoupled, .. } = *self.config;
+        let Factors { rate, inverse_root_correction_2, shrink } = self.factors;
+        let added_decay = if decoupled { 0.0 } else { weight_decay };
+        let len = self.parameter.len();
+        let (gradient, moment_1) = (&self.gradient[..len], &mut self.moment_1[..len]);
+        let moment_2 = &mut self.moment_2[..len];
+        for index in 0..len {
+            let before = self.parameter[index] * shrink;
+            let gradient = gradient[index] + added_decay * before;
+            let first = beta_1 * moment_1[index] + (1.0 - beta_1) * gradient;
+            let second = beta_2 * moment_2[index] + (1.0 - beta_2) * (gradient * gradient);
+            moment_1[index] = first;
+            moment_2[index] = second;
+            let denominator = second.sqrt() * inverse_root_correction_2 + epsilon;
+            self.parameter[index] = before - rate * (first / denominator);
+        }
+    }
 }

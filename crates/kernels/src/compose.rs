@@ -15,30 +15,15 @@ pub(crate) fn conv_block(
     block: &ConvBlock,
 ) -> Tensor<4> {
     let options = ConvOptions::new(block.stride, block.padding, [1, 1], block.groups);
-    let features = activate(
-        module::conv2d(images, weight, bias, options),
-        block.activation,
-    );
+    let features = activate(module::conv2d(images, weight, bias, options), block.activation);
     match block.pool {
         Pool::None => features,
-        Pool::Max {
-            kernel,
-            stride,
-            padding,
-        } => {
-            let options = MaxPoolOptions::new(kernel)
-                .with_stride(stride)
-                .with_padding(padding);
+        Pool::Max { kernel, stride, padding } => {
+            let options = MaxPoolOptions::new(kernel).with_stride(stride).with_padding(padding);
             module::max_pool2d(features, options)
         }
-        Pool::Average {
-            kernel,
-            stride,
-            padding,
-        } => {
-            let options = AvgPoolOptions::new(kernel)
-                .with_stride(stride)
-                .with_padding(padding);
+        Pool::Average { kernel, stride, padding } => {
+            let options = AvgPoolOptions::new(kernel).with_stride(stride).with_padding(padding);
             module::avg_pool2d(features, options)
         }
     }
@@ -68,19 +53,13 @@ pub(crate) fn cross_entropy(
 ) -> Tensor<1> {
     let [samples, classes] = logits.dims();
     let log_probabilities = activation::log_softmax(logits, 1);
-    let picked = log_probabilities
-        .clone()
-        .gather(1, targets.clone().reshape([samples, 1]))
-        .reshape([samples]);
+    let picked =
+        log_probabilities.clone().gather(1, targets.clone().reshape([samples, 1])).reshape([samples]);
     match class_weights {
         None => {
             let mut loss = picked.mul_scalar(label_smoothing - 1.0);
             if label_smoothing > 0.0 {
-                loss = loss
-                    - log_probabilities
-                        .mean_dim(1)
-                        .reshape([samples])
-                        .mul_scalar(label_smoothing);
+                loss = loss - log_probabilities.mean_dim(1).reshape([samples]).mul_scalar(label_smoothing);
             }
             loss.mean()
         }
@@ -109,15 +88,11 @@ pub(crate) fn adam_step<const D: usize>(
     } else if config.weight_decay != 0.0 {
         gradient = gradient + parameter.clone().mul_scalar(config.weight_decay);
     }
-    let moment_1 =
-        moment_1.mul_scalar(config.beta_1) + gradient.clone().mul_scalar(1.0 - config.beta_1);
-    let moment_2 = moment_2.mul_scalar(config.beta_2)
-        + (gradient.clone() * gradient).mul_scalar(1.0 - config.beta_2);
-    let denominator = moment_2
-        .clone()
-        .sqrt()
-        .mul_scalar(factors.inverse_root_correction_2)
-        .add_scalar(config.epsilon);
+    let moment_1 = moment_1.mul_scalar(config.beta_1) + gradient.clone().mul_scalar(1.0 - config.beta_1);
+    let moment_2 =
+        moment_2.mul_scalar(config.beta_2) + (gradient.clone() * gradient).mul_scalar(1.0 - config.beta_2);
+    let denominator =
+        moment_2.clone().sqrt().mul_scalar(factors.inverse_root_correction_2).add_scalar(config.epsilon);
     let parameter = parameter - (moment_1.clone() / denominator).mul_scalar(factors.rate);
     (parameter, moment_1, moment_2)
 }

@@ -12,10 +12,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod adam;
+#[cfg(test)]
+mod agreement;
 mod buffer;
 mod compose;
 mod conv;
 mod dense;
+mod extension;
 mod gather;
 mod loss;
 mod path;

@@ -30,9 +30,7 @@ pub enum KernelsError {
         found: String,
     },
     /// `KILN_KERNELS` names a path that this processor cannot run.
-    #[error(
-        "KILN_KERNELS={found}: this processor lacks the instructions; unset it or choose portable"
-    )]
+    #[error("KILN_KERNELS={found}: this processor lacks the instructions; unset it or choose portable")]
     UnsupportedPath {
         /// The value of the variable.
         found: &'static str,
@@ -71,10 +69,7 @@ impl Path {
 
     /// The fastest path that this processor supports.
     fn best() -> Self {
-        [Self::Avx512, Self::Avx2]
-            .into_iter()
-            .find(|path| path.is_supported())
-            .unwrap_or(Self::Portable)
+        [Self::Avx512, Self::Avx2].into_iter().find(|path| path.is_supported()).unwrap_or(Self::Portable)
     }
 
     fn choose(forced: Option<&str>) -> Result<Self, KernelsError> {
@@ -84,14 +79,8 @@ impl Path {
         let path = [Self::Stock, Self::Portable, Self::Avx2, Self::Avx512]
             .into_iter()
             .find(|path| path.name() == name)
-            .ok_or_else(|| KernelsError::UnknownPath {
-                found: name.to_owned(),
-            })?;
-        if path.is_supported() {
-            Ok(path)
-        } else {
-            Err(KernelsError::UnsupportedPath { found: path.name() })
-        }
+            .ok_or_else(|| KernelsError::UnknownPath { found: name.to_owned() })?;
+        if path.is_supported() { Ok(path) } else { Err(KernelsError::UnsupportedPath { found: path.name() }) }
     }
 }
 
@@ -120,10 +109,7 @@ mod tests {
             if path.is_supported() {
                 assert_eq!(chosen, Ok(path));
             } else {
-                assert_eq!(
-                    chosen,
-                    Err(KernelsError::UnsupportedPath { found: path.name() })
-                );
+                assert_eq!(chosen, Err(KernelsError::UnsupportedPath { found: path.name() }));
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::{
     simd::{Kernel, Simd},
-    tile::{positions_per_tile, split_evenly, vectors_per_tile},
+    tile::{most_sums, positions_per_tile, split_evenly, vectors_per_tile},
 };
 
 /// `sum[t][o] += sum over (row, column) of x[row * x_row + column * x_pixel + taps[t]] *
@@ -31,6 +31,10 @@ impl<const T: usize, const V: usize> Kernel for Tile<'_, T, V> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
+        // Never chosen: `positions_per_tile`. Said here so that nothing is compiled for it.
+        if T * V > most_sums::<S>() {
+            return;
+        }
         let all = self.0;
         // SAFETY: `outer_sum` passes ranges that its caller promises.
         unsafe {

@@ -30,6 +30,10 @@ impl<const P: usize, const V: usize> Kernel for Tile<'_, P, V> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
+        // Never chosen: `positions_per_tile`. Said here so that nothing is compiled for it.
+        if P * V > most_sums::<S>() {
+            return;
+        }
         let Product { weight_stride, rows, row_stride, run, .. } = *self.0;
         // SAFETY: `product` passes ranges that its caller promises.
         unsafe {
@@ -61,16 +65,14 @@ impl<const P: usize, const V: usize> Kernel for Tile<'_, P, V> {
     }
 }
 
-/// Positions per tile that the registers hold beside `vectors` weights: 32 registers with AVX-512,
-/// else 16.
+/// Sums that the registers hold beside the operands: 32 registers with AVX-512, else 16.
+pub(crate) const fn most_sums<S: Simd>() -> usize {
+    if S::LANES == 16 { 24 } else { 12 }
+}
+
+/// Positions per tile that the registers hold beside `vectors` weights.
 pub(crate) fn positions_per_tile<S: Simd>(vectors: usize) -> usize {
-    match (S::LANES == 16, vectors) {
-        (true, 4) => 6,
-        (true, 3) => 8,
-        (true, _) | (false, 1) => 12,
-        (false, 2) => 6,
-        (false, _) => 4,
-    }
+    (most_sums::<S>() / vectors).min(12)
 }
 
 /// Vectors of outputs per tile.

@@ -86,11 +86,8 @@ pub(crate) fn backward(
         unsafe { simd::dispatch(path, kernel) }
     };
     let parts = geometry.images.div_ceil(per_part);
-    let partial: Vec<Partial> = if parts == 1 {
-        vec![part(0)]
-    } else {
-        (0..parts).into_par_iter().map(part).collect()
-    };
+    let partial: Vec<Partial> =
+        if parts == 1 { vec![part(0)] } else { (0..parts).into_par_iter().map(part).collect() };
     let mut gradients = sum(geometry, &layout, partial);
     if needs_images {
         // SAFETY: the parts cover all images, and each writes all values of its images.
@@ -228,7 +225,8 @@ impl Backward<'_> {
                 let index = image * geometry.groups + group;
                 // SAFETY: the index is below the number of images and groups.
                 unsafe {
-                    let x = image_scratch.load::<S>(geometry, self.images.as_ptr().add(index * geometry.image_len()));
+                    let x = image_scratch
+                        .load::<S>(geometry, self.images.as_ptr().add(index * geometry.image_len()));
                     if self.image_gradients.is_some() {
                         padded.values_mut().fill(0.0);
                     }
@@ -253,7 +251,8 @@ impl Backward<'_> {
                     );
                     if let Some(to) = self.image_gradients {
                         let to = to.at(index * geometry.image_len());
-                        let skip = geometry.padding[0] * geometry.row() + geometry.padding[1] * geometry.channels;
+                        let skip =
+                            geometry.padding[0] * geometry.row() + geometry.padding[1] * geometry.channels;
                         store_image::<S>(
                             geometry,
                             padded.pointer().add(skip),
@@ -306,7 +305,8 @@ impl Backward<'_> {
                 let index = image * geometry.groups + group;
                 // SAFETY: the index is below the number of images and groups; scratch is sized above.
                 unsafe {
-                    let x = image_scratch.load::<S>(geometry, self.images.as_ptr().add(index * geometry.image_len()));
+                    let x = image_scratch
+                        .load::<S>(geometry, self.images.as_ptr().add(index * geometry.image_len()));
                     let inner = Planes {
                         values: spread.pointer_mut().add(border[0] * row + border[1] * features),
                         row: stride[0] * row,
@@ -326,7 +326,14 @@ impl Backward<'_> {
                             );
                         }
                     } else {
-                        transpose::<S>(gradient, plane, pooled.pointer_mut(), features, geometry.features, plane);
+                        transpose::<S>(
+                            gradient,
+                            plane,
+                            pooled.pointer_mut(),
+                            features,
+                            geometry.features,
+                            plane,
+                        );
                         let codes = self.codes.as_ptr().add(index * codes_len);
                         pool::backward::<S>(geometry, pooled.pointer(), codes, inner);
                     }
@@ -385,7 +392,13 @@ impl Backward<'_> {
 /// The processor supports `S`; `from` holds the rows at their strides, `to` an image.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
-unsafe fn store_image<S: Simd>(geometry: &Geometry, from: *const f32, row: usize, pixel: usize, to: *mut f32) {
+unsafe fn store_image<S: Simd>(
+    geometry: &Geometry,
+    from: *const f32,
+    row: usize,
+    pixel: usize,
+    to: *mut f32,
+) {
     let [height, width] = geometry.size;
     let plane = geometry.plane();
     // SAFETY: as the caller promises.

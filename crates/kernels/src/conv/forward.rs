@@ -27,7 +27,7 @@ pub(crate) fn forward(
     geometry: &Geometry,
     images: &[f32],
     weight: &[f32],
-    bias: Option<&[f32]>,
+    bias: &[f32],
     save: bool,
 ) -> (Vec<f32>, Codes) {
     let lanes = simd::lanes(path);
@@ -36,8 +36,7 @@ pub(crate) fn forward(
     assert_eq!(weight.len(), groups * geometry.weight_len(), "length of weight");
     let weights: Vec<Scratch> =
         (0..groups).map(|group| pack::taps_by_features(geometry, lanes, weight, group)).collect();
-    let biases: Vec<Scratch> =
-        (0..groups).map(|group| pack::bias(geometry, lanes, bias, group)).collect();
+    let biases: Vec<Scratch> = (0..groups).map(|group| pack::bias(geometry, lanes, bias, group)).collect();
     let codes_len = if save { geometry.codes_len(lanes) } else { 0 };
     let offsets = geometry.offsets();
     let mut output = Output::new(geometry.images * groups * geometry.output_len());
@@ -148,7 +147,13 @@ impl Kernel for Forward<'_> {
                                 let (_, needed, _) = window.range(0, end - 1, rows);
                                 convolve(done, needed);
                                 done = needed;
-                                pool::max_forward::<S>(geometry, inner, start..end, pooled.pointer_mut(), codes);
+                                pool::max_forward::<S>(
+                                    geometry,
+                                    inner,
+                                    start..end,
+                                    pooled.pointer_mut(),
+                                    codes,
+                                );
                             }
                             pooled.pointer_mut()
                         }

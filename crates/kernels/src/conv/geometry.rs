@@ -106,7 +106,11 @@ impl Geometry {
         let mut inner = [0; 2];
         let mut output = [0; 2];
         for axis in 0..2 {
-            if block.stride[axis] == 0 || window.stride[axis] == 0 || kernel[axis] == 0 || window.kernel[axis] == 0 {
+            if block.stride[axis] == 0
+                || window.stride[axis] == 0
+                || kernel[axis] == 0
+                || window.kernel[axis] == 0
+            {
                 return None;
             }
             let padded = size[axis] + 2 * block.padding[axis];

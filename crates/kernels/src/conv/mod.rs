@@ -1,15 +1,16 @@
 //! Convolution, bias, activation and pooling as one operator.
 
-mod backward;
-mod forward;
-mod geometry;
+pub(crate) mod backward;
+pub(crate) mod forward;
+pub(crate) mod geometry;
 mod pack;
 mod pool;
 mod sparse;
 
 use burn::tensor::Tensor;
 
-use crate::{Activation, compose};
+use crate::{Activation, Path, compose, extension};
+use geometry::Geometry;
 
 /// Pooling after the activation. All sizes are `[height, width]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -55,13 +56,7 @@ pub struct ConvBlock {
 
 impl Default for ConvBlock {
     fn default() -> Self {
-        Self {
-            stride: [1, 1],
-            padding: [0, 0],
-            groups: 1,
-            activation: Activation::None,
-            pool: Pool::None,
-        }
+        Self { stride: [1, 1], padding: [0, 0], groups: 1, activation: Activation::None, pool: Pool::None }
     }
 }
 
@@ -78,5 +73,26 @@ pub fn conv_block(
     bias: Option<Tensor<1>>,
     block: &ConvBlock,
 ) -> Tensor<4> {
-    compose::conv_block(images, weight, bias, block)
+    conv_block_on(extension::path(), images, weight, bias, block)
+}
+
+/// [`conv_block`] on a given path.
+pub(crate) fn conv_block_on(
+    path: Path,
+    images: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    block: &ConvBlock,
+) -> Tensor<4> {
+    let bias_fits = bias.as_ref().is_none_or(|bias| bias.dims()[0] == weight.dims()[0]);
+    match Geometry::new(images.dims(), weight.dims(), block) {
+        Some(geometry)
+            if bias_fits
+                && extension::serves(path, &images)
+                && extension::all_f32(&images, &weight, bias.as_ref()) =>
+        {
+            extension::conv_block(path, images, weight, bias, geometry)
+        }
+        _ => compose::conv_block(images, weight, bias, block),
+    }
 }

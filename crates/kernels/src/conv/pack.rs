@@ -66,14 +66,11 @@ pub(crate) fn features_by_taps(geometry: &Geometry, lanes: usize, weight: &[f32]
     packed
 }
 
-/// The bias of one group, zeros without one, padded to whole vectors.
-pub(crate) fn bias(geometry: &Geometry, lanes: usize, bias: Option<&[f32]>, group: usize) -> Scratch {
+/// The bias of one group, padded to whole vectors.
+pub(crate) fn bias(geometry: &Geometry, lanes: usize, bias: &[f32], group: usize) -> Scratch {
     let mut packed = Scratch::new(geometry.features_padded(lanes));
-    if let Some(bias) = bias {
-        let start = group * geometry.features;
-        packed.values_mut()[..geometry.features]
-            .copy_from_slice(&bias[start..start + geometry.features]);
-    }
+    let start = group * geometry.features;
+    packed.values_mut()[..geometry.features].copy_from_slice(&bias[start..start + geometry.features]);
     packed
 }
 

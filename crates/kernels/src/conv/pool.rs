@@ -240,7 +240,8 @@ unsafe fn backward_rows<S: Simd, const MAX: bool, const K: usize>(
                 let position = (row * geometry.output[1] + column) * features;
                 for channel in (0..features).step_by(S::LANES) {
                     let value = S::load(gradient.add(position + channel));
-                    let code = if MAX { S::load_codes(codes.add(position + channel)) } else { S::splat_code(0) };
+                    let code =
+                        if MAX { S::load_codes(codes.add(position + channel)) } else { S::splat_code(0) };
                     for y in 0..height {
                         for x in 0..width {
                             let part = if MAX {

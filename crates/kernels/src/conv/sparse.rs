@@ -95,8 +95,7 @@ pub(crate) unsafe fn backward<S: Simd>(
     let features = geometry.features_padded(S::LANES);
     let plane = geometry.output_plane();
     for feature in 0..geometry.features {
-        let (count, sum) =
-            routes.list(&gradient[feature * plane..][..plane], &codes[feature..], features);
+        let (count, sum) = routes.list(&gradient[feature * plane..][..plane], &codes[feature..], features);
         bias_gradient[feature] += sum;
         for row in 0..geometry.kernel[0] {
             let start = (feature * geometry.kernel[0] + row) * padded_run;

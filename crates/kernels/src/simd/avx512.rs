@@ -2,10 +2,10 @@
 
 use std::arch::x86_64::{
     __m128i, __m512, __m512i, __mmask16, _CMP_GT_OQ, _CMP_NLE_UQ, _CMP_UNORD_Q, _mm_loadu_si128,
-    _mm_storeu_si128, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_cmpeq_epi32_mask,
-    _mm512_cvtepi32_epi8, _mm512_cvtepu8_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_mask_blend_epi32, _mm512_mask_blend_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm_storeu_si128, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_cmpeq_epi32_mask, _mm512_cvtepi32_epi8,
+    _mm512_cvtepu8_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_epi32, _mm512_mask_blend_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 use super::{Kernel, Simd, avx2};
@@ -82,9 +82,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn beats(a: __m512, b: __m512) -> __mmask16 {
         // SAFETY: see above.
-        unsafe {
-            _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a)
-        }
+        unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) }
     }
     #[inline(always)]
     unsafe fn alive(a: __m512) -> __mmask16 {

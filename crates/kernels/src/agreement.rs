@@ -1,0 +1,482 @@
+//! Every path against Burn's own operators.
+//!
+//! Most tests draw small integers: sums and products of them are exact in `f32`, whatever the order,
+//! so results must agree to the last bit, and ties of the maximum and zeros at the rectifier abound.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+
+use crate::{
+    Activation, AdamStep, ConvBlock, Path, Pool, adam, compose,
+    conv::{conv_block_on, geometry::Geometry},
+    dense, extension, loss,
+};
+
+/// Runs a property over cases that are the same in every run.
+fn check<S: Strategy>(cases: u32, strategy: &S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    if let Err(error) = runner.run(strategy, property) {
+        panic!("{error}");
+    }
+}
+
+/// The paths that this processor has.
+fn paths() -> impl Iterator<Item = Path> {
+    [Path::Portable, Path::Avx2, Path::Avx512].into_iter().filter(|path| path.is_supported())
+}
+
+fn devices() -> Vec<Device> {
+    #[cfg(feature = "ndarray")]
+    #[expect(deprecated, reason = "the backend is deprecated in Burn, and users name it")]
+    let devices = vec![Device::flex().autodiff(), Device::ndarray().autodiff()];
+    #[cfg(not(feature = "ndarray"))]
+    let devices = vec![Device::flex().autodiff()];
+    devices
+}
+
+/// Numbers from a linear congruential generator (Knuth's MMIX constants).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    /// Integers from -3 to 3.
+    fn integers(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| (self.next() % 7) as f32 - 3.0).collect()
+    }
+
+    /// Values in `[-1, 1)`.
+    fn values(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.next() as f32 / (1_u64 << 30) as f32 - 1.0).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    images: [usize; 4],
+    weight: [usize; 4],
+    bias: bool,
+    block: ConvBlock,
+    seed: u64,
+}
+
+impl Case {
+    /// Output and the gradients of images, weight and bias.
+    fn run(
+        &self,
+        device: &Device,
+        values: [&[f32]; 3],
+        operator: impl Fn(Tensor<4>, Tensor<4>, Option<Tensor<1>>) -> Tensor<4>,
+    ) -> [Vec<f32>; 4] {
+        let images = tensor(values[0], self.images, device).require_grad();
+        let weight = tensor(values[1], self.weight, device).require_grad();
+        let bias = tensor(values[2], [self.weight[0]], device).require_grad();
+        let output = operator(images.clone(), weight.clone(), self.bias.then(|| bias.clone()));
+        let upstream = Numbers(self.seed ^ 1).integers(output.shape().num_elements());
+        let upstream = tensor(&upstream, output.dims(), device);
+        let gradients = (output.clone() * upstream).sum().backward();
+        [
+            vector(output),
+            vector(images.grad(&gradients).unwrap()),
+            vector(weight.grad(&gradients).unwrap()),
+            bias.grad(&gradients).map(vector).unwrap_or_default(),
+        ]
+    }
+
+    fn integers(&self) -> [Vec<f32>; 3] {
+        let mut numbers = Numbers(self.seed);
+        [
+            numbers.integers(self.images.iter().product()),
+            numbers.integers(self.weight.iter().product()),
+            numbers.integers(self.weight[0]),
+        ]
+    }
+}
+
+fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+}
+
+fn vector<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().unwrap()
+}
+
+/// Pairs of sizes.
+fn pair(range: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = [usize; 2]> {
+    [range.clone(), range]
+}
+
+fn pools() -> impl Strategy<Value = Pool> {
+    let window = || {
+        (pair(1..=3), pair(1..=3), any::<bool>(), pair(0..=1)).prop_map(|(kernel, stride, same, padding)| {
+            let padding = std::array::from_fn(|axis| padding[axis].min(kernel[axis] / 2));
+            (kernel, if same { kernel } else { stride }, padding)
+        })
+    };
+    prop_oneof![
+        Just(Pool::None),
+        Just(Pool::Max { kernel: [2, 2], stride: [2, 2], padding: [0, 0] }),
+        window().prop_map(|(kernel, stride, padding)| Pool::Max { kernel, stride, padding }),
+        window().prop_map(|(kernel, stride, padding)| Pool::Average { kernel, stride, padding }),
+    ]
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let sizes = (1_usize..=9, 1_usize..=70, 1_usize..=70, pair(1..=40), pair(1..=7), 1_usize..=3);
+    let block = (pair(1..=3), pair(0..=6), any::<bool>(), pools());
+    (sizes, block, any::<bool>(), any::<u64>()).prop_filter_map(
+        "the kernel must fit into the image, and the case into the time",
+        |(sizes, (stride, padding, relu, pool), bias, seed)| {
+            let (count, channels, features, size, kernel, groups) = sizes;
+            let padding = std::array::from_fn(|axis| padding[axis].min(kernel[axis] - 1));
+            let activation = if relu { Activation::Relu } else { Activation::None };
+            let block = ConvBlock { stride, padding, groups, activation, pool };
+            let images = [count, channels * groups, size[0], size[1]];
+            let weight = [features * groups, channels, kernel[0], kernel[1]];
+            let work = images.iter().product::<usize>() * weight.iter().product::<usize>();
+            (work < 60_000_000 && Geometry::new(images, weight, &block).is_some()).then_some(Case {
+                images,
+                weight,
+                bias,
+                block,
+                seed,
+            })
+        },
+    )
+}
+
+/// The largest difference, as a share of the largest value.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
+    found.iter().zip(expected).fold(0.0_f32, |most, (a, b)| {
+        assert!(a.is_finite() && b.is_finite());
+        most.max((a - b).abs() / largest)
+    })
+}
+
+#[test]
+fn blocks_agree_with_stock_operators() {
+    check(48, &cases(), |case| {
+        let [images, weight, bias] = case.integers();
+        let values = [&images[..], &weight, &bias];
+        let flex = Device::flex().autodiff();
+        let expected = case.run(&flex, values, |x, w, b| compose::conv_block(x, w, b, &case.block));
+        // A ninth is no binary fraction.
+        let tolerance = if matches!(case.block.pool, Pool::Average { .. }) { 1e-6 } else { 0.0 };
+        for device in devices() {
+            for path in paths() {
+                let found = case.run(&device, values, |x, w, b| conv_block_on(path, x, w, b, &case.block));
+                let names = ["output", "images", "weight", "bias"];
+                for ((name, found), expected) in names.iter().zip(&found).zip(&expected) {
+                    prop_assert!(difference(found, expected) <= tolerance, "{path:?}: {name}");
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+/// A block on random values, as a named shape.
+fn named(images: [usize; 4], features: usize, kernel: usize, padding: usize, pool: Pool) -> Case {
+    let block =
+        ConvBlock { stride: [1, 1], padding: [padding; 2], groups: 1, activation: Activation::Relu, pool };
+    Case { images, weight: [features, images[1], kernel, kernel], bias: true, block, seed: 11 }
+}
+
+/// The shapes of the nets that the crate is for.
+fn named_cases() -> [Case; 6] {
+    let max = Pool::Max { kernel: [2, 2], stride: [2, 2], padding: [0, 0] };
+    let average = Pool::Average { kernel: [2, 2], stride: [2, 2], padding: [0, 0] };
+    [
+        named([5, 1, 28, 28], 32, 3, 0, max),
+        named([5, 32, 13, 13], 64, 3, 0, max),
+        named([5, 1, 28, 28], 6, 5, 2, average),
+        named([5, 6, 14, 14], 16, 5, 0, average),
+        named([3, 3, 32, 32], 16, 3, 1, Pool::None),
+        named([3, 16, 32, 32], 64, 3, 1, Pool::None),
+    ]
+}
+
+#[test]
+fn blocks_agree_on_real_values() {
+    let flex = Device::flex().autodiff();
+    for case in named_cases() {
+        let mut numbers = Numbers(case.seed);
+        let images = numbers.values(case.images.iter().product());
+        let weight = numbers.values(case.weight.iter().product());
+        let bias = numbers.values(case.weight[0]);
+        let values = [&images[..], &weight, &bias];
+        let expected = case.run(&flex, values, |x, w, b| compose::conv_block(x, w, b, &case.block));
+        for path in paths() {
+            let found = case.run(&flex, values, |x, w, b| conv_block_on(path, x, w, b, &case.block));
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(difference(found, expected) < 5e-6, "{path:?} {case:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let flex = Device::flex().autodiff();
+    for mut case in named_cases() {
+        case.images[0] = 37;
+        let mut numbers = Numbers(case.seed);
+        let images = numbers.values(case.images.iter().product());
+        let weight = numbers.values(case.weight.iter().product());
+        let bias = numbers.values(case.weight[0]);
+        for path in paths() {
+            let runs = [1, 2, 3].map(|threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| {
+                    let values = [&images[..], &weight, &bias];
+                    case.run(&flex, values, |x, w, b| conv_block_on(path, x, w, b, &case.block))
+                        .map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+                })
+            });
+            assert!(runs[0] == runs[1] && runs[0] == runs[2], "{path:?} {case:?}");
+        }
+    }
+}
+
+#[test]
+fn finite_differences_confirm_the_gradients() {
+    let flex = Device::flex().autodiff();
+    let max = Pool::Max { kernel: [2, 2], stride: [2, 2], padding: [0, 0] };
+    for case in [
+        named([2, 4, 8, 8], 6, 3, 1, max),
+        named([2, 4, 8, 8], 6, 3, 1, Pool::None),
+        named([2, 4, 8, 8], 6, 3, 0, Pool::Average { kernel: [2, 2], stride: [2, 2], padding: [0, 0] }),
+    ] {
+        let mut numbers = Numbers(5);
+        let mut values = [
+            numbers.values(case.images.iter().product()),
+            numbers.values(case.weight.iter().product()),
+            numbers.values(case.weight[0]),
+        ];
+        for path in paths() {
+            let run = |values: &[Vec<f32>; 3]| {
+                let values = [&values[0][..], &values[1], &values[2]];
+                case.run(&flex, values, |x, w, b| conv_block_on(path, x, w, b, &case.block))
+            };
+            let gradients = run(&values);
+            let upstream = Numbers(case.seed ^ 1).integers(gradients[0].len());
+            let loss = |output: &[f32]| -> f64 {
+                output.iter().zip(&upstream).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            };
+            let step = 1e-3_f32;
+            for input in 0..3 {
+                for index in (0..values[input].len()).step_by(values[input].len().div_ceil(5)) {
+                    let before = values[input][index];
+                    values[input][index] = before + step;
+                    let above = loss(&run(&values)[0]);
+                    values[input][index] = before - step;
+                    let below = loss(&run(&values)[0]);
+                    values[input][index] = before;
+                    let slope = (above - below) / f64::from(2.0 * step);
+                    let found = f64::from(gradients[input + 1][index]);
+                    // A step may cross the kink of a maximum; the piecewise linear rest is exact up
+                    // to rounding.
+                    assert!(
+                        (found - slope).abs() <= 0.02 * slope.abs().max(1.0),
+                        "{path:?} input {input} index {index}: {found}, slope {slope}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn not_a_number_and_infinity_pass_through() {
+    let flex = Device::flex().autodiff();
+    let max = Pool::Max { kernel: [2, 2], stride: [2, 2], padding: [0, 0] };
+    let average = Pool::Average { kernel: [2, 2], stride: [2, 2], padding: [0, 0] };
+    for (pool, special) in [max, average, Pool::None]
+        .into_iter()
+        .flat_map(|pool| [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].map(|special| (pool, special)))
+    {
+        for channels in [1, 20] {
+            let case = named([2, channels, 12, 12], 20, 3, 0, pool);
+            let [mut images, weight, bias] = case.integers();
+            images[40] = special;
+            let values = [&images[..], &weight, &bias];
+            let expected = case.run(&flex, values, |x, w, b| compose::conv_block(x, w, b, &case.block));
+            assert!(expected[0].iter().any(|value| !value.is_finite()));
+            for path in paths() {
+                let found = case.run(&flex, values, |x, w, b| conv_block_on(path, x, w, b, &case.block));
+                for (index, (found, expected)) in found[0].iter().zip(&expected[0]).enumerate() {
+                    let same = found == expected || (found.is_nan() && expected.is_nan());
+                    assert!(same, "{path:?} {pool:?} {special} at {index}: {found}, stock {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn dense_layers_agree_with_stock_operators() {
+    let sizes = (1_usize..=70, 1_usize..=300, 1_usize..=140, any::<bool>(), any::<bool>(), any::<u64>());
+    check(24, &sizes, |(samples, inputs, outputs, bias, relu, seed)| {
+        let mut numbers = Numbers(seed);
+        let x = numbers.integers(samples * inputs);
+        let weight = numbers.integers(inputs * outputs);
+        let bias_values = numbers.integers(outputs);
+        let upstream = numbers.integers(samples * outputs);
+        let activation = if relu { Activation::Relu } else { Activation::None };
+        let run = |path: Path, device: &Device| {
+            let x = tensor(&x, [samples, inputs], device).require_grad();
+            let weight = tensor(&weight, [inputs, outputs], device).require_grad();
+            let bias_tensor = tensor(&bias_values, [outputs], device).require_grad();
+            let bias = bias.then(|| bias_tensor.clone());
+            let output = dense::linear_on(path, x.clone(), weight.clone(), bias, activation);
+            let upstream = tensor(&upstream, [samples, outputs], device);
+            let gradients = (output.clone() * upstream).sum().backward();
+            [
+                vector(output),
+                vector(x.grad(&gradients).unwrap()),
+                vector(weight.grad(&gradients).unwrap()),
+                bias_tensor.grad(&gradients).map(vector).unwrap_or_default(),
+            ]
+        };
+        let expected = run(Path::Stock, &Device::flex().autodiff());
+        for device in devices() {
+            for path in paths() {
+                prop_assert!(run(path, &device) == expected, "{path:?} on {device:?}");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_loss_agrees_with_stock_operators() {
+    let cases = (1_usize..=20, 1_usize..=12, any::<bool>(), any::<bool>(), any::<u64>());
+    check(24, &cases, |(samples, classes, weighted, smooth, seed)| {
+        let mut numbers = Numbers(seed);
+        let logits: Vec<f32> = numbers.values(samples * classes).iter().map(|value| value * 5.0).collect();
+        let targets: Vec<i64> = (0..samples).map(|_| (numbers.next() % classes as u64) as i64).collect();
+        let weights: Vec<f32> = numbers.values(classes).iter().map(|value| value + 1.5).collect();
+        let smoothing = if smooth { 0.1 } else { 0.0 };
+        let run = |path: Path, device: &Device| {
+            let logits = tensor(&logits, [samples, classes], device).require_grad();
+            let targets = Tensor::<1, Int>::from_data(TensorData::new(targets.clone(), [samples]), device);
+            let weights = weighted.then(|| tensor(&weights, [classes], device));
+            let loss = loss::cross_entropy_on(path, logits.clone(), targets, weights, smoothing);
+            let gradients = loss.clone().mul_scalar(3.0).backward();
+            [vector(loss), vector(logits.grad(&gradients).unwrap())]
+        };
+        let expected = run(Path::Stock, &Device::flex().autodiff());
+        for device in devices() {
+            let found = run(Path::Portable, &device);
+            for (found, expected) in found.iter().zip(&expected) {
+                prop_assert!(difference(found, expected) < 1e-6, "{device:?}: {found:?}, {expected:?}");
+            }
+        }
+        Ok(())
+    });
+}
+
+/// `torch.nn.CrossEntropyLoss(weight=torch.tensor([1., 2., .5]), label_smoothing=0.1)` on these logits,
+/// worked by hand from the definition in its documentation.
+#[test]
+fn the_loss_of_two_samples() {
+    let logits = [1.0_f32, 2.0, 0.0, 0.5, -1.0, 1.5];
+    let weights = [1.0_f32, 2.0, 0.5];
+    let targets = [1_usize, 2];
+    let mut total = 0.0_f64;
+    for (row, &target) in logits.chunks(3).zip(&targets) {
+        let sum: f64 = row.iter().map(|&value| f64::from(value).exp()).sum();
+        for (class, &value) in row.iter().enumerate() {
+            let share = 0.1 / 3.0 + if class == target { 0.9 } else { 0.0 };
+            total -= share * f64::from(weights[class]) * (f64::from(value) - sum.ln());
+        }
+    }
+    let (found, _) = loss::loss_and_gradient(&logits, &targets, &weights, 0.1);
+    assert!((f64::from(found) - total / 2.5).abs() < 1e-6, "{found}");
+}
+
+#[test]
+fn the_loss_shows_a_logit_that_is_no_number() {
+    let (loss, gradient) = loss::loss_and_gradient(&[0.0, f32::NAN, 1.0], &[0], &[1.0; 3], 0.0);
+    assert!(loss.is_nan() && gradient.iter().all(|value| value.is_nan()));
+}
+
+#[test]
+fn adam_agrees_with_stock_operators() {
+    for device in devices() {
+        let device = device.inner();
+        for (decoupled, weight_decay, len) in [(false, 0.0, 3), (false, 0.1, 40_000), (true, 0.1, 70)] {
+            for path in paths() {
+                let mut numbers = Numbers(9);
+                let start = tensor(&numbers.values(len), [len], &device);
+                let zeros = || tensor(&vec![0.0; len], [len], &device);
+                let mut found = (start.clone(), zeros(), zeros());
+                let mut expected = (start, zeros(), zeros());
+                for step in 1..=3 {
+                    let config = AdamStep {
+                        beta_1: 0.9,
+                        beta_2: 0.999,
+                        epsilon: 1e-8,
+                        weight_decay,
+                        decoupled,
+                        learning_rate: 0.01,
+                        step,
+                    };
+                    let gradient = tensor(&numbers.values(len), [len], &device);
+                    let (a, b, c) = found;
+                    found = adam::adam_step_on(path, a, gradient.clone(), b, c, &config);
+                    let (a, b, c) = expected;
+                    expected = compose::adam_step(a, gradient, b, c, &config);
+                }
+                assert!(difference(&vector(found.0), &vector(expected.0)) < 1e-6, "{path:?}");
+                assert!(difference(&vector(found.1), &vector(expected.1)) < 1e-6, "{path:?}");
+                assert!(difference(&vector(found.2), &vector(expected.2)) < 1e-6, "{path:?}");
+            }
+        }
+    }
+}
+
+/// The first step moves each value by the learning rate, against the sign of its gradient.
+#[test]
+fn the_first_step_of_adam_is_the_learning_rate() {
+    let device = Device::flex();
+    let config = AdamStep {
+        beta_1: 0.9,
+        beta_2: 0.999,
+        epsilon: 0.0,
+        weight_decay: 0.0,
+        decoupled: true,
+        learning_rate: 0.25,
+        step: 1,
+    };
+    let zeros = || tensor(&[0.0; 2], [2], &device);
+    let gradient = tensor(&[3.0, -0.5], [2], &device);
+    for path in paths() {
+        let (parameter, ..) = adam::adam_step_on(path, zeros(), gradient.clone(), zeros(), zeros(), &config);
+        assert!(difference(&vector(parameter), &[-0.25, 0.25]) < 1e-6, "{path:?}");
+    }
+}
+
+/// Sizes without a fast path, and sizes that only the composition can refuse, go to the composition.
+#[test]
+fn other_shapes_are_composed() {
+    let block = ConvBlock { groups: 6, ..ConvBlock::default() };
+    assert!(Geometry::new([1, 6, 8, 8], [6, 1, 3, 3], &block).is_none(), "depthwise");
+    let device = Device::flex();
+    let values = Numbers(3).integers(6 * 64 + 54);
+    let images = tensor(&values[..384], [1, 6, 8, 8], &device);
+    let weight = tensor(&values[384..], [6, 1, 3, 3], &device);
+    let found = conv_block_on(Path::Portable, images.clone(), weight.clone(), None, &block);
+    assert_eq!(vector(found), vector(compose::conv_block(images, weight, None, &block)));
+    assert!(!extension::serves(Path::Stock, &Tensor::<1>::zeros([1], &device)));
+}
