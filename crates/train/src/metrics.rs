@@ -84,10 +84,7 @@ pub struct Confusion {
 impl ConfusionMatrix {
     /// An empty matrix over `classes` classes.
     pub fn new(classes: usize) -> Self {
-        Self {
-            classes,
-            counts: vec![0; classes * classes],
-        }
+        Self { classes, counts: vec![0; classes * classes] }
     }
 
     /// How many classes it is over.
@@ -102,11 +99,7 @@ impl ConfusionMatrix {
     pub fn add(&mut self, target: usize, predicted: usize) -> Result<(), MetricsError> {
         for (role, class) in [("target", target), ("predicted", predicted)] {
             if class >= self.classes {
-                return Err(MetricsError::ClassOutOfRange {
-                    role,
-                    class,
-                    classes: self.classes,
-                });
+                return Err(MetricsError::ClassOutOfRange { role, class, classes: self.classes });
             }
         }
         self.counts[target * self.classes + predicted] += 1;
@@ -119,10 +112,7 @@ impl ConfusionMatrix {
     /// [`MetricsError::ClassesDiffer`].
     pub fn merge(&mut self, other: &Self) -> Result<(), MetricsError> {
         if self.classes != other.classes {
-            return Err(MetricsError::ClassesDiffer {
-                expected: self.classes,
-                found: other.classes,
-            });
+            return Err(MetricsError::ClassesDiffer { expected: self.classes, found: other.classes });
         }
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine += theirs;
@@ -146,23 +136,17 @@ impl ConfusionMatrix {
 
     /// Samples on the diagonal.
     pub fn correct(&self) -> u64 {
-        (0..self.classes)
-            .map(|class| self.count(class, class))
-            .sum()
+        (0..self.classes).map(|class| self.count(class, class)).sum()
     }
 
     /// Samples whose target is `class`: the sum of its row.
     pub fn support(&self, class: usize) -> u64 {
-        (0..self.classes)
-            .map(|other| self.count(class, other))
-            .sum()
+        (0..self.classes).map(|other| self.count(class, other)).sum()
     }
 
     /// Samples predicted as `class`: the sum of its column.
     pub fn predicted(&self, class: usize) -> u64 {
-        (0..self.classes)
-            .map(|other| self.count(other, class))
-            .sum()
+        (0..self.classes).map(|other| self.count(other, class)).sum()
     }
 
     /// Share of right predictions in 0..=1; 0 when nothing was counted.
@@ -219,11 +203,7 @@ impl ConfusionMatrix {
     pub fn top_confusions(&self, n: usize) -> Vec<Confusion> {
         let mut confusions: Vec<Confusion> = (0..self.classes)
             .flat_map(|target| (0..self.classes).map(move |predicted| (target, predicted)))
-            .map(|(target, predicted)| Confusion {
-                target,
-                predicted,
-                count: self.count(target, predicted),
-            })
+            .map(|(target, predicted)| Confusion { target, predicted, count: self.count(target, predicted) })
             .filter(|confusion| confusion.target != confusion.predicted && confusion.count > 0)
             .collect();
         confusions.sort_by_key(|confusion| std::cmp::Reverse(confusion.count)); // stable: ties keep class order
@@ -239,17 +219,10 @@ impl TryFrom<Vec<Vec<u64>>> for ConfusionMatrix {
         let classes = rows.len();
         for (row, columns) in rows.iter().enumerate() {
             if columns.len() != classes {
-                return Err(MetricsError::NotSquare {
-                    row,
-                    expected: classes,
-                    found: columns.len(),
-                });
+                return Err(MetricsError::NotSquare { row, expected: classes, found: columns.len() });
             }
         }
-        Ok(Self {
-            classes,
-            counts: rows.concat(),
-        })
+        Ok(Self { classes, counts: rows.concat() })
     }
 }
 
@@ -258,21 +231,13 @@ impl From<ConfusionMatrix> for Vec<Vec<u64>> {
         if matrix.classes == 0 {
             return Vec::new();
         }
-        matrix
-            .counts
-            .chunks(matrix.classes)
-            .map(<[u64]>::to_vec)
-            .collect()
+        matrix.counts.chunks(matrix.classes).map(<[u64]>::to_vec).collect()
     }
 }
 
 /// `part / whole`, and 0 when `whole` is 0 (scikit-learn's `zero_division=0`).
 fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// What the network said about one image.
@@ -316,10 +281,7 @@ impl Evaluation {
     ///
     /// # Errors
     /// [`MetricsError::Empty`], or [`MetricsError::ClassOutOfRange`] for a class without a name.
-    pub fn new(
-        class_names: Vec<String>,
-        predictions: Vec<Prediction>,
-    ) -> Result<Self, MetricsError> {
+    pub fn new(class_names: Vec<String>, predictions: Vec<Prediction>) -> Result<Self, MetricsError> {
         if predictions.is_empty() {
             return Err(MetricsError::Empty);
         }
@@ -329,12 +291,7 @@ impl Evaluation {
             confusion.add(prediction.target.into(), prediction.predicted.into())?;
             loss += f64::from(prediction.loss);
         }
-        Ok(Self {
-            class_names,
-            confusion,
-            mean_loss: loss / predictions.len() as f64,
-            predictions,
-        })
+        Ok(Self { class_names, confusion, mean_loss: loss / predictions.len() as f64, predictions })
     }
 
     /// Share of right predictions in 0..=1.
@@ -345,12 +302,8 @@ impl Evaluation {
     /// The `n` mistakes with the highest loss, worst first: the images whose true class the network held
     /// for least likely. Ties keep the order of evaluation.
     pub fn worst_mistakes(&self, n: usize) -> Vec<Prediction> {
-        let mut mistakes: Vec<Prediction> = self
-            .predictions
-            .iter()
-            .filter(|prediction| !prediction.is_correct())
-            .copied()
-            .collect();
+        let mut mistakes: Vec<Prediction> =
+            self.predictions.iter().filter(|prediction| !prediction.is_correct()).copied().collect();
         mistakes.sort_by(|a, b| b.loss.total_cmp(&a.loss));
         mistakes.truncate(n);
         mistakes
@@ -369,18 +322,11 @@ mod tests {
     }
 
     fn assert_close(what: &str, actual: f64, expected: f64) {
-        assert!(
-            (actual - expected).abs() <= 1e-12,
-            "{what}: {actual}, expected {expected}"
-        );
+        assert!((actual - expected).abs() <= 1e-12, "{what}: {actual}, expected {expected}");
     }
 
     fn assert_metrics(what: &str, actual: &ClassMetrics, expected: &ClassMetrics) {
-        assert_close(
-            &format!("{what} precision"),
-            actual.precision,
-            expected.precision,
-        );
+        assert_close(&format!("{what} precision"), actual.precision, expected.precision);
         assert_close(&format!("{what} recall"), actual.recall, expected.recall);
         assert_close(&format!("{what} f1"), actual.f1, expected.f1);
         assert_eq!(actual.support, expected.support, "{what} support");
@@ -397,34 +343,21 @@ mod tests {
             (2.0 / 3.0, 2.0 / 8.0, 4.0 / 11.0, 8),
             (3.0 / 4.0, 3.0 / 6.0, 6.0 / 10.0, 6),
         ]
-        .map(|(precision, recall, f1, support)| ClassMetrics {
-            precision,
-            recall,
-            f1,
-            support,
-        });
+        .map(|(precision, recall, f1, support)| ClassMetrics { precision, recall, f1, support });
         for (class, (actual, expected)) in m.per_class().iter().zip(&expected).enumerate() {
             assert_metrics(&format!("class {class}"), actual, expected);
         }
         let macro_f1 = (8.0 / 19.0 + 4.0 / 11.0 + 0.6) / 3.0;
         assert_close("macro f1", m.macro_average().f1, macro_f1);
         let weighted_precision = (6.0 * 4.0 / 13.0 + 8.0 * 2.0 / 3.0 + 6.0 * 0.75) / 20.0;
-        assert_close(
-            "weighted precision",
-            m.weighted_average().precision,
-            weighted_precision,
-        );
+        assert_close("weighted precision", m.weighted_average().precision, weighted_precision);
     }
 
     #[test]
     fn zero_division_counts_as_zero() {
         let m = matrix(&[&[0, 2], &[0, 0]]); // class 0 never predicted, class 1 without targets
         let zero = ClassMetrics::default();
-        assert_metrics(
-            "class 0",
-            &m.per_class()[0],
-            &ClassMetrics { support: 2, ..zero },
-        );
+        assert_metrics("class 0", &m.per_class()[0], &ClassMetrics { support: 2, ..zero });
         assert_metrics("class 1", &m.per_class()[1], &zero);
         let nothing = ConfusionMatrix::new(3);
         assert_close("accuracy of nothing", nothing.accuracy(), 0.0);
@@ -435,11 +368,7 @@ mod tests {
     #[test]
     fn top_confusions_are_sorted_and_leave_out_the_diagonal() {
         let m = matrix(&[&[50, 2, 5], &[5, 60, 0], &[1, 0, 70]]);
-        let top: Vec<_> = m
-            .top_confusions(3)
-            .iter()
-            .map(|c| (c.target, c.predicted, c.count))
-            .collect();
+        let top: Vec<_> = m.top_confusions(3).iter().map(|c| (c.target, c.predicted, c.count)).collect();
         assert_eq!(top, [(0, 2, 5), (1, 0, 5), (0, 1, 2)]);
         assert_eq!(m.top_confusions(100).len(), 4);
     }
@@ -449,17 +378,12 @@ mod tests {
         let mut m = ConfusionMatrix::new(2);
         let error = m.add(0, 2).expect_err("class 2 of 2");
         assert!(
-            error
-                .to_string()
-                .starts_with("predicted class 2 is out of range: there are 2 classes (0 to 1)")
+            error.to_string().starts_with("predicted class 2 is out of range: there are 2 classes (0 to 1)")
         );
         assert_eq!(m.total(), 0);
         assert_eq!(
             m.merge(&ConfusionMatrix::new(3)),
-            Err(MetricsError::ClassesDiffer {
-                expected: 2,
-                found: 3
-            })
+            Err(MetricsError::ClassesDiffer { expected: 2, found: 3 })
         );
     }
 
@@ -468,30 +392,17 @@ mod tests {
         let m = matrix(&[&[1, 2], &[3, 4]]);
         let json = serde_json::to_string(&m).expect("serialises");
         assert_eq!(json, "[[1,2],[3,4]]");
-        assert_eq!(
-            serde_json::from_str::<ConfusionMatrix>(&json).expect("parses"),
-            m
-        );
+        assert_eq!(serde_json::from_str::<ConfusionMatrix>(&json).expect("parses"), m);
         let error = serde_json::from_str::<ConfusionMatrix>("[[1,2],[3]]").expect_err("ragged");
-        assert!(
-            error
-                .to_string()
-                .contains("row 1 has 1 columns, expected 2"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("row 1 has 1 columns, expected 2"), "{error}");
         let empty = serde_json::to_string(&ConfusionMatrix::new(0)).expect("serialises");
         assert_eq!(empty, "[]");
     }
 
     #[test]
     fn an_evaluation_counts_averages_and_ranks() {
-        let prediction = |index, target, predicted, loss| Prediction {
-            index,
-            target,
-            predicted,
-            probability: 0.5,
-            loss,
-        };
+        let prediction =
+            |index, target, predicted, loss| Prediction { index, target, predicted, probability: 0.5, loss };
         let names = vec!["a".to_owned(), "b".to_owned()];
         let predictions = vec![
             prediction(7, 0, 1, 2.0),
@@ -502,25 +413,11 @@ mod tests {
         let evaluation = Evaluation::new(names.clone(), predictions).expect("valid");
         assert_close("accuracy", evaluation.accuracy(), 0.25);
         assert_close("mean loss", evaluation.mean_loss, 7.5 / 4.0);
-        let worst: Vec<_> = evaluation
-            .worst_mistakes(2)
-            .iter()
-            .map(|p| p.index)
-            .collect();
+        let worst: Vec<_> = evaluation.worst_mistakes(2).iter().map(|p| p.index).collect();
         assert_eq!(worst, [9, 7]);
-        assert_eq!(
-            Evaluation::new(names.clone(), Vec::new()),
-            Err(MetricsError::Empty)
-        );
+        assert_eq!(Evaluation::new(names.clone(), Vec::new()), Err(MetricsError::Empty));
         let foreign = Evaluation::new(names, vec![prediction(0, 2, 0, 0.0)]);
-        assert!(matches!(
-            foreign,
-            Err(MetricsError::ClassOutOfRange {
-                class: 2,
-                classes: 2,
-                ..
-            })
-        ));
+        assert!(matches!(foreign, Err(MetricsError::ClassOutOfRange { class: 2, classes: 2, .. })));
     }
 
     #[derive(Deserialize)]
@@ -540,8 +437,7 @@ mod tests {
     #[test]
     fn figures_equal_scikit_learns() {
         let golden: Golden =
-            serde_json::from_str(include_str!("../../../tests/golden/metrics.json"))
-                .expect("golden");
+            serde_json::from_str(include_str!("../../../tests/golden/metrics.json")).expect("golden");
         assert_eq!((golden.targets.len(), golden.predicted.len()), (1000, 1000));
         let mut m = ConfusionMatrix::new(golden.classes);
         for (&target, &predicted) in golden.targets.iter().zip(&golden.predicted) {

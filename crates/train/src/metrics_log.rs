@@ -81,30 +81,18 @@ impl EpochRecord {
 /// # Errors
 /// [`MetricsLogError`] for a line that has its line end and still is not a record.
 pub fn parse(bytes: &[u8]) -> Result<MetricsLog, MetricsLogError> {
-    let whole_bytes = bytes
-        .iter()
-        .rposition(|&byte| byte == b'\n')
-        .map_or(0, |end| end + 1);
+    let whole_bytes = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let mut records: Vec<EpochRecord> = Vec::new();
-    for (number, line) in bytes[..whole_bytes]
-        .split(|&byte| byte == b'\n')
-        .enumerate()
-    {
+    for (number, line) in bytes[..whole_bytes].split(|&byte| byte == b'\n').enumerate() {
         if line.trim_ascii().is_empty() {
             continue;
         }
         let record: EpochRecord =
-            serde_json::from_slice(line).map_err(|source| MetricsLogError {
-                line: number + 1,
-                source,
-            })?;
+            serde_json::from_slice(line).map_err(|source| MetricsLogError { line: number + 1, source })?;
         records.retain(|earlier| earlier.epoch < record.epoch);
         records.push(record);
     }
-    Ok(MetricsLog {
-        records,
-        whole_bytes,
-    })
+    Ok(MetricsLog { records, whole_bytes })
 }
 
 #[cfg(test)]
@@ -137,10 +125,7 @@ mod tests {
 
     #[test]
     fn an_unmeasured_figure_is_null_and_reads_back_as_nan() {
-        let unmeasured = EpochRecord {
-            valid_loss: f64::NAN,
-            ..record(1)
-        };
+        let unmeasured = EpochRecord { valid_loss: f64::NAN, ..record(1) };
         let line = unmeasured.to_line();
         assert!(line.contains("\"valid_loss\":null"), "{line}");
         let log = parse(line.as_bytes()).expect("parses");
@@ -149,31 +134,17 @@ mod tests {
 
     #[test]
     fn a_repeated_epoch_replaces_what_came_after_it() {
-        let again = EpochRecord {
-            train_loss: 0.125,
-            ..record(2)
-        };
-        let text = [record(1), record(2), record(3), again]
-            .map(|r| r.to_line())
-            .concat();
-        assert_eq!(
-            parse(text.as_bytes()).expect("parses").records,
-            [record(1), again]
-        );
+        let again = EpochRecord { train_loss: 0.125, ..record(2) };
+        let text = [record(1), record(2), record(3), again].map(|r| r.to_line()).concat();
+        assert_eq!(parse(text.as_bytes()).expect("parses").records, [record(1), again]);
     }
 
     #[test]
     fn a_damaged_whole_line_is_an_error_with_its_number() {
-        let text = format!(
-            "{}\n{{\"epoch\":2}}\n{}",
-            record(1).to_line(),
-            record(3).to_line()
-        );
+        let text = format!("{}\n{{\"epoch\":2}}\n{}", record(1).to_line(), record(3).to_line());
         let error = parse(text.as_bytes()).expect_err("line 3 lacks its figures");
         assert!(
-            error
-                .to_string()
-                .starts_with("line 3 of the metrics log is not an epoch record: missing field")
+            error.to_string().starts_with("line 3 of the metrics log is not an epoch record: missing field")
         );
     }
 

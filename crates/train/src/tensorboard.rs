@@ -109,11 +109,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
     for byte in bytes {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 {
-                crc >> 1 ^ 0x82f6_3b78
-            } else {
-                crc >> 1
-            };
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
         }
     }
     !crc
@@ -134,16 +130,9 @@ mod tests {
         let descending: Vec<u8> = (0..32).rev().collect();
         // An iSCSI SCSI Read (10) command descriptor block.
         let mut read_command = [0_u8; 48];
-        for (position, byte) in [
-            (0, 0x01),
-            (1, 0xc0),
-            (16, 0x14),
-            (22, 0x04),
-            (27, 0x14),
-            (31, 0x18),
-            (32, 0x28),
-            (40, 0x02),
-        ] {
+        for (position, byte) in
+            [(0, 0x01), (1, 0xc0), (16, 0x14), (22, 0x04), (27, 0x14), (31, 0x18), (32, 0x28), (40, 0x02)]
+        {
             read_command[position] = byte;
         }
         let vectors: [(&[u8], u32); 6] = [
@@ -228,29 +217,18 @@ mod tests {
         };
         let file = [file_header(1.5e9), epoch_event(1.5e9 + 0.25, &record)].concat();
         let (header, rest) = unframed(&file);
-        assert_eq!(
-            fields(header),
-            [
-                (1, Field::Double(1.5e9)),
-                (3, Field::Bytes(b"brain.Event:2"))
-            ]
-        );
+        assert_eq!(fields(header), [(1, Field::Double(1.5e9)), (3, Field::Bytes(b"brain.Event:2"))]);
         let (event, rest) = unframed(rest);
         assert!(rest.is_empty());
         let event = fields(event);
-        assert_eq!(
-            event[..2],
-            [(1, Field::Double(1.5e9 + 0.25)), (2, Field::Integer(300))]
-        );
+        assert_eq!(event[..2], [(1, Field::Double(1.5e9 + 0.25)), (2, Field::Integer(300))]);
         let (5, Field::Bytes(summary)) = event[2] else {
             panic!("no summary in {event:?}");
         };
         let scalars: Vec<_> = fields(summary)
             .into_iter()
             .map(|(number, value)| {
-                let Field::Bytes(value) = value else {
-                    panic!("a value is a message")
-                };
+                let Field::Bytes(value) = value else { panic!("a value is a message") };
                 let value = fields(value);
                 let [(1, Field::Bytes(tag)), (2, Field::Float(figure))] = value[..] else {
                     panic!("unexpected fields {value:?}");
@@ -272,10 +250,7 @@ mod tests {
 
     #[test]
     fn file_names_sort_by_time_and_carry_the_mark() {
-        assert_eq!(
-            file_name(1_500_000_000),
-            "events.out.tfevents.1500000000.kiln"
-        );
+        assert_eq!(file_name(1_500_000_000), "events.out.tfevents.1500000000.kiln");
         assert!(file_name(999) < file_name(1_500_000_000));
     }
 }

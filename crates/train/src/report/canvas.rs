@@ -9,7 +9,8 @@ use plotters::drawing::{DrawingArea, IntoDrawingArea};
 use plotters::element::{BitMapElement, Circle, PathElement, Rectangle};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{
-    Color, FontDesc, FontFamily, FontStyle, FontTransform, IntoFont, RGBAColor, RGBColor, ShapeStyle, TextStyle, register_font,
+    Color, FontDesc, FontFamily, FontStyle, FontTransform, IntoFont, RGBAColor, RGBColor, ShapeStyle,
+    TextStyle, register_font,
 };
 
 use super::ReportError;
@@ -93,12 +94,7 @@ fn paint<P: Picture, DB: DrawingBackend>(
     scale: u32,
     has_glyph: fn(char) -> bool,
 ) -> Result<(), ReportError> {
-    let canvas = Canvas {
-        area,
-        scale: f64::from(scale),
-        bitmap: scale != DENSITY,
-        has_glyph,
-    };
+    let canvas = Canvas { area, scale: f64::from(scale), bitmap: scale != DENSITY, has_glyph };
     use_font()
         .and_then(|()| area.fill(&PAPER).map_err(|error| error.to_string()))
         .and_then(|()| picture.draw(&canvas))
@@ -108,7 +104,8 @@ fn paint<P: Picture, DB: DrawingBackend>(
 
 /// Makes the built-in font known to plotters; again and again is allowed.
 fn use_font() -> Drawn {
-    register_font("sans-serif", FontStyle::Normal, FONT).map_err(|_| "the built-in font cannot be read".to_owned())
+    register_font("sans-serif", FontStyle::Normal, FONT)
+        .map_err(|_| "the built-in font cannot be read".to_owned())
 }
 
 /// Width in layout units of a line of text whose em is `size`, before there is a canvas.
@@ -156,12 +153,7 @@ pub(super) struct Text {
 impl Text {
     /// Left-aligned text in [`INK`].
     pub(super) fn new(size: f64) -> Self {
-        Self {
-            size,
-            color: INK,
-            align: HPos::Left,
-            upward: false,
-        }
+        Self { size, color: INK, align: HPos::Left, upward: false }
     }
 
     pub(super) fn color(self, color: RGBColor) -> Self {
@@ -188,8 +180,11 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
 
     /// A filled rectangle between two corners.
     pub(super) fn fill(&self, from: Point, to: Point, color: RGBAColor) -> Drawn {
+        let (from, (right, bottom)) = (self.pixel(from), self.pixel(to));
+        // A bitmap's rectangle includes its last row and column: neighbours would overlap there.
+        let last = i32::from(self.bitmap);
         self.area
-            .draw(&Rectangle::new([self.pixel(from), self.pixel(to)], color.filled()))
+            .draw(&Rectangle::new([from, (right - last, bottom - last)], color.filled()))
             .map_err(|error| error.to_string())
     }
 
@@ -269,10 +264,6 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
     fn style(&self, text: Text) -> TextStyle<'static> {
         let font = font(text.size * self.scale);
         let font = if text.upward { font.transform(FontTransform::Rotate270) } else { font };
-        TextStyle {
-            font,
-            color: text.color.to_backend_color(),
-            pos: Pos::new(text.align, VPos::Center),
-        }
+        TextStyle { font, color: text.color.to_backend_color(), pos: Pos::new(text.align, VPos::Center) }
     }
 }

@@ -25,8 +25,6 @@ pub(super) struct ConfusionPicture<'a> {
 const MAX_NUMBERED: usize = 20;
 /// Strongest cell colour: text in [`INK`] stays readable on it.
 const STRONGEST: f64 = 0.6;
-/// Colour of the smallest count of mistakes.
-const FAINTEST: f64 = 0.14;
 /// Longer class names end in an ellipsis.
 const MAX_NAME_WIDTH: f64 = 150.0;
 const NAME: f64 = 11.5;
@@ -43,15 +41,11 @@ impl<'a> ConfusionPicture<'a> {
     pub(super) fn new(evaluation: &'a Evaluation, subset: &'a str) -> Result<Self, ReportError> {
         let mut names: f64 = 0.0;
         for name in &evaluation.class_names {
-            names = names.max(text_width(name, NAME).map_err(|reason| ReportError::draw(Self::NAME, &reason))?);
+            names =
+                names.max(text_width(name, NAME).map_err(|reason| ReportError::draw(Self::NAME, &reason))?);
         }
         let most = evaluation.confusion.top_confusions(1).first().map_or(0, |top| top.count);
-        Ok(Self {
-            evaluation,
-            subset,
-            most,
-            names: names.min(MAX_NAME_WIDTH),
-        })
+        Ok(Self { evaluation, subset, most, names: names.min(MAX_NAME_WIDTH) })
     }
 
     fn classes(&self) -> usize {
@@ -91,6 +85,11 @@ impl<'a> ConfusionPicture<'a> {
         if self.upright() { self.names } else { NAME }
     }
 
+    /// Opacity of a single mistake: stronger where the cells are small and have no numbers.
+    fn faintest(&self) -> f64 {
+        if self.classes() <= MAX_NUMBERED { 0.14 } else { 0.35 }
+    }
+
     /// Opacity of a cell.
     fn strength(&self, target: usize, predicted: usize) -> f64 {
         let confusion = &self.evaluation.confusion;
@@ -102,9 +101,9 @@ impl<'a> ConfusionPicture<'a> {
         if count == 0.0 {
             0.0
         } else if most <= 1.0 {
-            (FAINTEST + STRONGEST) / 2.0
+            f64::midpoint(self.faintest(), STRONGEST)
         } else {
-            FAINTEST + (STRONGEST - FAINTEST) * count.ln() / most.ln()
+            self.faintest() + (STRONGEST - self.faintest()) * count.ln() / most.ln()
         }
     }
 
@@ -128,7 +127,7 @@ impl<'a> ConfusionPicture<'a> {
         let text = Text::new(NAME).color(MUTED);
         let scales = [
             (BLUE, 0.0, "0 %".to_owned(), "100 %".to_owned(), "right, share of the row"),
-            (ORANGE, FAINTEST, "1".to_owned(), thousands(self.most), "wrong, count (log scale)"),
+            (ORANGE, self.faintest(), "1".to_owned(), thousands(self.most), "wrong, count (log scale)"),
         ];
         for (line, (color, faintest, from, to, what)) in scales.into_iter().enumerate() {
             if line == 1 && self.most == 0 {
@@ -205,7 +204,8 @@ impl Picture for ConfusionPicture<'_> {
                 canvas.line(&[corner(0, line), corner(classes, line)], GRID, 1.0)?;
             }
         }
-        let frame = [corner(0, 0), corner(0, classes), corner(classes, classes), corner(classes, 0), corner(0, 0)];
+        let frame =
+            [corner(0, 0), corner(0, classes), corner(classes, classes), corner(classes, 0), corner(0, 0)];
         canvas.line(&frame, MUTED, 1.0)?;
         if classes <= MAX_NUMBERED {
             for row in 0..classes {
@@ -213,7 +213,8 @@ impl Picture for ConfusionPicture<'_> {
                     let count = confusion.count(row, column);
                     let (x, y) = corner(row, column);
                     // Zeros stay faint: what is there should stand out.
-                    let (text, color) = if count == 0 { ("·".to_owned(), MUTED) } else { (count.to_string(), INK) };
+                    let (text, color) =
+                        if count == 0 { ("·".to_owned(), MUTED) } else { (count.to_string(), INK) };
                     canvas.text(&text, (x + cell / 2.0, y + cell / 2.0), number.color(color))?;
                 }
             }

@@ -75,7 +75,11 @@ impl Quantity {
 
 /// Digits after the point that tell multiples of `step` apart.
 fn decimals(step: f64) -> usize {
-    (0..12).find(|&digits| (step * 10_f64.powi(digits)).fract().min(1.0 - (step * 10_f64.powi(digits)).fract()) < 1e-6).unwrap_or(12) as usize
+    (0..12)
+        .find(|&digits| {
+            (step * 10_f64.powi(digits)).fract().min(1.0 - (step * 10_f64.powi(digits)).fract()) < 1e-6
+        })
+        .unwrap_or(12) as usize
 }
 
 /// The labelled figures of an axis with their texts.
@@ -94,9 +98,10 @@ fn ticks(quantity: Quantity, low: f64, high: f64) -> Vec<(f64, String)> {
     // Steps of 1, 2 or 5 times a power of ten, about five of them.
     let rough = (high - low) / 5.0;
     let power = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
     let first = (low / step).ceil() as i64;
-    (first..)
+    (first..first + 100)
         .map(|n| n as f64 * step)
         .take_while(|mark| *mark <= high + step * 1e-9)
         .map(|mark| (mark, quantity.label(mark, step)))
@@ -109,7 +114,9 @@ impl Curve<'_> {
         let figures = self.epochs.iter().flat_map(|record| self.quantity.of(record));
         let (low, high) = figures
             .filter(|figure| self.quantity.has_place(*figure))
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), figure| (low.min(figure), high.max(figure)));
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), figure| {
+                (low.min(figure), high.max(figure))
+            });
         if low > high {
             return None;
         }
@@ -137,12 +144,19 @@ impl Curve<'_> {
             right -= 16.0;
         }
 
-        let (Some((low, high)), Some(first), Some(last)) = (self.range(), self.epochs.first(), self.epochs.last())
+        let (Some((low, high)), Some(first), Some(last)) =
+            (self.range(), self.epochs.first(), self.epochs.last())
         else {
-            return canvas.text("not measured", (x0 + (LEFT + RIGHT) / 2.0, (TOP + BOTTOM) / 2.0), label.align(HPos::Center));
+            return canvas.text(
+                "not measured",
+                (x0 + (LEFT + RIGHT) / 2.0, (TOP + BOTTOM) / 2.0),
+                label.align(HPos::Center),
+            );
         };
         let (bottom, top) = (self.quantity.position(low), self.quantity.position(high));
-        let y = |figure: f64| BOTTOM - (self.quantity.position(figure) - bottom) / (top - bottom) * (BOTTOM - TOP);
+        let y = |figure: f64| {
+            BOTTOM - (self.quantity.position(figure) - bottom) / (top - bottom) * (BOTTOM - TOP)
+        };
         let span = (last.epoch - first.epoch) as f64;
         let x = |epoch: usize| {
             // A single epoch stands in the middle.

@@ -86,7 +86,14 @@ impl Picture for Sheet<'_> {
             let lines = [
                 (format!("true: {}", mistake.target), INK),
                 (format!("predicted: {}", mistake.predicted), INK),
-                (format!("{}  #{}", percent(mistake.prediction.probability.into()), mistake.prediction.index), MUTED),
+                (
+                    format!(
+                        "{}  #{}",
+                        percent(mistake.prediction.probability.into()),
+                        mistake.prediction.index
+                    ),
+                    MUTED,
+                ),
             ];
             for (line, (text, color)) in lines.into_iter().enumerate() {
                 let style = Text::new(11.0).color(color);

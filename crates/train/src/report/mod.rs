@@ -66,10 +66,7 @@ pub enum ReportError {
 
 impl ReportError {
     fn draw(picture: &'static str, reason: &str) -> Self {
-        Self::Draw {
-            picture,
-            reason: reason.to_owned(),
-        }
+        Self::Draw { picture, reason: reason.to_owned() }
     }
 }
 
@@ -141,10 +138,7 @@ pub fn render(input: &ReportInput) -> Result<Vec<ReportFile>, ReportError> {
     let mistakes = mistakes(input)?;
     file("index.html", page::html(input, &matrix_svg, &mistakes)?.into_bytes());
     if !input.epochs.is_empty() {
-        let curves = Curves {
-            epochs: input.epochs,
-            best_epoch: input.best_epoch,
-        };
+        let curves = Curves { epochs: input.epochs, best_epoch: input.best_epoch };
         file("curves.svg", canvas::svg(&curves)?.into_bytes());
         file("curves.png", canvas::png(&curves)?);
     }
@@ -199,10 +193,7 @@ fn figures(input: &ReportInput) -> Result<Vec<u8>, ReportError> {
             .per_class()
             .into_iter()
             .enumerate()
-            .map(|(class, metrics)| NamedMetrics {
-                class: class_name(evaluation, class),
-                metrics,
-            })
+            .map(|(class, metrics)| NamedMetrics { class: class_name(evaluation, class), metrics })
             .collect(),
         top_confusions: confusion
             .top_confusions(page::TOP_CONFUSIONS)
@@ -226,4 +217,194 @@ fn predictions(evaluation: &Evaluation) -> Result<String, ReportError> {
         writeln!(csv, "{},{},{},{},{}", p.index, p.target, p.predicted, p.probability, p.loss)?;
     }
     Ok(csv)
+}
+
+#[cfg(test)]
+mod tests {
+    use image::GenericImageView;
+
+    use super::*;
+    use crate::metrics::Prediction;
+
+    fn epochs(n: usize) -> Vec<EpochRecord> {
+        (1..=n)
+            .map(|epoch| EpochRecord {
+                epoch,
+                train_loss: 0.3 / epoch as f64,
+                train_accuracy: 1.0 - 0.1 / epoch as f64,
+                valid_loss: 0.2 / epoch as f64,
+                valid_accuracy: 1.0 - 0.05 / epoch as f64,
+                learning_rate: 1e-3,
+                samples_per_second: 9000.0,
+                seconds: 6.0,
+            })
+            .collect()
+    }
+
+    /// Three samples of each class; the first of each is taken for the next class.
+    fn evaluation(names: &[&str]) -> Evaluation {
+        let classes = names.len();
+        let predictions = (0..3 * classes)
+            .map(|i| Prediction {
+                index: i as u32,
+                target: (i / 3) as u8,
+                predicted: if i % 3 == 0 { (i / 3 + 1) % classes } else { i / 3 } as u8,
+                probability: 0.75,
+                loss: 2.0 + i as f32,
+            })
+            .collect();
+        Evaluation::new(names.iter().map(|&name| name.to_owned()).collect(), predictions).expect("valid")
+    }
+
+    fn grey<'a>(_: u32) -> Option<ReportImage<'a>> {
+        Some(ReportImage { width: 4, height: 3, channels: 1, pixels: vec![99; 12].into() })
+    }
+
+    fn input<'a>(evaluation: &'a Evaluation, epochs: &'a [EpochRecord]) -> ReportInput<'a> {
+        ReportInput {
+            title: "a run",
+            facts: &[],
+            epochs,
+            best_epoch: epochs.len().checked_sub(1),
+            subset: "test",
+            evaluation,
+            image: &grey,
+        }
+    }
+
+    fn text<'a>(files: &'a [ReportFile], name: &str) -> &'a str {
+        let file = files.iter().find(|file| file.name == name).expect(name);
+        std::str::from_utf8(&file.bytes).expect("UTF-8")
+    }
+
+    #[test]
+    fn all_files_are_there_and_the_same_input_gives_the_same_bytes() {
+        let (evaluation, epochs) = (evaluation(&["0", "1", "2"]), epochs(4));
+        let files = render(&input(&evaluation, &epochs)).expect("renders");
+        let names: Vec<_> = files.iter().map(|file| file.name).collect();
+        assert_eq!(
+            names,
+            [
+                "index.html",
+                "curves.svg",
+                "curves.png",
+                "confusion.svg",
+                "confusion.png",
+                "mistakes.png",
+                "evaluation.json",
+                "predictions.csv"
+            ]
+        );
+        let again = render(&input(&evaluation, &epochs)).expect("renders");
+        for (file, again) in files.iter().zip(&again) {
+            assert!(file.bytes == again.bytes, "{} differs", file.name);
+        }
+        assert!(
+            text(&files, "predictions.csv")
+                .starts_with("index,target,predicted,probability,loss\n0,0,1,0.75,2\n")
+        );
+        let figures: serde_json::Value = serde_json::from_str(text(&files, "evaluation.json")).expect("JSON");
+        assert_eq!(figures["accuracy"], serde_json::json!(2.0 / 3.0));
+        assert_eq!(figures["per_class"][1]["class"], "1");
+        assert_eq!(figures["confusion"], serde_json::json!([[2, 1, 0], [0, 2, 1], [1, 0, 2]]));
+    }
+
+    #[test]
+    fn a_model_without_history_and_mistakes_has_no_curves_and_no_sheet() {
+        let right = Prediction { index: 0, target: 0, predicted: 0, probability: 1.0, loss: 0.0 };
+        let evaluation =
+            Evaluation::new(vec!["only".to_owned(), "other".to_owned()], vec![right]).expect("valid");
+        let files = render(&input(&evaluation, &[])).expect("renders");
+        assert!(files.iter().all(|file| !file.name.starts_with("curves") && file.name != "mistakes.png"));
+        assert!(text(&files, "index.html").contains("None: every image was classified correctly."));
+    }
+
+    /// Names come from folders and files of users.
+    #[test]
+    fn names_cannot_break_out_of_the_markup() {
+        let evil = "<script>alert('1')</script>\" onload=\"x&y\u{1}";
+        let evaluation = evaluation(&[evil, "b"]);
+        let facts = [(evil.to_owned(), evil.to_owned())];
+        let epochs = epochs(2);
+        let input = ReportInput { title: evil, facts: &facts, ..input(&evaluation, &epochs) };
+        let files = render(&input).expect("renders");
+        for name in ["index.html", "confusion.svg", "curves.svg"] {
+            let text = text(&files, name);
+            assert!(
+                !text.contains("<script") && !text.contains("\" onload") && !text.contains('\u{1}'),
+                "{name}"
+            );
+        }
+        assert!(
+            text(&files, "index.html")
+                .contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot; onload")
+        );
+    }
+
+    #[test]
+    fn the_page_needs_nothing_beside_it_and_pictures_have_a_text() {
+        let (evaluation, epochs) = (evaluation(&["0", "1"]), epochs(3));
+        let files = render(&input(&evaluation, &epochs)).expect("renders");
+        let page = text(&files, "index.html");
+        let foreign = |text: &str| text.replace("http://www.w3.org/2000/svg", "").contains("http");
+        assert!(
+            !foreign(page)
+                && !page.contains("<link")
+                && !page.contains("@import")
+                && !page.contains("<script")
+        );
+        assert!(page.split("src=\"").skip(1).all(|source| source.starts_with("data:image/png;base64,")));
+        assert_eq!(page.matches("<svg ").count(), page.matches("<svg role=\"img\" aria-label=\"").count());
+        assert_eq!(page.matches("<img ").count(), page.matches(" alt=\"image ").count());
+        assert!(page.contains("Confusion matrix of 6 test images in 2 classes, 66.67 % right"));
+    }
+
+    /// Whatever the number and the length of the names: paint on the outermost pixels would be a cut label.
+    #[test]
+    fn pictures_keep_clear_of_their_edges() {
+        let long = "ein außerordentlich langer Klassenname, 数字, который никуда не помещается";
+        let many: Vec<String> = (0..30).map(|class| format!("class {class}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let cases: [(&[&str], usize); 4] =
+            [(&["0", "1"], 1), (&[long, long], 2), (&[""; 12], 150), (&many, 41)];
+        for (names, n) in cases {
+            let (evaluation, epochs) = (evaluation(names), epochs(n));
+            for file in render(&input(&evaluation, &epochs)).expect("renders") {
+                if !file.name.ends_with(".png") {
+                    continue;
+                }
+                let picture = image::load_from_memory(&file.bytes).expect("PNG").to_rgb8();
+                let (width, height) = picture.dimensions();
+                let blank =
+                    |x, y, w, h| picture.view(x, y, w, h).pixels().all(|(_, _, pixel)| pixel.0 == [255; 3]);
+                let edges = [
+                    blank(0, 0, width, 2),
+                    blank(0, height - 2, width, 2),
+                    blank(0, 0, 2, height),
+                    blank(width - 2, 0, 2, height),
+                ];
+                assert_eq!(edges, [true; 4], "{} with {} classes, {n} epochs", file.name, names.len());
+                assert!(!blank(0, 0, width, height), "{} is empty", file.name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_of_the_wrong_size_is_an_error_that_names_it() {
+        let evaluation = evaluation(&["0", "1"]);
+        let short = |_| Some(ReportImage { width: 4, height: 4, channels: 3, pixels: vec![0; 47].into() });
+        let Err(error) = render(&ReportInput { image: &short, ..input(&evaluation, &[]) }) else {
+            panic!("47 bytes taken for 48");
+        };
+        assert!(
+            error.to_string().starts_with("image 3 has 47 bytes for 3 channels of 4 x 4 pixels"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn colour_channels_are_interleaved() {
+        let planes = ReportImage { width: 2, height: 1, channels: 3, pixels: vec![1, 2, 3, 4, 5, 6].into() };
+        assert_eq!(planes.to_rgb(0).expect("valid").into_raw(), [1, 3, 5, 2, 4, 6]);
+    }
 }

@@ -19,10 +19,13 @@ pub fn overfitting_since(epochs: &[EpochRecord]) -> Option<usize> {
         .iter()
         .filter(|record| record.train_loss.is_finite() && record.valid_loss.is_finite())
         .collect();
-    let best = (0..measured.len()).min_by(|&a, &b| measured[a].valid_loss.total_cmp(&measured[b].valid_loss))?;
+    let best =
+        (0..measured.len()).min_by(|&a, &b| measured[a].valid_loss.total_cmp(&measured[b].valid_loss))?;
     let after = &measured[best + 1..];
     let last = &after[after.len().checked_sub(WINDOW)?..];
-    let mean = |figure: fn(&EpochRecord) -> f64| last.iter().map(|record| figure(record)).sum::<f64>() / WINDOW as f64;
+    let mean = |figure: fn(&EpochRecord) -> f64| {
+        last.iter().map(|record| figure(record)).sum::<f64>() / WINDOW as f64
+    };
     let risen = mean(|record| record.valid_loss) > measured[best].valid_loss * RISE;
     let still_learning = mean(|record| record.train_loss) < measured[best].train_loss;
     (risen && still_learning).then(|| after[0].epoch)

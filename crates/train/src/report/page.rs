@@ -30,6 +30,7 @@ impl Display for Escaped<'_> {
                 '&' => f.write_str("&amp;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
+                c if c.is_control() => f.write_char(' ')?, // XML forbids most of them
                 c => f.write_char(c)?,
             }
         }
@@ -75,7 +76,11 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// The page. `confusion_svg` is the picture that also stands in a file of its own.
-pub(super) fn html(input: &ReportInput, confusion_svg: &str, mistakes: &[Mistake]) -> Result<String, ReportError> {
+pub(super) fn html(
+    input: &ReportInput,
+    confusion_svg: &str,
+    mistakes: &[Mistake],
+) -> Result<String, ReportError> {
     let mut page = String::new();
     write_page(&mut page, input, confusion_svg, mistakes)?;
     Ok(page)
@@ -102,10 +107,7 @@ fn write_page(
         (percent(confusion.accuracy()), format!("{} accuracy", input.subset)),
         (percent(confusion.macro_average().f1), "macro F1".to_owned()),
         (format!("{:.4}", evaluation.mean_loss), format!("{} loss", input.subset)),
-        (
-            thousands(wrong),
-            format!("wrong of {} images", thousands(confusion.total())),
-        ),
+        (thousands(wrong), format!("wrong of {} images", thousands(confusion.total()))),
     ];
     page.push_str("<ul class=\"headline\">\n");
     for (figure, what) in headline {
@@ -260,7 +262,10 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1000, 60_000, 1_234_567].map(thousands), ["0", "999", "1,000", "60,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1000, 60_000, 1_234_567].map(thousands),
+            ["0", "999", "1,000", "60,000", "1,234,567"]
+        );
         assert_eq!(percent(0.992_14), "99.21 %");
     }
 }
