@@ -35,7 +35,7 @@ const DENSITY: u32 = 2;
 /// The bitmap is drawn this much larger and averaged down, because plotters does not smooth thick lines.
 const OVERSAMPLING: u32 = 2;
 
-/// DejaVu Sans reduced to what [`has_glyph`] names; the licence stands beside it.
+/// `DejaVu` Sans reduced to what [`has_glyph`] names; the licence stands beside it.
 const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
 
 /// Something that can draw itself.

@@ -158,23 +158,18 @@ impl Picture for ConfusionPicture<'_> {
 
     fn description(&self) -> String {
         let confusion = &self.evaluation.confusion;
-        let mut text = format!(
-            "Confusion matrix of {} {} images in {} classes, {} right",
+        let name = |class: usize| self.evaluation.class_names.get(class).map_or("?", String::as_str);
+        let worst = confusion.top_confusions(1).first().map_or_else(String::new, |top| {
+            let (target, predicted) = (name(top.target), name(top.predicted));
+            format!("; most frequent mistake: {target} taken for {predicted}, {} times", thousands(top.count))
+        });
+        format!(
+            "Confusion matrix of {} {} images in {} classes, {} right{worst}",
             thousands(confusion.total()),
             self.subset,
             self.classes(),
             percent(confusion.accuracy()),
-        );
-        if let Some(top) = confusion.top_confusions(1).first() {
-            let name = |class: usize| self.evaluation.class_names.get(class).map_or("?", String::as_str);
-            text += &format!(
-                "; most frequent mistake: {} taken for {}, {} times",
-                name(top.target),
-                name(top.predicted),
-                top.count
-            );
-        }
-        text
+        )
     }
 
     fn draw<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Drawn {

@@ -35,6 +35,7 @@ const LEFT: f64 = 58.0;
 const RIGHT: f64 = WIDTH - 18.0;
 const TOP: f64 = 56.0;
 const BOTTOM: f64 = HEIGHT - 44.0;
+const MIDDLE: f64 = f64::midpoint(LEFT, RIGHT);
 const LABEL: f64 = 11.0;
 
 impl Quantity {
@@ -73,13 +74,10 @@ impl Quantity {
     }
 }
 
-/// Digits after the point that tell multiples of `step` apart.
+/// Digits after the point that tell multiples of `step` (1, 2, 3 or 5 times a power of ten) apart.
 fn decimals(step: f64) -> usize {
-    (0..12)
-        .find(|&digits| {
-            (step * 10_f64.powi(digits)).fract().min(1.0 - (step * 10_f64.powi(digits)).fract()) < 1e-6
-        })
-        .unwrap_or(12) as usize
+    // 0.1 has logarithm -1 but for rounding: the small term keeps it there.
+    (-(step.log10() + 1e-9).floor()).max(0.0) as usize
 }
 
 /// The labelled figures of an axis with their texts.
@@ -149,7 +147,7 @@ impl Curve<'_> {
         else {
             return canvas.text(
                 "not measured",
-                (x0 + (LEFT + RIGHT) / 2.0, (TOP + BOTTOM) / 2.0),
+                (x0 + MIDDLE, f64::midpoint(TOP, BOTTOM)),
                 label.align(HPos::Center),
             );
         };
@@ -174,7 +172,7 @@ impl Curve<'_> {
             canvas.line(&[(x(epoch), BOTTOM), (x(epoch), BOTTOM + 4.0)], MUTED, 1.0)?;
             canvas.text(&epoch.to_string(), (x(epoch), BOTTOM + 13.0), label.align(HPos::Center))?;
         }
-        canvas.text("epoch", (x0 + (LEFT + RIGHT) / 2.0, BOTTOM + 31.0), label.align(HPos::Center))?;
+        canvas.text("epoch", (x0 + MIDDLE, BOTTOM + 31.0), label.align(HPos::Center))?;
 
         if let Some(best) = self.best_epoch.filter(|best| (first.epoch..=last.epoch).contains(best)) {
             let mut from = TOP - 4.0;
@@ -224,18 +222,13 @@ impl Picture for Curve<'_> {
             Quantity::Loss => ("Loss", |loss| format!("{loss:.4}")),
             Quantity::Accuracy => ("Accuracy", |accuracy| format!("{:.2} %", accuracy * 100.0)),
         };
-        let mut text = format!("{name} over {} epochs", self.epochs.len());
-        if let (Some(first), Some(last)) = (self.epochs.first(), self.epochs.last()) {
-            let ends = |series: usize| [first, last].map(|record| format(self.quantity.of(record)[series]));
-            let ([train_from, train_to], [valid_from, valid_to]) = (ends(0), ends(1));
-            text += &format!(
-                ": training from {train_from} to {train_to}, validation from {valid_from} to {valid_to}"
-            );
-        }
-        if let Some(best) = self.best_epoch {
-            text += &format!("; best epoch {best}");
-        }
-        text
+        let course = self.epochs.first().zip(self.epochs.last()).map_or_else(String::new, |(first, last)| {
+            let [train_from, valid_from] = self.quantity.of(first).map(format);
+            let [train_to, valid_to] = self.quantity.of(last).map(format);
+            format!(": training from {train_from} to {train_to}, validation from {valid_from} to {valid_to}")
+        });
+        let best = self.best_epoch.map_or_else(String::new, |best| format!("; best epoch {best}"));
+        format!("{name} over {} epochs{course}{best}", self.epochs.len())
     }
 
     fn draw<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Drawn {
