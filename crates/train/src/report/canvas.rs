@@ -180,11 +180,8 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
 
     /// A filled rectangle between two corners.
     pub(super) fn fill(&self, from: Point, to: Point, color: RGBAColor) -> Drawn {
-        let (from, (right, bottom)) = (self.pixel(from), self.pixel(to));
-        // A bitmap's rectangle includes its last row and column: neighbours would overlap there.
-        let last = i32::from(self.bitmap);
         self.area
-            .draw(&Rectangle::new([from, (right - last, bottom - last)], color.filled()))
+            .draw(&Rectangle::new([self.pixel(from), self.pixel(to)], color.filled()))
             .map_err(|error| error.to_string())
     }
 
