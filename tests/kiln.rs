@@ -59,7 +59,7 @@ fn backends_agree() {
             continue;
         }
         let (other_accuracy, other_loss) = figures(&ran);
-        assert_eq!(other_accuracy, accuracy, "{backend}");
+        assert!((other_accuracy - accuracy).abs() < f64::EPSILON, "{backend}: {other_accuracy} {accuracy}");
         assert!((other_loss - loss).abs() < 1e-5, "{backend}: {other_loss} {loss}");
     }
 }
@@ -82,7 +82,7 @@ fn runs_are_listed_and_compared() {
     let bench = bench();
     bench.json(&[
         "train", "--dataset", "mnist-sample", "--epochs", "1", "--json", "--progress", "none", "--name", "second",
-        "--set", "network.dense=[128]",
+        "--set", "network.dense=[]",
     ]);
     let listed = bench.json(&["runs", "--json"]);
     let runs = listed["runs"].as_array().expect("a list");
@@ -90,7 +90,7 @@ fn runs_are_listed_and_compared() {
     let parameters = |name: &str| {
         runs.iter().find(|run| run["name"] == name).expect("a run")["parameters"].as_u64().expect("a number")
     };
-    assert_eq!((parameters("first"), parameters("second")), (34_826, 225_034));
+    assert_eq!((parameters("first"), parameters("second")), (225_034, 34_826));
     let table = bench.run(&["runs", "--best"]).stdout;
     assert!(table.contains("first") && table.contains("finished") && table.contains("225034"), "{table}");
     bench.run(&["runs", "third"]).fails(1, &["third"]);

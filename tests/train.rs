@@ -67,7 +67,7 @@ fn checkpoints(bench: &Bench, name: &str) -> Vec<String> {
 /// Starts a run and waits until it has committed `count` checkpoints or more.
 fn started(bench: &Bench, arguments: &[&str], name: &str, count: usize) -> std::process::Child {
     let mut child = bench.spawn(arguments);
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while checkpoints(bench, name).len() < count {
         assert!(Instant::now() < deadline, "no checkpoint within two minutes");
         assert!(child.try_wait().expect("a child").is_none(), "the run ended before it was stopped");

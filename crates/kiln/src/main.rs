@@ -20,7 +20,6 @@ struct Program {
 }
 
 #[derive(Subcommand, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one value per process")]
 enum Command {
     /// Train a classifier from scratch, or go on with a run
     Train(train::arguments::TrainArguments),

@@ -48,7 +48,7 @@ pub struct CommonArguments {
     /// Besides every epoch: `500` or `500steps`, or `10m` for minutes
     #[arg(long, value_name = "STEPS|MINUTES")]
     pub checkpoint_every: Option<CheckpointEvery>,
-    /// Any key of the configuration, for example optimizer.weight_decay=0.01; may be repeated
+    /// Any key of the configuration, for example `optimizer.weight_decay=0.01`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Folder of runs

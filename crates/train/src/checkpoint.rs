@@ -493,7 +493,7 @@ mod tests {
             model: (0..200u8).collect(),
             optimizer: vec![7; 300],
             schedule: vec![1, 2, 3],
-            average: (step % 2 == 0).then(|| vec![9; 50]),
+            average: step.is_multiple_of(2).then(|| vec![9; 50]),
             state,
         }
     }

@@ -27,12 +27,12 @@ pub struct Failure {
 
 impl Failure {
     /// A fault of what was asked for.
-    pub fn usage(message: impl ToString) -> Self {
+    pub fn usage(message: impl std::fmt::Display) -> Self {
         Self { message: message.to_string(), status: USAGE }
     }
 
     /// Anything else.
-    pub fn failed(message: impl ToString) -> Self {
+    pub fn failed(message: impl std::fmt::Display) -> Self {
         Self { message: message.to_string(), status: 1 }
     }
 }
@@ -200,7 +200,7 @@ pub fn run_silently(
         progress: ProgressMode::resolve(common.progress),
         stop,
     };
-    match fit(config, &surroundings, start)? {
+    match fit(&config, &surroundings, start)? {
         Outcome::Finished(finished) => Ok((ExitCode::SUCCESS, Some(finished))),
         Outcome::Interrupted { run, step } => {
             say(&format!(

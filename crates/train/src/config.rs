@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use data::augment::AugmentConfig;
-use model::NetworkConfig;
+use model::{CnnConfig, NetworkConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -54,7 +54,7 @@ impl Default for TrainConfig {
             batch_size: 128,
             backend: Backend::Flex,
             data: DataConfig::default(),
-            network: NetworkConfig::default(),
+            network: NetworkConfig::Cnn(CnnConfig { dense: vec![128], ..CnnConfig::default() }),
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),
             regularization: RegularizationConfig::default(),
@@ -77,7 +77,7 @@ pub struct DataConfig {
     pub limit: usize,
     /// Threads that prepare batches ahead; 0 prepares them in the training thread.
     pub workers: usize,
-    /// Random changes to the training images; all zero is off.
+    /// Random changes to the training images; all zero is off. By default up to one pixel and five degrees.
     pub augment: AugmentConfig,
 }
 
@@ -88,7 +88,7 @@ impl Default for DataConfig {
             valid_fraction: 1.0 / 12.0,
             limit: 0,
             workers: 1,
-            augment: AugmentConfig::default(),
+            augment: AugmentConfig { shift: 1.0, rotate: 5.0, ..AugmentConfig::default() },
         }
     }
 }
@@ -118,7 +118,8 @@ pub enum OptimizerName {
 pub struct OptimizerConfig {
     /// The update rule.
     pub name: OptimizerName,
-    /// Base rate, which the schedule multiplies. When absent: 0.001, or 0.05 for `sgd`.
+    /// Base rate, which the schedule multiplies. When absent: 0.003 for `adam` and `adamw`, 0.05 for `sgd`, 0.001 for
+    /// `rmsprop`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
     /// `sgd` and `rmsprop`: momentum. When absent: 0.9 for `sgd`, 0 for `rmsprop`.
@@ -159,7 +160,8 @@ impl OptimizerConfig {
     pub fn rate(&self) -> f64 {
         self.learning_rate.unwrap_or(match self.name {
             OptimizerName::Sgd => 0.05,
-            _ => 1e-3,
+            OptimizerName::Adam | OptimizerName::AdamW => 3e-3,
+            OptimizerName::RmsProp => 1e-3,
         })
     }
 
@@ -278,7 +280,7 @@ impl Default for RegularizationConfig {
             class_weights: ClassWeights::Equal,
             clip_norm: 0.0,
             accumulate: 1,
-            ema_decay: 0.0,
+            ema_decay: 0.998,
         }
     }
 }

@@ -189,16 +189,16 @@ impl FitError {
 ///
 /// # Errors
 /// Everything in [`FitError`]; the run folder, once it exists, keeps what was done.
-pub fn fit(config: TrainConfig, surroundings: &Surroundings, start: Start) -> Result<Outcome, FitError> {
+pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> Result<Outcome, FitError> {
     // Faults that need no data come first.
     if let Some(known) = data::catalog::find(&config.data.dataset) {
         config.network.summary((known.preprocessing)().input, known.class_names.len())?;
     }
     let kernels = format!("{:?}", kernels::path()?).to_lowercase();
     let device = config.backend.device()?;
-    let data = Splits::load(&config, &surroundings.search)?;
+    let data = Splits::load(config, &surroundings.search)?;
     let summary = config.network.summary(data.pair.preprocessing.input, data.classes())?;
-    let mut experiment = Experiment::build(&config, &data, &device, start, surroundings)?;
+    let mut experiment = Experiment::build(config, &data, &device, start, surroundings)?;
     tracing::info!("\n{summary}");
 
     let run = experiment.run.clone();
@@ -378,7 +378,7 @@ impl Experiment {
             LoaderConfig {
                 batch_size: config.batch_size,
                 shuffle: Some(config.seed),
-                augment: (!augment.is_off()).then(|| (augment.clone(), config.seed)),
+                augment: (!augment.is_off()).then(|| (*augment, config.seed)),
                 workers: config.data.workers,
             },
             training_device.clone(),

@@ -170,7 +170,7 @@ mod tests {
             let gradient = Tensor::<1>::from_floats(gradient, &device);
             (parameter, state) = rule.step(0.1, parameter, gradient, state);
         }
-        parameter.into_data().to_vec().unwrap()
+        parameter.into_data().try_to_vec().unwrap()
     }
 
     fn reference(rule: impl Fn(f64, usize, &mut [f64; 2], f64) -> f64) -> Vec<f64> {

@@ -177,7 +177,7 @@ impl Run<'_> {
                 Ok(ended) => ended,
                 Err(ending) => return ending,
             };
-            let stop_here = self.finish_epoch(ended);
+            let stop_here = self.finish_epoch(&ended);
             self.checkpoint();
             if stop_here && self.state.epoch <= self.parts.config.epochs {
                 return Ending::EarlyStopped(self.state.epoch - 1);
@@ -288,7 +288,7 @@ impl Run<'_> {
     }
 
     /// Validates, records, and decides whether early stopping ends the run.
-    fn finish_epoch(&mut self, ended: EndedEpoch) -> bool {
+    fn finish_epoch(&mut self, ended: &EndedEpoch) -> bool {
         let epoch = self.state.epoch;
         let validation = self.validate(epoch);
         let running = std::mem::take(&mut self.state.running);
@@ -318,7 +318,7 @@ impl Run<'_> {
         }
         let stop = self.early_stop(record.valid_loss);
         self.plateau(record.valid_loss);
-        self.state.epochs.push(record.clone());
+        self.state.epochs.push(record);
         self.state.epoch += 1;
         self.state.batch = 0;
         let epochs = self.parts.config.epochs;
