@@ -29,7 +29,7 @@ fn bench() -> Bench {
     };
     let config = arguments.config().expect("a configuration");
     let start = train::fit::Start::Scratch;
-    train::command::run_silently("train", config, start, &arguments.common).expect("a trained model");
+    train::command::run_silently("train", &config, start, &arguments.common).expect("a trained model");
     fs::copy(bench.path("elsewhere/start/model.kiln"), bench.path("start.kiln")).expect("a model");
     let sample = data::load("mnist-sample", &data::Search::default()).expect("the sample");
     write_idx(&bench.path("tens"), &sample, |label| label);
@@ -82,8 +82,16 @@ fn changed(before: &Path, after: &Path) -> Vec<String> {
 fn another_number_of_classes_gets_a_new_head_and_frozen_features_stay() {
     let bench = bench();
     let result = bench.json(&with(&[
-        "--from", "start.kiln", "--dataset", "quarters", "--freeze", "features", "--learning-rate", "0.01",
-        "--name", "frozen",
+        "--from",
+        "start.kiln",
+        "--dataset",
+        "quarters",
+        "--freeze",
+        "features",
+        "--learning-rate",
+        "0.01",
+        "--name",
+        "frozen",
     ]));
     assert!(result["test_accuracy"].as_f64().expect("a number") > 0.7, "{result}");
     let changed = changed(&bench.path("start.kiln"), &bench.path("artifacts/frozen/model.kiln"));
@@ -128,7 +136,15 @@ fn a_kept_head_needs_the_same_classes() {
 fn the_comparison_trains_both_and_shows_them() {
     let bench = bench();
     let result = bench.json(&with(&[
-        "--from", "start.kiln", "--dataset", "tens", "--limit", "300", "--compare-scratch", "--name", "both",
+        "--from",
+        "start.kiln",
+        "--dataset",
+        "tens",
+        "--limit",
+        "300",
+        "--compare-scratch",
+        "--name",
+        "both",
     ]));
     let accuracy = |value: &Value| value["test_accuracy"].as_f64().expect("a number");
     assert!(accuracy(&result) > accuracy(&result["scratch"]), "same digits, trained before: {result}");
@@ -141,8 +157,20 @@ fn a_finetuning_run_resumes_bit_for_bit() {
     let bench = bench();
     let arguments = |name| {
         with(&[
-            "--from", "start.kiln", "--dataset", "quarters", "--freeze", "features", "--unfreeze-at", "2",
-            "--feature-rate", "0.5", "--checkpoint-every", "3", "--name", name,
+            "--from",
+            "start.kiln",
+            "--dataset",
+            "quarters",
+            "--freeze",
+            "features",
+            "--unfreeze-at",
+            "2",
+            "--feature-rate",
+            "0.5",
+            "--checkpoint-every",
+            "3",
+            "--name",
+            name,
         ])
     };
     let whole = bench.json(&arguments("whole"));

@@ -10,7 +10,16 @@ use support::Bench;
 fn bench() -> Bench {
     let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
     let result = bench.json(&[
-        "train", "--dataset", "mnist-sample", "--epochs", "2", "--json", "--progress", "none", "--name", "first",
+        "train",
+        "--dataset",
+        "mnist-sample",
+        "--epochs",
+        "2",
+        "--json",
+        "--progress",
+        "none",
+        "--name",
+        "first",
     ]);
     fs::write(bench.path("first.json"), result.to_string()).expect("written");
     bench
@@ -26,8 +35,16 @@ fn evaluate_finds_what_training_found() {
     let trained = first(&bench);
     for model in ["artifacts/first", "artifacts/first/model.kiln"] {
         let evaluated = bench.json(&["evaluate", "--model", model, "--json"]);
-        for key in ["test_accuracy", "test_macro_f1", "weights_sha256", "parameters", "seed", "epochs", "dataset", "valid_accuracy"]
-        {
+        for key in [
+            "test_accuracy",
+            "test_macro_f1",
+            "weights_sha256",
+            "parameters",
+            "seed",
+            "epochs",
+            "dataset",
+            "valid_accuracy",
+        ] {
             assert_eq!(evaluated[key], trained[key], "{key}");
         }
         for key in ["run", "model", "backend", "train_samples_per_second", "seconds"] {
@@ -35,7 +52,11 @@ fn evaluate_finds_what_training_found() {
         }
     }
     let words = bench.run(&["evaluate", "--model", "artifacts/first"]);
-    assert!(words.stdout.contains("macro average") && words.stdout.contains("500 images"), "{}", words.stdout);
+    assert!(
+        words.stdout.contains("macro average") && words.stdout.contains("500 images"),
+        "{}",
+        words.stdout
+    );
     let train = bench.json(&["evaluate", "--model", "artifacts/first", "--split", "train", "--json"]);
     assert_eq!(train["images"], 2000);
 }
@@ -44,7 +65,9 @@ fn evaluate_finds_what_training_found() {
 #[test]
 fn backends_agree() {
     let bench = bench();
-    let on = |backend: &str| bench.run(&["evaluate", "--model", "artifacts/first", "--json", "--backend", backend]);
+    let on = |backend: &str| {
+        bench.run(&["evaluate", "--model", "artifacts/first", "--json", "--backend", backend])
+    };
     let flex = on("flex");
     let figures = |ran: &support::Ran| {
         let value: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
@@ -74,15 +97,26 @@ fn without_a_driver_wgpu_is_an_error_that_names_the_others() {
         .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent.json")
         .output()
         .expect("the program starts");
-    support::Ran::from(output).fails(1, &["no graphics adapter", "mesa-vulkan-drivers", "`flex` and `ndarray`"]);
+    support::Ran::from(output)
+        .fails(1, &["no graphics adapter", "mesa-vulkan-drivers", "`flex` and `ndarray`"]);
 }
 
 #[test]
 fn runs_are_listed_and_compared() {
     let bench = bench();
     bench.json(&[
-        "train", "--dataset", "mnist-sample", "--epochs", "1", "--json", "--progress", "none", "--name", "second",
-        "--set", "network.dense=[]",
+        "train",
+        "--dataset",
+        "mnist-sample",
+        "--epochs",
+        "1",
+        "--json",
+        "--progress",
+        "none",
+        "--name",
+        "second",
+        "--set",
+        "network.dense=[]",
     ]);
     let listed = bench.json(&["runs", "--json"]);
     let runs = listed["runs"].as_array().expect("a list");

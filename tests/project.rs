@@ -38,8 +38,14 @@ fn assert_absent(crates: &[&str], words: &[&str], except: &[&str]) {
                 continue;
             }
             for word in words {
-                let line = code.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(word));
-                assert!(line.is_none(), "{}: `{word}` in `{}`", path.display(), line.unwrap_or_default().trim());
+                let line =
+                    code.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(word));
+                assert!(
+                    line.is_none(),
+                    "{}: `{word}` in `{}`",
+                    path.display(),
+                    line.unwrap_or_default().trim()
+                );
             }
         }
     }
@@ -59,7 +65,11 @@ fn mean_and_deviation_live_in_one_module() {
 
 #[test]
 fn backends_are_named_in_one_module() {
-    assert_absent(&["train", "finetune", "kiln"], &["Device::ndarray", "Device::wgpu", "Device::cuda"], &["device.rs"]);
+    assert_absent(
+        &["train", "finetune", "kiln"],
+        &["Device::ndarray", "Device::wgpu", "Device::cuda"],
+        &["device.rs"],
+    );
     assert_absent(SAFE, &["Device::default()"], &[]);
 }
 

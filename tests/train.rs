@@ -15,10 +15,27 @@ fn bench() -> Bench {
 
 /// Everything random is on: augmentation, dropout, the weight average; and a checkpoint often.
 const LIVELY: &[&str] = &[
-    "--dataset", "mnist-sample", "--epochs", "3", "--seed", "7", "--progress", "plain", "--json",
-    "--set", "data.augment.shift=2", "--set", "data.augment.rotate=10", "--set", "network.dropout=0.3",
-    "--set", "network.batch_norm=true", "--set", "regularization.ema_decay=0.9",
-    "--checkpoint-every", "4steps",
+    "--dataset",
+    "mnist-sample",
+    "--epochs",
+    "3",
+    "--seed",
+    "7",
+    "--progress",
+    "plain",
+    "--json",
+    "--set",
+    "data.augment.shift=2",
+    "--set",
+    "data.augment.rotate=10",
+    "--set",
+    "network.dropout=0.3",
+    "--set",
+    "network.batch_norm=true",
+    "--set",
+    "regularization.ema_decay=0.9",
+    "--checkpoint-every",
+    "4steps",
 ];
 
 fn lively(name: &str) -> Vec<&str> {
@@ -27,11 +44,20 @@ fn lively(name: &str) -> Vec<&str> {
 
 /// What must not depend on where a run was stopped.
 fn fingerprint(result: &Value) -> Vec<Value> {
-    ["weights_sha256", "last_weights_sha256", "optimizer_sha256", "valid_accuracy", "valid_loss",
-     "test_accuracy", "test_macro_f1", "best_epoch", "epochs"]
-        .iter()
-        .map(|key| result[key].clone())
-        .collect()
+    [
+        "weights_sha256",
+        "last_weights_sha256",
+        "optimizer_sha256",
+        "valid_accuracy",
+        "valid_loss",
+        "test_accuracy",
+        "test_macro_f1",
+        "best_epoch",
+        "epochs",
+    ]
+    .iter()
+    .map(|key| result[key].clone())
+    .collect()
 }
 
 /// The figures of `metrics.jsonl` that are not times.
@@ -77,10 +103,8 @@ fn started(bench: &Bench, arguments: &[&str], name: &str, count: usize) -> std::
 }
 
 fn signal(child: &std::process::Child, name: &str) {
-    let status = std::process::Command::new("kill")
-        .args([name, &child.id().to_string()])
-        .status()
-        .expect("kill");
+    let status =
+        std::process::Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill");
     assert!(status.success());
 }
 
@@ -88,20 +112,49 @@ fn signal(child: &std::process::Child, name: &str) {
 fn a_run_learns_and_leaves_everything_it_promises() {
     let bench = bench();
     let result = bench.json(&[
-        "--dataset", "mnist-sample", "--epochs", "8", "--learning-rate", "0.003", "--backend", "flex", "--json",
-        "--progress", "none", "--name", "one",
+        "--dataset",
+        "mnist-sample",
+        "--epochs",
+        "8",
+        "--learning-rate",
+        "0.003",
+        "--backend",
+        "flex",
+        "--json",
+        "--progress",
+        "none",
+        "--name",
+        "one",
     ]);
     assert!(result["test_accuracy"].as_f64().expect("a number") > 0.9, "{result}");
     for key in [
-        "run", "model", "dataset", "backend", "seed", "epochs", "parameters", "valid_accuracy", "test_accuracy",
-        "test_macro_f1", "train_samples_per_second", "seconds", "weights_sha256",
+        "run",
+        "model",
+        "dataset",
+        "backend",
+        "seed",
+        "epochs",
+        "parameters",
+        "valid_accuracy",
+        "test_accuracy",
+        "test_macro_f1",
+        "train_samples_per_second",
+        "seconds",
+        "weights_sha256",
     ] {
         assert!(!result[key].is_null(), "{key} is missing from {result}");
     }
     let found = files(&bench.path("artifacts/one"));
     for name in [
-        "config.toml", "run.json", "metrics.jsonl", "model.kiln", "report/index.html", "report/curves.svg",
-        "report/curves.png", "report/confusion.svg", "report/confusion.png",
+        "config.toml",
+        "run.json",
+        "metrics.jsonl",
+        "model.kiln",
+        "report/index.html",
+        "report/curves.svg",
+        "report/curves.png",
+        "report/confusion.svg",
+        "report/confusion.png",
     ] {
         assert!(found.iter().any(|file| file == name), "{name} is missing from {found:?}");
     }
@@ -110,7 +163,13 @@ fn a_run_learns_and_leaves_everything_it_promises() {
 
     // The saved configuration repeats the experiment.
     let again = bench.json(&[
-        "--config", "artifacts/one/config.toml", "--json", "--progress", "none", "--name", "two",
+        "--config",
+        "artifacts/one/config.toml",
+        "--json",
+        "--progress",
+        "none",
+        "--name",
+        "two",
     ]);
     assert_eq!(fingerprint(&again), fingerprint(&result));
 }
@@ -120,7 +179,15 @@ fn the_thread_count_does_not_change_a_bit() {
     let bench = bench();
     let run = |threads: &str| {
         let arguments = [
-            "--dataset", "mnist-sample", "--epochs", "1", "--json", "--progress", "none", "--threads", threads,
+            "--dataset",
+            "mnist-sample",
+            "--epochs",
+            "1",
+            "--json",
+            "--progress",
+            "none",
+            "--threads",
+            threads,
         ];
         fingerprint(&bench.json(&arguments))
     };
@@ -229,10 +296,7 @@ fn no_kill_loses_more_than_the_work_since_the_last_checkpoint() {
 }
 
 fn newest_step(bench: &Bench, name: &str) -> usize {
-    checkpoints(bench, name)
-        .last()
-        .and_then(|name| name.strip_prefix("step-")?.parse().ok())
-        .unwrap_or(0)
+    checkpoints(bench, name).last().and_then(|name| name.strip_prefix("step-")?.parse().ok()).unwrap_or(0)
 }
 
 #[test]
@@ -272,8 +336,22 @@ fn a_changed_configuration_is_not_resumed() {
 fn a_diverging_run_names_step_rate_and_last_checkpoint() {
     let bench = bench();
     let ran = bench.run(&[
-        "--dataset", "mnist-sample", "--epochs", "3", "--learning-rate", "1e30", "--optimizer", "sgd", "--name", "up",
-        "--set", "schedule.name=constant", "--set", "schedule.warmup_epochs=1", "--progress", "none",
+        "--dataset",
+        "mnist-sample",
+        "--epochs",
+        "3",
+        "--learning-rate",
+        "1e30",
+        "--optimizer",
+        "sgd",
+        "--name",
+        "up",
+        "--set",
+        "schedule.name=constant",
+        "--set",
+        "schedule.warmup_epochs=1",
+        "--progress",
+        "none",
     ]);
     ran.fails(1, &["diverged", "step", "learning rate", "lower --learning-rate"]);
     let record = fs::read_to_string(bench.path("artifacts/up/run.json")).expect("run.json");
@@ -284,14 +362,34 @@ fn a_diverging_run_names_step_rate_and_last_checkpoint() {
 fn every_optimizer_and_schedule_learns() {
     let bench = bench();
     for (optimizer, schedule) in [
-        ("sgd", "step"), ("adam", "cosine"), ("adamw", "linear"), ("rmsprop", "plateau"), ("sgd", "one-cycle"),
+        ("sgd", "step"),
+        ("adam", "cosine"),
+        ("adamw", "linear"),
+        ("rmsprop", "plateau"),
+        ("sgd", "one-cycle"),
         ("adam", "constant"),
     ] {
         let schedule = format!("schedule.name={schedule}");
         let result = bench.json(&[
-            "--dataset", "mnist-sample", "--epochs", "2", "--optimizer", optimizer, "--set", &schedule,
-            "--set", "schedule.warmup_epochs=0.5", "--set", "regularization.clip_norm=5",
-            "--set", "regularization.accumulate=2", "--batch-size", "32", "--json", "--progress", "none",
+            "--dataset",
+            "mnist-sample",
+            "--epochs",
+            "2",
+            "--optimizer",
+            optimizer,
+            "--set",
+            &schedule,
+            "--set",
+            "schedule.warmup_epochs=0.5",
+            "--set",
+            "regularization.clip_norm=5",
+            "--set",
+            "regularization.accumulate=2",
+            "--batch-size",
+            "32",
+            "--json",
+            "--progress",
+            "none",
         ]);
         let accuracy = result["test_accuracy"].as_f64().expect("a number");
         assert!(accuracy > 0.8, "{optimizer} {schedule}: {accuracy}");
@@ -304,8 +402,21 @@ fn l1_makes_weights_small() {
     let near_zero = |l1: &str, name: &str| {
         let set = format!("regularization.l1={l1}");
         bench.json(&[
-            "--dataset", "mnist-sample", "--epochs", "6", "--learning-rate", "0.003", "--batch-size", "32", "--set", &set,
-            "--json", "--progress", "none", "--name", name,
+            "--dataset",
+            "mnist-sample",
+            "--epochs",
+            "6",
+            "--learning-rate",
+            "0.003",
+            "--batch-size",
+            "32",
+            "--set",
+            &set,
+            "--json",
+            "--progress",
+            "none",
+            "--name",
+            name,
         ]);
         let bytes = fs::read(bench.path(&format!("artifacts/{name}/model.kiln"))).expect("a model");
         let model = model::decode(&bytes, &burn::tensor::Device::flex()).expect("a model");
@@ -324,8 +435,17 @@ fn l1_makes_weights_small() {
 fn early_stopping_ends_the_run_and_is_resumable() {
     let bench = bench();
     let result = bench.json(&[
-        "--dataset", "mnist-sample", "--epochs", "50", "--set", "early_stopping.patience=1",
-        "--set", "early_stopping.min_delta=10", "--json", "--progress", "none",
+        "--dataset",
+        "mnist-sample",
+        "--epochs",
+        "50",
+        "--set",
+        "early_stopping.patience=1",
+        "--set",
+        "early_stopping.min_delta=10",
+        "--json",
+        "--progress",
+        "none",
     ]);
     assert_eq!(result["epochs"], 2);
 }
@@ -354,7 +474,14 @@ fn bad_input_is_an_error_that_says_what_to_do() {
     bench.run(&["--progress", "tui", "--dataset", "mnist-sample"]).fails(2, &["terminal"]);
     // The shape is wrong for MNIST whatever the images say: known before anything is looked for.
     bench
-        .run(&["--dataset", "mnist", "--data-dir", "nowhere", "--set", "network.blocks=[{channels=8, kernel=40}]"])
+        .run(&[
+            "--dataset",
+            "mnist",
+            "--data-dir",
+            "nowhere",
+            "--set",
+            "network.blocks=[{channels=8, kernel=40}]",
+        ])
         .fails(2, &["blocks.0", "40", "28"]);
     assert!(!bench.path("artifacts").exists(), "no run folder for a run that never began");
 }
@@ -373,7 +500,8 @@ fn an_unwritable_folder_and_a_full_disk_are_errors_with_the_path() {
     child.wait().expect("a child");
     let before = checkpoints(&bench, "full");
     let program = env!("CARGO_BIN_EXE_train");
-    let script = format!("trap '' XFSZ; ulimit -f 60; exec '{program}' --resume artifacts/full --progress plain");
+    let script =
+        format!("trap '' XFSZ; ulimit -f 60; exec '{program}' --resume artifacts/full --progress plain");
     let output = std::process::Command::new("bash")
         .args(["-c", &script])
         .current_dir(bench.path("."))

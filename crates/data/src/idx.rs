@@ -373,7 +373,7 @@ mod tests {
             header in prop::collection::vec(0u32..6, 3), extra in 0usize..80,
         ) {
             let mut file = Content::Images.magic().to_be_bytes().to_vec();
-            header.iter().for_each(|d| file.extend(d.to_be_bytes()));
+            file.extend(header.iter().flat_map(|d| d.to_be_bytes()));
             file.resize(16 + extra, 7);
             let product: u32 = header.iter().product();
             let valid = product > 0 && product as usize == extra;

@@ -25,14 +25,14 @@ struct Comparison<'a> {
 /// As the two runs.
 pub fn run(config: TrainConfig, start: Start, common: &CommonArguments) -> Result<ExitCode, Failure> {
     let quiet = CommonArguments { json: false, ..common.clone() };
-    let (status, finetuned) = train::command::run_silently("finetune", config.clone(), start, &quiet)?;
+    let (status, finetuned) = train::command::run_silently("finetune", &config, start, &quiet)?;
     let Some(finetuned) = finetuned else { return Ok(status) };
     tracing::info!("now the same network from scratch, on the same images with the same budget");
     let scratch_config = TrainConfig { finetune: None, ..config };
     let name = quiet.name.as_ref().map(|name| format!("{name}-scratch"));
     let arguments = CommonArguments { name, ..quiet };
     let (status, scratch) =
-        train::command::run_silently("train", scratch_config, Start::Scratch, &arguments)?;
+        train::command::run_silently("train", &scratch_config, Start::Scratch, &arguments)?;
     let Some(scratch) = scratch else { return Ok(status) };
 
     let page = page(&finetuned, &scratch);
@@ -83,7 +83,9 @@ fn page(finetuned: &Finished, scratch: &Finished) -> String {
     let (left, right) = (epochs(&finetuned.result), epochs(&scratch.result));
     for index in 0..left.len().max(right.len()) {
         let cell = |records: &[EpochRecord]| {
-            records.get(index).map_or_else(String::new, |record| format!("{:.2} %", record.valid_accuracy * 100.0))
+            records
+                .get(index)
+                .map_or_else(String::new, |record| format!("{:.2} %", record.valid_accuracy * 100.0))
         };
         body.push_str(&format!(
             "<tr><th>{}</th><td>{}</td><td>{}</td></tr>",

@@ -67,7 +67,7 @@ pub fn finetune(arguments: &FinetuneArguments) -> Result<ExitCode, Failure> {
     if let Some((config, start)) = resumed(&arguments.common)? {
         return match arguments.own_flag() {
             Some(flag) => Err(Failure::usage(format!("{flag} cannot be combined with --resume"))),
-            None => run("finetune", config, start, &arguments.common),
+            None => run("finetune", &config, start, &arguments.common),
         };
     }
     // Before anything is loaded: a wrong flag is known at once.
@@ -79,7 +79,7 @@ pub fn finetune(arguments: &FinetuneArguments) -> Result<ExitCode, Failure> {
 
     let start = Start::Weights(Box::new(model));
     if !arguments.compare_scratch {
-        return run("finetune", config, start, &arguments.common);
+        return run("finetune", &config, start, &arguments.common);
     }
     comparison::run(config, start, &arguments.common)
 }

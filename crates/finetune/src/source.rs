@@ -41,12 +41,18 @@ impl Source {
                 && run.path.join(MODEL_FILE).is_file()
         });
         if let Some(run) = newest {
-            return Ok(Self { path: run.path.join(MODEL_FILE), why: "the newest finished run on other data" });
+            return Ok(Self {
+                path: run.path.join(MODEL_FILE),
+                why: "the newest finished run on other data",
+            });
         }
         for folder in [artifacts, Path::new("artifacts")] {
             let path = folder.join(REFERENCE).join(MODEL_FILE);
             if path.is_file() {
-                return Ok(Self { path, why: "the reference model; no finished run on other data was found" });
+                return Ok(Self {
+                    path,
+                    why: "the reference model; no finished run on other data was found",
+                });
             }
         }
         Err(Failure::failed(format!(

@@ -43,7 +43,8 @@ enum Action {
 
 pub(crate) fn run(arguments: &DataArguments) -> Result<ExitCode, Failure> {
     log_to_stderr(arguments.json);
-    let search = Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
+    let search =
+        Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
     match &arguments.action {
         None | Some(Action::List) => list(&search, arguments.json)?,
         Some(Action::Get { name } | Action::Check { name }) => check(name, &search, arguments.json)?,
@@ -69,7 +70,9 @@ fn list(search: &Search, as_json: bool) -> Result<(), Failure> {
             }
             None => {
                 text.push(format!("{0}: not on this machine; `kiln data get {0}` fetches it", state.name));
-                text.extend(state.attempts.iter().map(|attempt| format!("  {}: {}", attempt.source, attempt.reason)));
+                text.extend(
+                    state.attempts.iter().map(|attempt| format!("  {}: {}", attempt.source, attempt.reason)),
+                );
             }
         }
     }
@@ -99,7 +102,8 @@ fn check(name: &str, search: &Search, as_json: bool) -> Result<(), Failure> {
         rows.push(vec![class.clone(), train.to_string(), test.to_string()]);
     }
     rows.push(vec!["all".to_owned(), pair.train.len().to_string(), pair.test.len().to_string()]);
-    let mut text = format!("{}: {} images, from {}\n{}", pair.train.name, pair.train.shape, pair.origin, table(&rows));
+    let mut text =
+        format!("{}: {} images, from {}\n{}", pair.train.name, pair.train.shape, pair.origin, table(&rows));
     for (file, digest) in &pair.sha256 {
         text.push_str(&format!("\nSHA-256 {digest}  {file}"));
     }

@@ -94,10 +94,13 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
         (Some(dataset), _) => dataset.clone(),
         (None, Some(dataset)) => dataset.to_owned(),
         (None, None) => {
-            return Err(Failure::usage("the model does not say what it was trained on: name data with --dataset"));
+            return Err(Failure::usage(
+                "the model does not say what it was trained on: name data with --dataset",
+            ));
         }
     };
-    let search = Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
+    let search =
+        Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
     let pair = data::load(&dataset, &search).map_err(|error| Failure::from(FitError::from(error)))?;
     let (images, split) = match arguments.split {
         Split::Test => (&pair.test, "test"),

@@ -65,8 +65,19 @@ pub(crate) fn run(arguments: &RunsArguments) -> Result<ExitCode, Failure> {
         print(&format!("no runs in {}", arguments.out.display()))?;
     } else {
         let header = [
-            "run", "status", "data", "backend", "seed", "epochs", "valid", "test", "macro F1", "parameters",
-            "seconds", "images/s", "KiB",
+            "run",
+            "status",
+            "data",
+            "backend",
+            "seed",
+            "epochs",
+            "valid",
+            "test",
+            "macro F1",
+            "parameters",
+            "seconds",
+            "images/s",
+            "KiB",
         ];
         let mut rows = vec![header.map(str::to_owned).to_vec()];
         rows.extend(runs.iter().map(row));

@@ -387,6 +387,7 @@ mod tests {
         ConvBlockConfig::new(channels)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is the value of a field")]
     fn max_pool() -> Option<PoolConfig> {
         Some(PoolConfig::default())
     }

@@ -643,7 +643,9 @@ mod tests {
         assert_eq!(pixels.len(), PROBE_IMAGES * 784);
         assert_ne!(pixels[..784], pixels[784..]);
         let mut counts = [0; 256];
-        pixels.iter().for_each(|&pixel| counts[usize::from(pixel)] += 1);
+        for &pixel in &pixels {
+            counts[usize::from(pixel)] += 1;
+        }
         assert!(counts.iter().all(|&count| (4..=8).contains(&count)), "{counts:?}");
     }
 

@@ -233,7 +233,7 @@ pub(crate) fn compare<'a>(
             None => report.missing.push(name.clone()),
             Some(found) if found == *shape => report.loaded.push(name.clone()),
             Some(found) => {
-                report.mismatched.push(Mismatch { name: name.clone(), expected: shape.clone(), found })
+                report.mismatched.push(Mismatch { name: name.clone(), expected: shape.clone(), found });
             }
         }
     }
@@ -360,12 +360,12 @@ mod tests {
             bytes.extend((name.len() as u64).to_le_bytes());
             bytes.extend(name.as_bytes());
             bytes.extend((shape.len() as u64).to_le_bytes());
-            shape.iter().for_each(|size| bytes.extend(size.to_le_bytes()));
+            bytes.extend(shape.iter().flat_map(|size| size.to_le_bytes()));
             let tensors = named_tensors(&network);
             let (_, data) = tensors.iter().find(|(found, _)| found == name).unwrap();
             let values = data.as_slice::<f32>().unwrap();
             assert_eq!(values.len(), len);
-            values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         }
         assert_eq!(weights_sha256(&network), hex(&Sha256::digest(&bytes)));
     }
@@ -380,7 +380,7 @@ mod tests {
             // Biases start at zero.
             let (_, data) = &mut record[0];
             let mut values = data.clone().try_to_vec::<f32>().unwrap();
-            assert_eq!(values[1], 0.0);
+            assert_eq!(values[1].to_bits(), 0);
             values[1] = change(values[1]);
             *data = TensorData::new(values, [2]);
             let changed = load(network.clone(), &record).unwrap();

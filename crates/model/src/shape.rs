@@ -245,8 +245,7 @@ impl ShapeTrace {
         let (height, width) = (self.current[1], self.current[2]);
         // An operator may copy its input into a padded one.
         let padded = |n: usize| padding.checked_mul(2)?.checked_add(n);
-        let values =
-            padded(height).zip(padded(width)).and_then(|(h, w)| product(&[self.channels(), h, w]));
+        let values = padded(height).zip(padded(width)).and_then(|(h, w)| product(&[self.channels(), h, w]));
         if values.is_none_or(|values| values > MAX_OUTPUT) {
             return Err(too_large(name, "values of the padded input", MAX_OUTPUT));
         }

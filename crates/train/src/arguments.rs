@@ -106,10 +106,9 @@ impl CommonArguments {
                 layers.set(key, integer(value));
             }
         }
-        for (key, value) in [
-            ("optimizer.learning_rate", self.learning_rate),
-            ("data.valid_fraction", self.valid_fraction),
-        ] {
+        for (key, value) in
+            [("optimizer.learning_rate", self.learning_rate), ("data.valid_fraction", self.valid_fraction)]
+        {
             if let Some(value) = value {
                 layers.set(key, value);
             }
@@ -119,11 +118,14 @@ impl CommonArguments {
             layers.set("optimizer.name", name.map_or_else(String::new, |name| name.get_name().to_owned()));
         }
         if let Some(seed) = self.seed {
-            layers.set("seed", i64::try_from(seed).map_err(|_| ConfigError::Range {
-                key: "seed",
-                found: seed.to_string(),
-                expected: "0 to 9223372036854775807",
-            })?);
+            layers.set(
+                "seed",
+                i64::try_from(seed).map_err(|_| ConfigError::Range {
+                    key: "seed",
+                    found: seed.to_string(),
+                    expected: "0 to 9223372036854775807",
+                })?,
+            );
         }
         if let Some(every) = self.checkpoint_every {
             layers.set("checkpoint.every", every.to_string());

@@ -16,7 +16,9 @@ use burn::optim::OptimizerRecord;
 use burn::optim::lr_scheduler::LrSchedulerRecord;
 use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
-use burn_train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy};
+use burn_train::checkpoint::{
+    Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
+};
 use burn_train::metric::store::EventStoreClient;
 use serde::{Deserialize, Serialize};
 
@@ -272,7 +274,8 @@ impl CheckpointStore {
         let folder = self.path(step);
         let path = folder.join(MANIFEST);
         let text = fs::read(&path).map_err(|source| failed("read", &path, source))?;
-        let damaged = |path: &Path, reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
+        let damaged =
+            |path: &Path, reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
         let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
         let (digest, body) = text.split_at(end);
         let body = body.get(1..).unwrap_or_default();
@@ -296,9 +299,8 @@ impl CheckpointStore {
             let bytes = read_verified(&path, entry)?;
             files.insert(name.as_str(), bytes);
         }
-        let mut take = |name: &str| {
-            files.remove(name).ok_or_else(|| damaged(&path, format!("it does not list {name}")))
-        };
+        let mut take =
+            |name: &str| files.remove(name).ok_or_else(|| damaged(&path, format!("it does not list {name}")));
         let state = take(STATE)?;
         Ok(Snapshot {
             model: take(MODEL)?,
@@ -338,8 +340,7 @@ impl CheckpointStore {
             }
             let path = self.path(*step);
             // The manifest goes first: what a kill leaves of the rest is an orphan.
-            let removed =
-                fs::remove_file(path.join(MANIFEST)).and_then(|()| fs::remove_dir_all(&path));
+            let removed = fs::remove_file(path.join(MANIFEST)).and_then(|()| fs::remove_dir_all(&path));
             if let Err(error) = removed {
                 tracing::warn!(path = %path.display(), %error, "cannot remove an old checkpoint");
             }
@@ -446,11 +447,10 @@ impl<R: Checkpoint, const PART: usize> Checkpointer<R> for Face<PART> {
 
     fn restore(&self, step: usize) -> Result<R, CheckpointerError> {
         let pending = self.0.pending();
-        let snapshot = pending
-            .restore
-            .as_ref()
-            .filter(|snapshot| snapshot.state.step == step)
-            .ok_or_else(|| CheckpointerError::Unknown(format!("no verified checkpoint of step {step}")))?;
+        let snapshot =
+            pending.restore.as_ref().filter(|snapshot| snapshot.state.step == step).ok_or_else(|| {
+                CheckpointerError::Unknown(format!("no verified checkpoint of step {step}"))
+            })?;
         let bytes = match PART {
             0 => &snapshot.model,
             1 => &snapshot.optimizer,

@@ -87,7 +87,7 @@ pub fn train(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         }
         None => (arguments.config()?, Start::Scratch),
     };
-    run("train", config, start, &arguments.common)
+    run("train", &config, start, &arguments.common)
 }
 
 /// Logging, threads, and what the progress mode needs.
@@ -170,7 +170,7 @@ pub fn resumed(common: &CommonArguments) -> Result<Option<(TrainConfig, Start)>,
 /// As [`fit`].
 pub fn run(
     command: &'static str,
-    config: TrainConfig,
+    config: &TrainConfig,
     start: Start,
     common: &CommonArguments,
 ) -> Result<ExitCode, Failure> {
@@ -187,7 +187,7 @@ pub fn run(
 /// As [`fit`].
 pub fn run_silently(
     command: &'static str,
-    config: TrainConfig,
+    config: &TrainConfig,
     start: Start,
     common: &CommonArguments,
 ) -> Result<(ExitCode, Option<Box<Finished>>), Failure> {
@@ -200,7 +200,7 @@ pub fn run_silently(
         progress: ProgressMode::resolve(common.progress),
         stop,
     };
-    match fit(&config, &surroundings, start)? {
+    match fit(config, &surroundings, start)? {
         Outcome::Finished(finished) => Ok((ExitCode::SUCCESS, Some(finished))),
         Outcome::Interrupted { run, step } => {
             say(&format!(
@@ -255,11 +255,11 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 /// # Errors
 /// When standard output is closed.
 pub fn print(text: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{text}").map_err(|error| Failure::failed(format!("standard output: {error}")))
+    writeln!(std::io::stdout(), "{text}")
+        .map_err(|error| Failure::failed(format!("standard output: {error}")))
 }
 
 /// Prints a line on standard error, if anyone listens.
 pub fn say(text: &str) {
     drop(writeln!(std::io::stderr(), "{text}"));
 }
-

@@ -531,15 +531,12 @@ impl ConfigLayers {
         if self.table.contains_key("network") {
             self.set_default("network.name", "cnn");
         }
-        let origin = self
-            .origin
-            .map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
+        let origin =
+            self.origin.map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
         // Through text, so that the message shows the offending line.
         let text = self.table.to_string();
-        let mut config: TrainConfig = toml::from_str(&text).map_err(|error| ConfigError::Parse {
-            origin,
-            message: error.to_string().trim().to_owned(),
-        })?;
+        let mut config: TrainConfig = toml::from_str(&text)
+            .map_err(|error| ConfigError::Parse { origin, message: error.to_string().trim().to_owned() })?;
         config.optimizer.learning_rate = Some(config.optimizer.rate());
         config.optimizer.momentum = Some(config.optimizer.momentum());
         config.check()?;
@@ -591,12 +588,7 @@ impl TrainConfig {
         let schedule = &self.schedule;
         let regularization = &self.regularization;
         range(self.epochs >= 1, "epochs", self.epochs, "1 or more")?;
-        range(
-            (1..=1_000_000).contains(&self.batch_size),
-            "batch_size",
-            self.batch_size,
-            "1 to 1,000,000",
-        )?;
+        range((1..=1_000_000).contains(&self.batch_size), "batch_size", self.batch_size, "1 to 1,000,000")?;
         let fraction = self.data.valid_fraction;
         range(
             fraction > 0.0 && fraction < 1.0,
@@ -629,12 +621,7 @@ impl TrainConfig {
         range((0.0..=1.0).contains(&factor), "schedule.final_factor", factor, "0 to 1")?;
         range(not_negative(regularization.l1), "regularization.l1", regularization.l1, "0 or more")?;
         let smoothing = regularization.label_smoothing;
-        range(
-            unit(f64::from(smoothing)),
-            "regularization.label_smoothing",
-            smoothing,
-            "0 up to 1",
-        )?;
+        range(unit(f64::from(smoothing)), "regularization.label_smoothing", smoothing, "0 up to 1")?;
         let norm = regularization.clip_norm;
         range(not_negative(norm), "regularization.clip_norm", norm, "0 (off) or more")?;
         let accumulate = regularization.accumulate;

@@ -24,7 +24,7 @@ use crate::files::sha256_hex;
 use crate::metrics::Evaluation;
 use crate::optimizer::{learning_rates, optimizer};
 use crate::progress::{Lines, Observer, ProgressMode, Recorder, Silent, quiet::QuietRenderer};
-use crate::report::{ReportImage, ReportInput, overfitting_since};
+use crate::report::{ReportImage, ReportInput, overfitting_notice};
 use crate::run_folder::{RunFolder, RunFolderError, RunRecord, RunResult, RunStatus, now};
 use crate::schedule::{PlateauFactor, Schedule};
 use crate::step::{FreezePatternError, Objective, Trainable};
@@ -110,7 +110,9 @@ pub enum FitError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A checkpoint of another configuration.
-    #[error("{0} was changed since the run began: its checkpoints belong to another configuration; restore it, or start a new run with --config {0}")]
+    #[error(
+        "{0} was changed since the run began: its checkpoints belong to another configuration; restore it, or start a new run with --config {0}"
+    )]
     ConfigChanged(PathBuf),
     /// The starting model.
     #[error("the starting model does not fit: {0}")]
@@ -122,7 +124,9 @@ pub enum FitError {
     #[error(transparent)]
     Average(#[from] model::AverageError),
     /// Too few images for a split.
-    #[error("{images} labelled images leave {train} for training and {valid} for validation: expected at least one of each class in both; raise --limit or change --valid-fraction")]
+    #[error(
+        "{images} labelled images leave {train} for training and {valid} for validation: expected at least one of each class in both; raise --limit or change --valid-fraction"
+    )]
     TooFew {
         /// Labelled images.
         images: usize,
@@ -140,7 +144,9 @@ pub enum FitError {
         expected: usize,
     },
     /// Training blew up.
-    #[error("training diverged: the loss is {loss} at step {step} (epoch {epoch}) with learning rate {learning_rate:e}.\n{advice}")]
+    #[error(
+        "training diverged: the loss is {loss} at step {step} (epoch {epoch}) with learning rate {learning_rate:e}.\n{advice}"
+    )]
     Diverged {
         /// The loss.
         loss: f32,
@@ -366,7 +372,12 @@ impl Experiment {
         Ok(Self { config, config_text, device, run, network, objective, snapshot, loaded, last: None })
     }
 
-    fn train(&mut self, data: &Splits, surroundings: &Surroundings, started: u64) -> Result<LoopResult, FitError> {
+    fn train(
+        &mut self,
+        data: &Splits,
+        surroundings: &Surroundings,
+        started: u64,
+    ) -> Result<LoopResult, FitError> {
         let config = &self.config;
         let training_device = self.device.clone().autodiff();
         let preprocessing = &data.pair.preprocessing;
@@ -378,7 +389,7 @@ impl Experiment {
             LoaderConfig {
                 batch_size: config.batch_size,
                 shuffle: Some(config.seed),
-                augment: (!augment.is_off()).then(|| (*augment, config.seed)),
+                augment: (!augment.is_off()).then_some((*augment, config.seed)),
                 workers: config.data.workers,
             },
             training_device.clone(),
@@ -398,9 +409,9 @@ impl Experiment {
 
         let plateau = PlateauFactor::default();
         let updates = loader.batches().div_ceil(config.regularization.accumulate);
-        let schedule =
-            |base| Schedule::new(&config.schedule, base, updates, config.epochs, plateau.clone());
-        let model = Trainable::new(self.network.clone(), self.objective.clone()).train().fork(&training_device);
+        let schedule = |base| Schedule::new(&config.schedule, base, updates, config.epochs, plateau.clone());
+        let model =
+            Trainable::new(self.network.clone(), self.objective.clone()).train().fork(&training_device);
         let learner = Learner::new(model, optimizer(config), learning_rates(config, schedule));
 
         let snapshot = self.snapshot.take();
@@ -506,7 +517,8 @@ impl Experiment {
             Ending::Failed => return Err(FitError::Training("the loop ended early".to_owned())),
         }
         let state = &looped.state;
-        let best = state.best.clone().ok_or_else(|| FitError::Training("no epoch was validated".to_owned()))?;
+        let best =
+            state.best.clone().ok_or_else(|| FitError::Training("no epoch was validated".to_owned()))?;
         let network = self.weights_of(&store.read(best.step)?)?;
         let last = store.newest()?;
         let optimizer_sha256 = optimizer_sha256(&last.optimizer)?;
@@ -602,11 +614,19 @@ impl Experiment {
             ("Data set", format!("{} (from {})", result.dataset, data.pair.origin)),
             (
                 "Images",
-                format!("{} train, {} valid, {} test", data.train.len(), data.valid.len(), data.pair.test.len()),
+                format!(
+                    "{} train, {} valid, {} test",
+                    data.train.len(),
+                    data.valid.len(),
+                    data.pair.test.len()
+                ),
             ),
             ("Network", record.network.clone()),
             ("Parameters", result.parameters.to_string()),
-            ("Backend", format!("{} (kernels: {}, {} threads)", result.backend, record.kernels, record.threads)),
+            (
+                "Backend",
+                format!("{} (kernels: {}, {} threads)", result.backend, record.kernels, record.threads),
+            ),
             ("Seed", result.seed.to_string()),
             ("Epochs", format!("{} (best: {})", result.epochs, result.best_epoch)),
             ("Validation accuracy", format!("{:.2} %", result.valid_accuracy * 100.0)),
@@ -627,11 +647,8 @@ impl Experiment {
             evaluation,
             image: &|index| picture(test, index),
         })?;
-        if let Some(epoch) = overfitting_since(&state.epochs) {
-            tracing::warn!(
-                "since epoch {epoch} the validation loss rises while the training loss falls: the network over-fits; fewer \
-                 epochs, dropout, weight decay or augmentation help"
-            );
+        if let Some(notice) = overfitting_notice(&state.epochs) {
+            tracing::warn!("{notice}");
         }
         self.run.write_report(&files)?;
         Ok(())

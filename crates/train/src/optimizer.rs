@@ -33,9 +33,8 @@ impl<const D: usize> RecordState for Moments<D> {
 
     fn state_unflatten(prefix: &str, src: &mut StateSource, _device: &Device) -> Option<Self> {
         let updates = u64::try_from(src.take_scalar(prefix, "updates")?).ok()?;
-        let mut tensor = |name| {
-            src.take_tensor(prefix, name).map(|data| Tensor::from_data(data, &Device::flex()))
-        };
+        let mut tensor =
+            |name| src.take_tensor(prefix, name).map(|data| Tensor::from_data(data, &Device::flex()));
         Some(Self { updates: updates as usize, first: tensor("first"), second: tensor("second") })
     }
 }
@@ -144,14 +143,10 @@ pub fn learning_rates(config: &TrainConfig, schedule: impl Fn(f64) -> Schedule) 
     let scheduler = ModuleLrScheduler::new(schedule(base));
     match &config.finetune {
         #[expect(clippy::float_cmp, reason = "exactly the default means: no second group")]
-        Some(finetune) if finetune.feature_rate != 1.0 => {
-            match ParamGroup::from_regex(FEATURES_PATTERN) {
-                Ok(features) => {
-                    scheduler.with_group(features, schedule(base * finetune.feature_rate))
-                }
-                Err(_) => scheduler,
-            }
-        }
+        Some(finetune) if finetune.feature_rate != 1.0 => match ParamGroup::from_regex(FEATURES_PATTERN) {
+            Ok(features) => scheduler.with_group(features, schedule(base * finetune.feature_rate)),
+            Err(_) => scheduler,
+        },
         _ => scheduler,
     }
 }

@@ -42,7 +42,14 @@ pub trait Observer: Send {
     /// So many images of the epoch are done, with this mean training loss so far.
     fn batch_done(&mut self, _images: usize, _loss: f64) {}
     /// An epoch ended and was validated; `left` estimates the rest of the run.
-    fn epoch_finished(&mut self, _record: &EpochRecord, _epochs: usize, _left: Duration, _state: &TrainingState) {}
+    fn epoch_finished(
+        &mut self,
+        _record: &EpochRecord,
+        _epochs: usize,
+        _left: Duration,
+        _state: &TrainingState,
+    ) {
+    }
 }
 
 /// Hides everything.

@@ -287,7 +287,11 @@ impl RunFolder {
 
     /// Writes `metrics.jsonl` and the TensorBoard file for all epochs so far; `started` is when the run
     /// began, in seconds since 1970.
-    pub(crate) fn write_metrics(&self, started: u64, epochs: &[EpochRecord]) -> Result<(), (PathBuf, io::Error)> {
+    pub(crate) fn write_metrics(
+        &self,
+        started: u64,
+        epochs: &[EpochRecord],
+    ) -> Result<(), (PathBuf, io::Error)> {
         let path = self.path.join("metrics.jsonl");
         let lines: String = epochs.iter().map(EpochRecord::to_line).collect();
         write_atomically(&path, lines.as_bytes()).map_err(|error| (path, error))?;
@@ -371,8 +375,7 @@ fn utc_stamp(seconds: u64) -> String {
     let days = (seconds / 86_400) as i64 + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
@@ -398,10 +401,7 @@ mod tests {
     fn a_taken_name_and_a_crooked_name_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let first = RunFolder::create(folder.path(), Some("one"), "x").unwrap();
-        assert!(matches!(
-            RunFolder::create(folder.path(), Some("one"), "x"),
-            Err(RunFolderError::Exists(_))
-        ));
+        assert!(matches!(RunFolder::create(folder.path(), Some("one"), "x"), Err(RunFolderError::Exists(_))));
         for name in ["", "../up", "a/b", ".hidden", "a b"] {
             assert!(matches!(
                 RunFolder::create(folder.path(), Some(name), "x"),

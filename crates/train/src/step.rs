@@ -62,8 +62,9 @@ impl Objective {
         finetune: Option<&FinetuneConfig>,
     ) -> Result<Self, FreezePatternError> {
         let frozen = match finetune.and_then(FinetuneConfig::freeze_pattern) {
-            Some(pattern) => Some(ParamGroup::from_regex(&pattern).map_err(|error| {
-                FreezePatternError { pattern: pattern.clone(), message: format!("{error:?}") }
+            Some(pattern) => Some(ParamGroup::from_regex(&pattern).map_err(|error| FreezePatternError {
+                pattern: pattern.clone(),
+                message: format!("{error:?}"),
             })?),
             None => None,
         };
@@ -93,8 +94,8 @@ impl Objective {
 
     fn frozen_now(&self) -> Option<&ParamGroup> {
         let settings = &self.settings;
-        let thawed = settings.unfreeze_at > 0
-            && settings.epoch.load(Ordering::Relaxed) >= settings.unfreeze_at;
+        let thawed =
+            settings.unfreeze_at > 0 && settings.epoch.load(Ordering::Relaxed) >= settings.unfreeze_at;
         settings.frozen.as_ref().filter(|_| !thawed)
     }
 }
@@ -116,12 +117,8 @@ impl Trainable {
         let weights = settings.class_weights.as_ref().map(|weights| {
             Tensor::from_data(TensorData::new(weights.clone(), [weights.len()]), &logits.device())
         });
-        let loss = kernels::cross_entropy(
-            logits.clone(),
-            batch.targets.clone(),
-            weights,
-            settings.label_smoothing,
-        );
+        let loss =
+            kernels::cross_entropy(logits.clone(), batch.targets.clone(), weights, settings.label_smoothing);
         ClassificationOutput { loss, output: logits, targets: batch.targets }
     }
 }
@@ -133,9 +130,7 @@ impl TrainStep for Trainable {
     fn step(&self, batch: Batch) -> TrainOutput<ClassificationOutput> {
         let output = match self.objective.frozen_now() {
             // A frozen copy: its parameters are out of the graph, so no time goes into their gradients.
-            Some(group) => {
-                self.forward(&self.clone().freeze_group(group.clone()).network, batch)
-            }
+            Some(group) => self.forward(&self.clone().freeze_group(group.clone()).network, batch),
             None => self.forward(&self.network, batch),
         };
         let gradients = output.loss.backward();

@@ -23,8 +23,8 @@ use model::WeightAverage;
 
 use crate::checkpoint::{BestEpoch, Committer, RunningMetrics, TrainingState};
 use crate::config::{CheckpointEvery, ScheduleName, TrainConfig};
-use crate::progress::Observer;
 use crate::metrics_log::EpochRecord;
+use crate::progress::Observer;
 use crate::schedule::PlateauFactor;
 use crate::step::Trainable;
 
@@ -133,7 +133,11 @@ impl SupervisedLearningStrategy<Trainable> for EpochLoop {
 }
 
 impl EpochLoop {
-    fn initial_average(&self, learner: &Learner<Trainable>, interrupter: &Interrupter) -> Option<WeightAverage> {
+    fn initial_average(
+        &self,
+        learner: &Learner<Trainable>,
+        interrupter: &Interrupter,
+    ) -> Option<WeightAverage> {
         let decay = self.config.regularization.ema_decay;
         if decay == 0.0 {
             return None;
