@@ -12,7 +12,7 @@ use proptest::{
 use crate::{
     Activation, AdamStep, ConvBlock, Path, Pool, adam, compose,
     conv::{conv_block_on, geometry::Geometry},
-    dense, extension, loss,
+    dense, extension, loss, reference,
 };
 
 /// Runs a property over cases that are the same in every run.
@@ -226,6 +226,52 @@ fn blocks_agree_on_real_values() {
 }
 
 #[test]
+fn blocks_agree_with_a_reference_in_double_precision() {
+    let small = cases().prop_map(|mut case| {
+        case.images[0] = case.images[0].min(3);
+        case.images[2] = case.images[2].min(13);
+        case.images[3] = case.images[3].min(13);
+        case
+    });
+    let device = Device::flex().autodiff();
+    check(24, &small, |case| {
+        prop_assume!(Geometry::new(case.images, case.weight, &case.block).is_some());
+        let mut numbers = Numbers(case.seed);
+        let images = numbers.values(case.images.iter().product());
+        let weight = numbers.values(case.weight.iter().product());
+        let mut bias = numbers.values(case.weight[0]);
+        if !case.bias {
+            bias.fill(0.0);
+        }
+        for path in paths() {
+            let values = [&images[..], &weight, &bias];
+            let found = case.run(&device, values, |x, w, b| conv_block_on(path, x, w, b, &case.block));
+            let upstream = Numbers(case.seed ^ 1).integers(found[0].len());
+            let expected = reference::conv_block(
+                (&images, case.images),
+                (&weight, case.weight),
+                &bias,
+                &case.block,
+                |index| upstream[index],
+            );
+            let mut pairs = vec![
+                (&found[0], &expected.output),
+                (&found[1], &expected.images),
+                (&found[2], &expected.weight),
+            ];
+            if case.bias {
+                pairs.push((&found[3], &expected.bias));
+            }
+            for (found, expected) in pairs {
+                let expected: Vec<f32> = expected.iter().map(|&value| value as f32).collect();
+                prop_assert!(difference(found, &expected) < 5e-6, "{path:?}");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn threads_do_not_change_a_bit() {
     let flex = Device::flex().autodiff();
     for mut case in named_cases() {
@@ -318,6 +364,9 @@ fn not_a_number_and_infinity_pass_through() {
                     let same = found == expected || (found.is_nan() && expected.is_nan());
                     assert!(same, "{path:?} {pool:?} {special} at {index}: {found}, stock {expected}");
                 }
+                // Stock also multiplies it with the zero gradients of positions that lost the maximum.
+                let is_lost = |values: &[f32]| values.iter().all(|value| value.is_finite());
+                assert_eq!(is_lost(&found[2]), is_lost(&expected[2]), "{path:?} {pool:?} {special}");
             }
         }
     }
@@ -479,4 +528,63 @@ fn other_shapes_are_composed() {
     let found = conv_block_on(Path::Portable, images.clone(), weight.clone(), None, &block);
     assert_eq!(vector(found), vector(compose::conv_block(images, weight, None, &block)));
     assert!(!extension::serves(Path::Stock, &Tensor::<1>::zeros([1], &device)));
+}
+
+/// The losses of two hundred steps on a small net and a fixed batch.
+fn train(path: Path) -> Vec<f32> {
+    let device = Device::flex();
+    let mut numbers = Numbers(21);
+    let images = tensor(&numbers.values(16 * 144), [16, 1, 12, 12], &device);
+    let targets: Vec<i64> = (0..16).map(|index| index * 7 % 10).collect();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [16]), &device);
+    let mut weight = |len: usize, scale: f32| -> Vec<f32> {
+        numbers.values(len).into_iter().map(|value| value * scale).collect()
+    };
+    let mut convolution = tensor(&weight(72, 0.3), [8, 1, 3, 3], &device);
+    let mut dense = tensor(&weight(2000, 0.07), [200, 10], &device);
+    let mut moments_4 = [convolution.zeros_like(), convolution.zeros_like()];
+    let mut moments_2 = [dense.zeros_like(), dense.zeros_like()];
+    let block = ConvBlock {
+        activation: Activation::Relu,
+        pool: Pool::Max { kernel: [2, 2], stride: [2, 2], padding: [0, 0] },
+        ..ConvBlock::default()
+    };
+    let mut losses = Vec::new();
+    for step in 1..=200 {
+        let first = Tensor::from_inner(convolution).require_grad();
+        let second = Tensor::from_inner(dense).require_grad();
+        let x = Tensor::from_inner(images.clone());
+        let x = conv_block_on(path, x, first.clone(), None, &block).flatten(1, 3);
+        let logits = dense::linear_on(path, x, second.clone(), None, Activation::None);
+        let loss = loss::cross_entropy_on(path, logits, Tensor::from_inner(targets.clone()), None, 0.0);
+        let mut gradients = loss.clone().backward();
+        losses.extend(vector(loss.inner()));
+        let config = AdamStep {
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            decoupled: false,
+            learning_rate: 2e-3,
+            step,
+        };
+        let gradient = first.grad_remove(&mut gradients).unwrap();
+        let [a, b] = moments_4;
+        let updated = adam::adam_step_on(path, first.inner(), gradient, a, b, &config);
+        (convolution, moments_4) = (updated.0, [updated.1, updated.2]);
+        let gradient = second.grad_remove(&mut gradients).unwrap();
+        let [a, b] = moments_2;
+        let updated = adam::adam_step_on(path, second.inner(), gradient, a, b, &config);
+        (dense, moments_2) = (updated.0, [updated.1, updated.2]);
+    }
+    losses
+}
+
+#[test]
+fn two_hundred_steps_follow_the_stock_operators() {
+    let expected = train(Path::Stock);
+    assert!(expected[199] < 0.2 * expected[0], "the net learns: {expected:?}");
+    for path in paths() {
+        assert!(difference(&train(path), &expected) < 1e-4, "{path:?}");
+    }
 }

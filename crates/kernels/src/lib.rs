@@ -9,6 +9,10 @@
     unsafe_code,
     reason = "processor intrinsics on raw pointers; the one crate of the workspace that has any"
 )]
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel is one function compiled for one instruction set; see `simd`"
+)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod adam;
@@ -21,7 +25,10 @@ mod dense;
 mod extension;
 mod gather;
 mod loss;
+mod memory;
 mod path;
+#[cfg(test)]
+mod reference;
 mod simd;
 mod taps;
 mod tile;
@@ -32,6 +39,7 @@ pub use conv::{ConvBlock, Pool, conv_block};
 pub use dense::linear;
 pub use gather::gather_normalize;
 pub use loss::cross_entropy;
+pub use memory::keep_freed_memory;
 pub use path::{KernelsError, Path, path};
 
 /// What follows the affine part of a layer.

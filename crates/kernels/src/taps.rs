@@ -75,7 +75,6 @@ const STRIP_BYTES: usize = 24 * 1024;
 /// The processor supports `S`. All positions and taps lie within `x`; `gradient` and `sum` hold
 /// `vectors` whole vectors per position and tap.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 pub(crate) unsafe fn outer_sum<S: Simd>(all: &OuterSum, taps: usize, vectors: usize) {
     let row_bytes = all.columns * vectors * S::LANES * size_of::<f32>();
     let strip = (STRIP_BYTES / row_bytes.max(1)).max(1);
@@ -103,7 +102,6 @@ pub(crate) unsafe fn outer_sum<S: Simd>(all: &OuterSum, taps: usize, vectors: us
 /// # Safety
 /// As [`outer_sum`].
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 unsafe fn tile<S: Simd>(part: &OuterSum, taps: usize, vectors: usize) {
     macro_rules! choose {
         ($($vectors:literal: $($taps:literal)*;)*) => {

@@ -83,7 +83,6 @@ pub(crate) fn vectors_per_tile<S: Simd>() -> usize {
 /// Splits `total` into the fewest parts of at most `most`, as even as can be: calls `part(start,
 /// len)`.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 pub(crate) fn split_evenly(total: usize, most: usize, mut part: impl FnMut(usize, usize)) {
     let parts = total.div_ceil(most);
     let mut start = 0;
@@ -101,7 +100,6 @@ pub(crate) fn split_evenly(total: usize, most: usize, mut part: impl FnMut(usize
 /// weight has `rows * run` rows of `vectors` whole vectors; `init` and `out` hold `vectors` whole
 /// vectors per position.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 pub(crate) unsafe fn product<S: Simd>(all: &Product, positions: usize, vectors: usize) {
     split_evenly(vectors, vectors_per_tile::<S>(), |first_vector, vectors| {
         let skip = first_vector * S::LANES;
@@ -124,7 +122,6 @@ pub(crate) unsafe fn product<S: Simd>(all: &Product, positions: usize, vectors: 
 /// # Safety
 /// As [`product`].
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 unsafe fn tile<S: Simd>(part: &Product, positions: usize, vectors: usize) {
     macro_rules! choose {
         ($($vectors:literal: $($positions:literal)*;)*) => {

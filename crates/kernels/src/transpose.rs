@@ -7,7 +7,6 @@ use crate::simd::Simd;
 /// # Safety
 /// The processor supports `S`; both pointers are valid for the whole range, without overlap.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 pub(crate) unsafe fn transpose<S: Simd>(
     from: *const f32,
     from_stride: usize,

@@ -208,7 +208,6 @@ impl Kernel for Backward<'_> {
     }
 }
 
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 impl Backward<'_> {
     /// # Safety
     /// The processor supports `S`; all slices have the lengths of `geometry`.
@@ -391,7 +390,6 @@ impl Backward<'_> {
 /// # Safety
 /// The processor supports `S`; `from` holds the rows at their strides, `to` an image.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 unsafe fn store_image<S: Simd>(
     geometry: &Geometry,
     from: *const f32,

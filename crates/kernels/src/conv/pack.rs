@@ -94,7 +94,6 @@ impl Image {
     /// # Safety
     /// The processor supports `S`; `from` holds one image of `geometry`, the one passed to `new`.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
     pub(crate) unsafe fn load<S: Simd>(&mut self, geometry: &Geometry, from: *const f32) -> *const f32 {
         if self.direct {
             return from;

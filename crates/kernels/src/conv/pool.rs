@@ -17,7 +17,6 @@ impl Planes {
     /// # Safety
     /// The position lies within the planes.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
     unsafe fn at(&self, row: usize, column: usize, channel: usize) -> *mut f32 {
         // SAFETY: the caller promises the position.
         unsafe { self.values.add(row * self.row + column * self.pixel + channel) }
@@ -31,7 +30,6 @@ impl Planes {
 /// The processor supports `S`; `inner`, `pooled` and `codes` hold `geometry`'s values with whole
 /// vectors of channels.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 pub(crate) unsafe fn max_forward<S: Simd>(
     geometry: &Geometry,
     inner: Planes,
@@ -59,7 +57,6 @@ pub(crate) unsafe fn max_forward<S: Simd>(
 /// # Safety
 /// As [`max_forward`].
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 unsafe fn max_rows<S: Simd, const H: usize, const W: usize>(
     geometry: &Geometry,
     inner: Planes,
@@ -87,7 +84,10 @@ unsafe fn max_rows<S: Simd, const H: usize, const W: usize>(
                     for y in 0..height {
                         for x in 0..width {
                             let value = S::load(inner.at(top + y, left + x, channel));
-                            let here = S::splat_code(((above + y) * window.kernel[1] + before + x) as u8);
+                            // A constant where the size of the window is one.
+                            let here =
+                                if W > 0 { y * W + x } else { (above + y) * window.kernel[1] + before + x };
+                            let here = S::splat_code(here as u8);
                             if y == 0 && x == 0 {
                                 largest = value;
                                 code = here;
@@ -118,7 +118,6 @@ unsafe fn max_rows<S: Simd, const H: usize, const W: usize>(
 /// # Safety
 /// As [`max_forward`]; `codes` is null or holds one code per inner value.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 pub(crate) unsafe fn rectify<S: Simd>(geometry: &Geometry, inner: Planes, codes: *mut u8) {
     let features = geometry.features_padded(S::LANES);
     // SAFETY: as the caller promises.
@@ -146,7 +145,6 @@ pub(crate) unsafe fn rectify<S: Simd>(geometry: &Geometry, inner: Planes, codes:
 /// # Safety
 /// As [`max_forward`].
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 pub(crate) unsafe fn average_forward<S: Simd>(geometry: &Geometry, inner: Planes, pooled: *mut f32) {
     let window = &geometry.window;
     let features = geometry.features_padded(S::LANES);
@@ -177,7 +175,6 @@ pub(crate) unsafe fn average_forward<S: Simd>(geometry: &Geometry, inner: Planes
 /// # Safety
 /// As [`max_forward`]; `codes` belongs to the forward pass of the same image.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 pub(crate) unsafe fn backward<S: Simd>(
     geometry: &Geometry,
     gradient: *const f32,
@@ -206,7 +203,6 @@ pub(crate) unsafe fn backward<S: Simd>(
 /// # Safety
 /// As [`backward`].
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 unsafe fn backward_rows<S: Simd, const MAX: bool, const K: usize>(
     geometry: &Geometry,
     gradient: *const f32,
@@ -245,8 +241,12 @@ unsafe fn backward_rows<S: Simd, const MAX: bool, const K: usize>(
                     for y in 0..height {
                         for x in 0..width {
                             let part = if MAX {
-                                let here = S::splat_code(((above + y) * window.kernel[1] + before + x) as u8);
-                                S::select(S::same_code(code, here), value, zero)
+                                let here = if K > 0 {
+                                    y * K + x
+                                } else {
+                                    (above + y) * window.kernel[1] + before + x
+                                };
+                                S::select(S::same_code(code, S::splat_code(here as u8)), value, zero)
                             } else if geometry.relu {
                                 let index = ((top + y) * columns + left + x) * features + channel;
                                 let alive = S::same_code(S::load_codes(codes.add(index)), S::splat_code(0));

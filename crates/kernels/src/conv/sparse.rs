@@ -81,7 +81,6 @@ pub(crate) struct Sums {
 /// The processor supports `S`; the pointers hold what [`Sums`] says for `geometry`, and the codes are
 /// those of the forward pass.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 pub(crate) unsafe fn backward<S: Simd>(
     geometry: &Geometry,
     routes: &mut Routes,
@@ -124,7 +123,7 @@ pub(crate) unsafe fn backward<S: Simd>(
                 // SAFETY: whole vectors within the run.
                 unsafe { blocks::<S>(&part(first * S::LANES), vectors) };
             });
-            if run % S::LANES > 0 {
+            if !run.is_multiple_of(S::LANES) {
                 let part = part(run - run % S::LANES);
                 // SAFETY: the tail touches only the lanes of the run.
                 unsafe {
@@ -166,9 +165,9 @@ impl<const V: usize, const IMAGE: bool, const TAIL: bool> Kernel for Block<'_, V
             let zero = S::splat(0.0);
             let mut sums = [zero; V];
             let mut weights = [zero; V];
-            for v in 0..V {
-                sums[v] = S::load(row.weight_gradient.add(v * S::LANES));
-                weights[v] = S::load(row.weight.add(v * S::LANES));
+            for (v, (sum, weight)) in sums.iter_mut().zip(&mut weights).enumerate() {
+                *sum = S::load(row.weight_gradient.add(v * S::LANES));
+                *weight = S::load(row.weight.add(v * S::LANES));
             }
             for index in 0..row.count {
                 let offset = *row.offsets.add(index) as isize;
@@ -188,8 +187,8 @@ impl<const V: usize, const IMAGE: bool, const TAIL: bool> Kernel for Block<'_, V
                     }
                 }
             }
-            for v in 0..V {
-                S::store(row.weight_gradient.add(v * S::LANES), sums[v]);
+            for (v, sum) in sums.into_iter().enumerate() {
+                S::store(row.weight_gradient.add(v * S::LANES), sum);
             }
         }
     }
@@ -198,7 +197,6 @@ impl<const V: usize, const IMAGE: bool, const TAIL: bool> Kernel for Block<'_, V
 /// # Safety
 /// As [`backward`], for `vectors` whole vectors.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled as a part of each kernel")]
 unsafe fn blocks<S: Simd>(row: &Row, vectors: usize) {
     macro_rules! choose {
         ($($vectors:literal)*) => {

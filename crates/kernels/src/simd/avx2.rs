@@ -1,8 +1,8 @@
 //! AVX2 and FMA: eight lanes.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _CMP_GT_OQ, _CMP_NLE_UQ, _CMP_UNORD_Q, _mm_loadl_epi64, _mm_packus_epi16,
-    _mm_packus_epi32, _mm_storel_epi64, _mm256_add_ps, _mm256_blendv_epi8, _mm256_blendv_ps,
+    __m256, __m256i, _CMP_GT_OQ, _CMP_NLE_UQ, _CMP_UNORD_Q, _mm_loadu_si64, _mm_packus_epi16,
+    _mm_packus_epi32, _mm_storeu_si64, _mm256_add_ps, _mm256_blendv_epi8, _mm256_blendv_ps,
     _mm256_castps_si256, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cmpeq_epi32,
     _mm256_cmpgt_epi32, _mm256_cvtepu8_epi32, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps,
     _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_mul_ps, _mm256_or_ps, _mm256_permute2f128_ps,
@@ -53,7 +53,6 @@ pub(super) unsafe fn transpose_8(from: *const f32, from_stride: usize, to: *mut 
 
 // SAFETY of every block below: the caller of a `Simd` method promises AVX2 and FMA, and the lanes
 // behind its pointers.
-#[expect(clippy::inline_always, reason = "kernels must be compiled as one function")]
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const BLOCK: usize = 8;
@@ -144,7 +143,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn load_codes(from: *const u8) -> __m256i {
         // SAFETY: see above; the load reads eight bytes.
-        unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast::<__m128i>())) }
+        unsafe { _mm256_cvtepu8_epi32(_mm_loadu_si64(from)) }
     }
     #[inline(always)]
     unsafe fn store_codes(to: *mut u8, codes: __m256i) {
@@ -152,7 +151,7 @@ impl Simd for Avx2 {
         unsafe {
             let low = _mm256_castsi256_si128(codes);
             let words = _mm_packus_epi32(low, _mm256_extracti128_si256::<1>(codes));
-            _mm_storel_epi64(to.cast::<__m128i>(), _mm_packus_epi16(words, words));
+            _mm_storeu_si64(to, _mm_packus_epi16(words, words));
         }
     }
     #[inline(always)]

@@ -1,11 +1,11 @@
 //! AVX-512: sixteen lanes and mask registers.
 
 use std::arch::x86_64::{
-    __m128i, __m512, __m512i, __mmask16, _CMP_GT_OQ, _CMP_NLE_UQ, _CMP_UNORD_Q, _mm_loadu_si128,
-    _mm_storeu_si128, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_cmpeq_epi32_mask, _mm512_cvtepi32_epi8,
-    _mm512_cvtepu8_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_epi32, _mm512_mask_blend_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, __m512i, __mmask16, _CMP_GT_OQ, _CMP_NLE_UQ, _CMP_UNORD_Q, _mm_loadu_epi8, _mm_storeu_epi8,
+    _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_cmpeq_epi32_mask, _mm512_cvtepi32_epi8, _mm512_cvtepu8_epi32,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_epi32, _mm512_mask_blend_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_storeu_ps,
 };
 
 use super::{Kernel, Simd, avx2};
@@ -19,7 +19,6 @@ fn first_lanes(count: usize) -> __mmask16 {
 
 // SAFETY of every block below: the caller of a `Simd` method promises AVX-512 F, BW, DQ, VL (and
 // with them AVX2 and FMA), and the lanes behind its pointers.
-#[expect(clippy::inline_always, reason = "kernels must be compiled as one function")]
 impl Simd for Avx512 {
     const LANES: usize = 16;
     const BLOCK: usize = 8;
@@ -107,12 +106,12 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn load_codes(from: *const u8) -> __m512i {
         // SAFETY: see above; the load reads sixteen bytes.
-        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast::<__m128i>())) }
+        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_epi8(from.cast())) }
     }
     #[inline(always)]
     unsafe fn store_codes(to: *mut u8, codes: __m512i) {
         // SAFETY: see above; the store writes sixteen bytes.
-        unsafe { _mm_storeu_si128(to.cast::<__m128i>(), _mm512_cvtepi32_epi8(codes)) }
+        unsafe { _mm_storeu_epi8(to.cast(), _mm512_cvtepi32_epi8(codes)) }
     }
     #[inline(always)]
     unsafe fn same_code(a: __m512i, b: __m512i) -> __mmask16 {

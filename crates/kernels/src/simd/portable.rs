@@ -7,7 +7,6 @@ pub(super) struct Portable;
 
 const LANES: usize = 4;
 
-#[expect(clippy::inline_always, reason = "kernels must be compiled as one function")]
 impl Simd for Portable {
     const LANES: usize = LANES;
     const BLOCK: usize = 4;
@@ -99,9 +98,10 @@ impl Simd for Portable {
         // SAFETY: the caller promises a block of four rows and columns at both strides.
         unsafe {
             let rows: [[f32; 4]; 4] = std::array::from_fn(|row| Self::load(from.add(row * from_stride)));
-            for column in 0..4 {
-                let line = std::array::from_fn(|row| rows[row][column]);
-                Self::store(to.add(column * to_stride), line);
+            let columns: [[f32; 4]; 4] =
+                std::array::from_fn(|column| std::array::from_fn(|row| rows[row][column]));
+            for (column, values) in columns.into_iter().enumerate() {
+                Self::store(to.add(column * to_stride), values);
             }
         }
     }
