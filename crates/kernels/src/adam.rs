@@ -92,6 +92,9 @@ pub(crate) fn adam_step_on<const D: usize>(
 /// Values that one task updates.
 const VALUES_PER_TASK: usize = 16 * 1024;
 
+/// A range of parameter, gradient and both moments, as zipped iterators give it.
+type Part<'a> = (((&'a mut [f32], &'a [f32]), &'a mut [f32]), &'a mut [f32]);
+
 /// Updates parameter and moments in place.
 pub(crate) fn update(
     path: Path,
@@ -104,12 +107,11 @@ pub(crate) fn update(
     let len = parameter.len();
     assert!(gradient.len() == len && moment_1.len() == len && moment_2.len() == len, "lengths");
     let factors = config.factors();
-    let task =
-        |(((parameter, gradient), moment_1), moment_2): (((&mut [f32], &[f32]), &mut [f32]), &mut [f32])| {
-            let kernel = Update { config, factors, parameter, gradient, moment_1, moment_2 };
-            // SAFETY: the kernel holds slices only.
-            unsafe { simd::dispatch(path, kernel) };
-        };
+    let task = |(((parameter, gradient), moment_1), moment_2): Part| {
+        let kernel = Update { config, factors, parameter, gradient, moment_1, moment_2 };
+        // SAFETY: the kernel holds slices only.
+        unsafe { simd::dispatch(path, kernel) };
+    };
     if len <= VALUES_PER_TASK {
         task((((parameter, gradient), moment_1), moment_2));
         return;

@@ -64,7 +64,7 @@ pub(crate) fn conv_block(
         bias: vec![0.0; features],
     };
     for image in 0..count {
-        for feature in 0..features {
+        for (feature, &shift) in bias.iter().enumerate() {
             let first = feature / (features / block.groups) * channels;
             // Index into images and weight of every term of one value of the convolution.
             let terms = |at: [usize; 2]| {
@@ -79,7 +79,7 @@ pub(crate) fn conv_block(
             };
             let value = |at: [usize; 2]| {
                 let sum: f64 = terms(at).map(|(from, by)| f64::from(x[from]) * f64::from(w[by])).sum();
-                let value = sum + f64::from(bias[feature]);
+                let value = sum + f64::from(shift);
                 if block.activation == Activation::Relu { value.max(0.0) } else { value }
             };
             for row in 0..outer[0] {
