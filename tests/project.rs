@@ -157,3 +157,10 @@ fn arguments<'a>(program: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
     let rest = rest.iter().copied().skip_while(|word| *word == "--");
     std::iter::once(program).chain(rest).collect()
 }
+
+#[test]
+fn the_default_configuration_is_what_its_file_says() {
+    let path = root().join("configs/default.toml");
+    let from_file = ConfigLayers::from_file(&path).and_then(ConfigLayers::resolve).expect("it resolves");
+    assert_eq!(from_file, ConfigLayers::default().resolve().expect("the defaults"));
+}

@@ -95,6 +95,7 @@ pub fn train(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
 /// # Errors
 /// When the dashboard has no terminal.
 pub fn set_up(common: &CommonArguments) -> Result<(), Failure> {
+    kernels::keep_freed_memory();
     log_to_stderr(common.progress == Some(ProgressMode::None));
     if common.progress.is_some_and(ProgressMode::lacks_terminal) {
         return Err(Failure::usage(
