@@ -12,9 +12,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::optim::OptimizerRecord;
-use burn::optim::lr_scheduler::LrSchedulerRecord;
-use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
 use burn_train::checkpoint::{
     Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
@@ -468,14 +465,6 @@ impl CheckpointingStrategy for AlwaysSave {
         vec![CheckpointingAction::Save]
     }
 }
-
-// The types that pass through the faces.
-const _: fn() = || {
-    fn saves<R: Checkpoint>() {}
-    saves::<ModuleRecord>();
-    saves::<OptimizerRecord>();
-    saves::<LrSchedulerRecord>();
-};
 
 #[cfg(test)]
 mod tests {

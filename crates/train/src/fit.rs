@@ -238,7 +238,7 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
 
     let ended = experiment
         .train(&data, surroundings, record.started)
-        .and_then(|looped| experiment.conclude(&data, &looped, &record));
+        .and_then(|(looped, last)| experiment.conclude(&data, &looped, &last, &record));
     match ended {
         Ok(Outcome::Finished(finished)) => {
             record.status = RunStatus::Finished;
@@ -323,8 +323,6 @@ struct Experiment {
     objective: Objective,
     snapshot: Option<Snapshot>,
     loaded: Option<LoadReport>,
-    /// Weights and optimiser after the last update; set by `train`.
-    last: Option<Network>,
 }
 
 impl Experiment {
@@ -369,15 +367,16 @@ impl Experiment {
         };
         let config = config.clone();
         let device = device.clone();
-        Ok(Self { config, config_text, device, run, network, objective, snapshot, loaded, last: None })
+        Ok(Self { config, config_text, device, run, network, objective, snapshot, loaded })
     }
 
+    /// Runs the loop; gives its result and the network after the last update.
     fn train(
         &mut self,
         data: &Splits,
         surroundings: &Surroundings,
         started: u64,
-    ) -> Result<LoopResult, FitError> {
+    ) -> Result<(LoopResult, Network), FitError> {
         let config = &self.config;
         let training_device = self.device.clone().autodiff();
         let preprocessing = &data.pair.preprocessing;
@@ -479,9 +478,9 @@ impl Experiment {
         if let Some((path, error)) = failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(FitError::Metrics(path, error));
         }
-        self.last = Some(learned.model.network);
         let result = result.lock().unwrap_or_else(PoisonError::into_inner).take();
-        result.ok_or_else(|| FitError::Training("the loop left no result".to_owned()))
+        let result = result.ok_or_else(|| FitError::Training("the loop left no result".to_owned()))?;
+        Ok((result, learned.model.network))
     }
 
     /// Loads the best epoch's weights, tests them once, and writes model file and report.
@@ -489,6 +488,7 @@ impl Experiment {
         &mut self,
         data: &Splits,
         looped: &LoopResult,
+        last_network: &Network,
         record: &RunRecord,
     ) -> Result<Outcome, FitError> {
         let store = self.run.checkpoints();
@@ -520,12 +520,7 @@ impl Experiment {
         let best =
             state.best.clone().ok_or_else(|| FitError::Training("no epoch was validated".to_owned()))?;
         let network = self.weights_of(&store.read(best.step)?)?;
-        let last = store.newest()?;
-        let optimizer_sha256 = optimizer_sha256(&last.optimizer)?;
-        let last_network = match &self.last {
-            Some(network) => network.clone(),
-            None => self.weights_of(&last)?,
-        };
+        let optimizer_sha256 = optimizer_sha256(&store.newest()?.optimizer)?;
 
         // The one look at the test split.
         let class_names = &data.training.class_names;
@@ -579,7 +574,7 @@ impl Experiment {
             seconds: state.seconds,
             model_bytes: bytes.len() as u64,
             weights_sha256,
-            last_weights_sha256: model::weights_sha256(&last_network),
+            last_weights_sha256: model::weights_sha256(last_network),
             optimizer_sha256,
         };
         self.write_report(data, state, &evaluation, &result, record)?;

@@ -92,7 +92,7 @@ pub struct EpochLoop {
     pub result: Arc<Mutex<Option<LoopResult>>>,
 }
 
-/// Where an ended epoch loop puts its model; shared with `fit`.
+/// burn-train's consumer of metrics and renderer events.
 type Processor = SupervisedTrainingEventProcessor<Trainable>;
 
 impl SupervisedLearningStrategy<Trainable> for EpochLoop {
