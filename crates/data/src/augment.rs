@@ -305,14 +305,19 @@ impl Positions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::InputShape;
+    use model::{Fit, InputShape};
 
     const SIDE: usize = 28;
 
     /// Leaves pixels as they are, so that tests can read them.
     fn plain(channels: usize, height: usize, width: usize) -> Preprocessing {
         let input = InputShape { channels, height, width };
-        Preprocessing { input, mean: vec![0.0; channels], std: vec![1.0 / 255.0; channels] }
+        Preprocessing {
+            input,
+            mean: vec![0.0; channels],
+            std: vec![1.0 / 255.0; channels],
+            fit: Fit::default(),
+        }
     }
 
     fn augmenter(config: AugmentConfig) -> Augmenter {
@@ -359,7 +364,8 @@ mod tests {
     fn nothing_on_is_normalisation_alone() {
         let image: Vec<u8> = (0..3 * 5 * 7).map(|i| (i * 97 % 256) as u8).collect();
         let input = InputShape { channels: 3, height: 5, width: 7 };
-        let preprocessing = Preprocessing { input, mean: vec![0.1, 0.2, 0.3], std: vec![0.4, 0.5, 0.6] };
+        let preprocessing =
+            Preprocessing { input, mean: vec![0.1, 0.2, 0.3], std: vec![0.4, 0.5, 0.6], fit: Fit::default() };
         let augmenter = Augmenter::new(AugmentConfig::default(), 0, preprocessing).unwrap();
         let out = warp(&augmenter, &image, 3);
         for (i, (found, pixel)) in out.iter().zip(&image).enumerate() {

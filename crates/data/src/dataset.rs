@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{InputShape, Preprocessing};
+use model::{Fit, InputShape, Preprocessing};
 
 use crate::balance::class_counts;
 use crate::catalog::{self, CATALOG, KnownDataset};
@@ -274,7 +274,7 @@ fn measure(train: &Dataset) -> Preprocessing {
         let variance = moment(2) - moment(1).powi(2);
         std[channel] = if variance > 1e-12 { variance.sqrt() as f32 } else { 1.0 };
     }
-    Preprocessing { input: train.shape, mean, std }
+    Preprocessing { input: train.shape, mean, std, fit: Fit::default() }
 }
 
 #[cfg(test)]

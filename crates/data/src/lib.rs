@@ -10,6 +10,7 @@ pub mod augment;
 pub mod balance;
 pub mod catalog;
 mod dataset;
+mod decode;
 mod error;
 mod fetch;
 pub mod idx;
@@ -19,6 +20,7 @@ pub mod sample;
 pub mod split;
 
 pub use dataset::{Dataset, DatasetPair, known_names, load};
+pub use decode::{DecodeError, DecodeLimits, decode};
 pub use error::{Attempt, DataError};
 pub use fetch::{Found, FoundFile, STALL_LIMIT, Search, Status, status};
 pub use loader::{Batch, BatchLoader, LoaderConfig};

@@ -400,7 +400,7 @@ impl Drop for BatchIterator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::InputShape;
+    use model::{Fit, InputShape};
     use proptest::prelude::*;
 
     const SHAPE: InputShape = InputShape { channels: 1, height: 4, width: 4 };
@@ -417,7 +417,7 @@ mod tests {
     }
 
     fn preprocessing() -> Preprocessing {
-        Preprocessing { input: SHAPE, mean: vec![0.5], std: vec![0.25] }
+        Preprocessing { input: SHAPE, mean: vec![0.5], std: vec![0.25], fit: Fit::default() }
     }
 
     fn augment() -> AugmentConfig {

@@ -13,6 +13,7 @@ mod config;
 mod initialization;
 mod model_file;
 mod network;
+mod picture;
 mod preprocessing;
 mod record;
 mod shape;
@@ -27,6 +28,7 @@ pub use model_file::{
     encode, read_metadata,
 };
 pub use network::Network;
+pub use picture::{Fit, Picture, PictureError};
 pub use preprocessing::{Preprocessing, PreprocessingError};
 pub use record::{
     LoadReport, Loading, Mismatch, RecordError, load, load_partial, named_tensors, tensor_name,

@@ -451,6 +451,7 @@ mod tests {
                 input: InputShape::new(1, 8, 8),
                 mean: vec![0.1307],
                 std: vec![0.3081],
+                fit: crate::Fit::default(),
             },
             classes: ["null", "eins", "zwei"].map(String::from).into(),
             provenance: BTreeMap::from([

@@ -4,7 +4,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::InputShape;
+use crate::{Fit, InputShape, Picture, PictureError};
 
 /// Why a preprocessing cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -33,7 +33,8 @@ pub enum PreprocessingError {
     },
 }
 
-/// Input size and normalisation of a network: `(pixel / 255 - mean) / std` for each channel.
+/// From a picture to the input of a network: its size, its channels, and `(pixel / 255 - mean) / std` for
+/// each channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
@@ -43,17 +44,20 @@ pub struct Preprocessing {
     pub mean: Vec<f32>,
     /// Standard deviation of each channel after scaling to `[0, 1]`.
     pub std: Vec<f32>,
+    /// How a picture of another size is made to fit.
+    #[serde(default)]
+    pub fit: Fit,
 }
 
 impl Preprocessing {
     /// For MNIST: 28x28 grey; mean and standard deviation of the 60,000 training images.
     pub fn mnist() -> Self {
-        Self { input: InputShape::new(1, 28, 28), mean: vec![0.1307], std: vec![0.3081] }
+        Self { input: InputShape::new(1, 28, 28), mean: vec![0.1307], std: vec![0.3081], fit: Fit::default() }
     }
 
     /// For Fashion-MNIST: 28x28 grey; mean and standard deviation of the 60,000 training images.
     pub fn fashion_mnist() -> Self {
-        Self { input: InputShape::new(1, 28, 28), mean: vec![0.2860], std: vec![0.3530] }
+        Self { input: InputShape::new(1, 28, 28), mean: vec![0.2860], std: vec![0.3530], fit: Fit::default() }
     }
 
     /// Checks that there is one finite mean and one positive standard deviation for each channel.
@@ -81,6 +85,14 @@ impl Preprocessing {
             }
         }
         Ok(())
+    }
+
+    /// A picture of any size as one image `[C, H, W]` of the network's, not yet normalised.
+    ///
+    /// # Errors
+    /// A picture that cannot be fitted, see [`Picture::fitted`].
+    pub fn prepare(&self, picture: &Picture) -> Result<Vec<u8>, PictureError> {
+        Ok(picture.fitted(self.input, self.fit)?.planes())
     }
 
     /// Normalises images one after the other: `pixels` and `out` are `[N, C, H, W]`.
@@ -137,7 +149,12 @@ mod tests {
 
     #[test]
     fn without_mean_and_std_the_range_is_zero_to_one() {
-        let scale = Preprocessing { input: InputShape::new(1, 1, 256), mean: vec![0.0], std: vec![1.0] };
+        let scale = Preprocessing {
+            input: InputShape::new(1, 1, 256),
+            mean: vec![0.0],
+            std: vec![1.0],
+            fit: Fit::default(),
+        };
         let pixels: Vec<u8> = (0..=255).collect();
         let mut out = [0.5; 256];
         scale.normalize_into(&pixels, &mut out);
@@ -151,6 +168,7 @@ mod tests {
             input: InputShape::new(3, 1, 2),
             mean: vec![0.0, 0.5, 1.0],
             std: vec![1.0, 0.5, 0.25],
+            fit: Fit::default(),
         };
         let batch = rgb.batch(&[0, 255, 0, 255, 0, 255, 255, 0, 255, 0, 255, 0], 2, &Device::flex());
         assert_eq!(batch.dims(), [2, 3, 1, 2]);
@@ -163,8 +181,12 @@ mod tests {
     #[test]
     fn unusable_values_are_refused() {
         let broken = |mean: &[f32], std: &[f32]| {
-            let preprocessing =
-                Preprocessing { input: InputShape::new(1, 2, 2), mean: mean.into(), std: std.into() };
+            let preprocessing = Preprocessing {
+                input: InputShape::new(1, 2, 2),
+                mean: mean.into(),
+                std: std.into(),
+                fit: Fit::default(),
+            };
             preprocessing.validate().unwrap_err().to_string()
         };
         assert!(Preprocessing::mnist().validate().is_ok());

@@ -1,0 +1,402 @@
+//! Pictures of any size, and how one becomes an image of a network's size.
+
+use serde::{Deserialize, Serialize};
+
+use crate::InputShape;
+
+/// Largest number of pixels that a resized picture may have before it is cropped (64 megapixels).
+const MAX_PIXELS: usize = 1 << 26;
+
+/// A decoded picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    width: usize,
+    height: usize,
+    channels: usize,
+    /// `[H, W, C]`, rows from the top.
+    pixels: Vec<u8>,
+}
+
+/// Why a picture cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PictureError {
+    /// No pixels.
+    #[error("the picture is {width}x{height}; expected at least one pixel")]
+    Empty {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+    },
+    /// A number of bytes that the size does not explain.
+    #[error("{found} bytes for a picture of {width}x{height} with {channels} channels; expected {expected}")]
+    Length {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Samples of a pixel.
+        channels: usize,
+        /// What the size asks for.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// Neither grey nor RGB.
+    #[error("{channels} channels; expected 1 (grey) or 3 (RGB)")]
+    Channels {
+        /// Samples of a pixel.
+        channels: usize,
+    },
+    /// So long and thin that its short side cannot be resized as asked.
+    #[error(
+        "the picture is {width}x{height}: resized to a shortest side of {shortest} it would have {pixels} pixels; expected at most {MAX_PIXELS}; cut it to its subject"
+    )]
+    TooThin {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Shortest side asked for.
+        shortest: usize,
+        /// Pixels that would result.
+        pixels: usize,
+    },
+}
+
+/// How a picture of another size becomes the network's input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Fit {
+    /// The whole picture with its aspect kept, centred between black bars.
+    #[default]
+    Letterbox,
+    /// Both sides resized, the aspect is lost.
+    Stretch,
+    /// The shortest side resized, then the centre cut out.
+    Crop {
+        /// Length of the shortest side before the cut; 0: as short as the cut allows.
+        #[serde(default)]
+        resize: usize,
+    },
+}
+
+impl Picture {
+    /// A picture from interleaved samples `[H, W, C]`, rows from the top; 1 channel is grey, 3 are RGB.
+    ///
+    /// # Errors
+    /// No pixels, another number of channels, or a length that does not match.
+    pub fn new(width: usize, height: usize, channels: usize, pixels: Vec<u8>) -> Result<Self, PictureError> {
+        if width == 0 || height == 0 {
+            return Err(PictureError::Empty { width, height });
+        }
+        if channels != 1 && channels != 3 {
+            return Err(PictureError::Channels { channels });
+        }
+        let expected = width.saturating_mul(height).saturating_mul(channels);
+        if pixels.len() != expected {
+            return Err(PictureError::Length { width, height, channels, expected, found: pixels.len() });
+        }
+        Ok(Self { width, height, channels, pixels })
+    }
+
+    /// Columns.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Rows.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// 1 for grey, 3 for RGB.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Interleaved samples `[H, W, C]`.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// Samples by channel, `[C, H, W]`, as networks take them.
+    pub fn planes(&self) -> Vec<u8> {
+        let mut planes = Vec::with_capacity(self.pixels.len());
+        for channel in 0..self.channels {
+            planes.extend(self.pixels.iter().skip(channel).step_by(self.channels));
+        }
+        planes
+    }
+
+    /// With `channels` channels: RGB becomes grey by its luma (ITU-R BT.601: 0.299 R + 0.587 G +
+    /// 0.114 B), grey becomes RGB by repetition.
+    ///
+    /// # Errors
+    /// Other than 1 or 3 channels.
+    pub fn with_channels(self, channels: usize) -> Result<Self, PictureError> {
+        let Self { width, height, channels: own, pixels } = self;
+        let pixels = match (own, channels) {
+            (a, b) if a == b => pixels,
+            (3, 1) => pixels
+                .chunks_exact(3)
+                .map(|rgb| {
+                    // 16-bit fixed point, rounded.
+                    let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(u32::from);
+                    ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8
+                })
+                .collect(),
+            (1, 3) => pixels.iter().flat_map(|&value| [value; 3]).collect(),
+            _ => return Err(PictureError::Channels { channels }),
+        };
+        Ok(Self { width, height, channels, pixels })
+    }
+
+    /// The part of `width` x `height` whose top left corner is at column `left`, row `top`.
+    ///
+    /// # Panics
+    /// A part that reaches over the edge.
+    #[must_use]
+    pub fn crop(&self, left: usize, top: usize, width: usize, height: usize) -> Self {
+        let rows = (top..top + height).flat_map(|row| {
+            let start = (row * self.width + left) * self.channels;
+            &self.pixels[start..start + width * self.channels]
+        });
+        assert!(left + width <= self.width, "{left} + {width} columns of {}", self.width);
+        Self { width, height, channels: self.channels, pixels: rows.copied().collect() }
+    }
+
+    /// The picture on a `fill`ed ground of `width` x `height`, its top left corner at column `left`, row `top`.
+    ///
+    /// # Panics
+    /// A ground that does not hold the picture.
+    #[must_use]
+    pub fn on_ground(&self, width: usize, height: usize, left: usize, top: usize, fill: u8) -> Self {
+        assert!(left + self.width <= width && top + self.height <= height, "the ground holds the picture");
+        let mut pixels = vec![fill; width * height * self.channels];
+        let len = self.width * self.channels;
+        for (row, samples) in self.pixels.chunks_exact(len).enumerate() {
+            let start = ((top + row) * width + left) * self.channels;
+            pixels[start..start + len].copy_from_slice(samples);
+        }
+        Self { width, height, channels: self.channels, pixels }
+    }
+
+    /// Resized to `width` x `height`, bilinear, with a filter as wide as the reduction asks for so that
+    /// nothing aliases: Pillow's `BILINEAR`, torchvision's `resize(antialias=True)`.
+    ///
+    /// # Panics
+    /// A side of length 0.
+    #[must_use]
+    pub fn resize(&self, width: usize, height: usize) -> Self {
+        assert!(width > 0 && height > 0, "a picture has at least one pixel");
+        let mut pixels = Vec::new();
+        let columns = Taps::new(self.width, width);
+        let samples: &[u8] = if self.width == width {
+            &self.pixels
+        } else {
+            pixels.reserve_exact(width * self.height * self.channels);
+            for row in self.pixels.chunks_exact(self.width * self.channels) {
+                for (start, weights) in columns.iter() {
+                    for channel in 0..self.channels {
+                        let samples = row[start * self.channels + channel..].iter().step_by(self.channels);
+                        pixels.push(weighted(weights, samples));
+                    }
+                }
+            }
+            &pixels
+        };
+        let row_len = width * self.channels;
+        if self.height == height {
+            return Self { width, height, channels: self.channels, pixels: samples.to_vec() };
+        }
+        let mut resized = Vec::with_capacity(height * row_len);
+        let mut sums = vec![0f32; row_len];
+        for (start, weights) in Taps::new(self.height, height).iter() {
+            sums.fill(0.0);
+            for (&weight, row) in weights.iter().zip(samples[start * row_len..].chunks_exact(row_len)) {
+                for (sum, &sample) in sums.iter_mut().zip(row) {
+                    *sum += weight * f32::from(sample);
+                }
+            }
+            resized.extend(sums.iter().map(|&sum| to_byte(sum)));
+        }
+        Self { width, height, channels: self.channels, pixels: resized }
+    }
+
+    /// The picture as an image of the network's size, with its channels.
+    ///
+    /// # Errors
+    /// Channels other than 1 or 3, or a picture too thin to be resized.
+    pub fn fitted(&self, input: InputShape, fit: Fit) -> Result<Self, PictureError> {
+        let picture = self.clone().with_channels(input.channels)?;
+        let (width, height) = (input.width, input.height);
+        Ok(match fit {
+            Fit::Stretch => picture.resize(width, height),
+            Fit::Letterbox => {
+                let scale = (width as f64 / self.width as f64).min(height as f64 / self.height as f64);
+                let side = |length: usize, limit| ((length as f64 * scale).round() as usize).clamp(1, limit);
+                let (w, h) = (side(self.width, width), side(self.height, height));
+                picture.resize(w, h).on_ground(width, height, (width - w) / 2, (height - h) / 2, 0)
+            }
+            Fit::Crop { resize } => {
+                let (w, h) = self.shortest_side(input, resize)?;
+                // torchvision's CenterCrop rounds halves to even.
+                let middle =
+                    |length: usize, cut: usize| ((length - cut) as f64 / 2.0).round_ties_even() as usize;
+                picture.resize(w, h).crop(middle(w, width), middle(h, height), width, height)
+            }
+        })
+    }
+
+    /// Width and height after the shortest side has been resized, as torchvision's `Resize(int)`
+    /// truncates the other one; both at least as long as the cut.
+    fn shortest_side(&self, input: InputShape, resize: usize) -> Result<(usize, usize), PictureError> {
+        let (short, long) = (self.width.min(self.height), self.width.max(self.height));
+        let (across, along) =
+            if self.width <= self.height { (input.width, input.height) } else { (input.height, input.width) };
+        let mut shortest = resize.max(across);
+        // A long side shorter than the cut: enlarged until it fits.
+        if shortest * long / short < along {
+            shortest = (along * short).div_ceil(long);
+        }
+        let longest = shortest.saturating_mul(long) / short;
+        let pixels = shortest.saturating_mul(longest);
+        if pixels > MAX_PIXELS {
+            return Err(PictureError::TooThin { width: self.width, height: self.height, shortest, pixels });
+        }
+        Ok(if self.width <= self.height { (shortest, longest) } else { (longest, shortest) })
+    }
+}
+
+fn weighted<'a>(weights: &[f32], samples: impl Iterator<Item = &'a u8>) -> u8 {
+    to_byte(weights.iter().zip(samples).map(|(weight, &sample)| weight * f32::from(sample)).sum())
+}
+
+fn to_byte(value: f32) -> u8 {
+    // Saturates.
+    (value + 0.5) as u8
+}
+
+/// Which samples each output is a mean of, and their weights: a triangle as wide as the reduction.
+struct Taps {
+    starts: Vec<usize>,
+    /// Where the weights of each output begin; one more than outputs.
+    offsets: Vec<usize>,
+    weights: Vec<f32>,
+}
+
+impl Taps {
+    fn new(from: usize, to: usize) -> Self {
+        let scale = from as f64 / to as f64;
+        let support = scale.max(1.0);
+        let mut taps = Self { starts: Vec::with_capacity(to), offsets: vec![0], weights: Vec::new() };
+        for output in 0..to {
+            let center = (output as f64 + 0.5) * scale;
+            let start = (center - support + 0.5).max(0.0) as usize;
+            let end = ((center + support + 0.5) as usize).min(from);
+            let triangle = |x: usize| (1.0 - ((x as f64 + 0.5 - center) / support).abs()).max(0.0);
+            let sum: f64 = (start..end).map(triangle).sum();
+            taps.starts.push(start);
+            taps.weights.extend((start..end).map(|x| (triangle(x) / sum) as f32));
+            taps.offsets.push(taps.weights.len());
+        }
+        taps
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        let ranges = self.offsets.windows(2).map(|ends| &self.weights[ends[0]..ends[1]]);
+        self.starts.iter().copied().zip(ranges)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grey(width: usize, height: usize, pixels: &[u8]) -> Picture {
+        Picture::new(width, height, 1, pixels.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn grey_and_rgb() {
+        let red = Picture::new(1, 1, 3, vec![255, 0, 0]).unwrap();
+        assert_eq!(red.clone().with_channels(1).unwrap().pixels(), [76]);
+        assert_eq!(grey(1, 1, &[9]).with_channels(3).unwrap().pixels(), [9, 9, 9]);
+        let two = Picture::new(2, 1, 3, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        assert_eq!(two.planes(), [1, 4, 2, 5, 3, 6]);
+        assert!(red.with_channels(4).is_err());
+    }
+
+    #[test]
+    fn impossible_pictures_are_refused() {
+        assert!(matches!(Picture::new(0, 1, 1, vec![]), Err(PictureError::Empty { .. })));
+        assert!(matches!(Picture::new(1, 1, 2, vec![0; 2]), Err(PictureError::Channels { channels: 2 })));
+        assert!(matches!(
+            Picture::new(usize::MAX, 2, 3, vec![0]),
+            Err(PictureError::Length { expected: usize::MAX, .. })
+        ));
+    }
+
+    // from PIL import Image
+    // Image.frombytes("L", (4, 2), bytes([0, 50, 100, 255, 255, 100, 50, 0])).resize((2, 3), Image.BILINEAR)
+    #[test]
+    fn resizing_equals_pillow() {
+        let picture = grey(4, 2, &[0, 50, 100, 255, 255, 100, 50, 0]);
+        // [0, 50, 100] by triangle weights 3, 3, 1 over 7 = 35.7; [50, 100, 255] by 1, 3, 3 = 159.3
+        assert_eq!(picture.resize(2, 2).pixels(), [36, 159, 159, 36]);
+        assert_eq!(picture.resize(2, 3).pixels(), [36, 159, 98, 98, 159, 36]);
+        assert_eq!(picture.resize(4, 2), picture);
+    }
+
+    #[test]
+    fn a_flat_picture_stays_flat_at_every_size() {
+        for (w, h) in [(1, 1), (2, 5), (17, 3), (64, 64)] {
+            for (to_w, to_h) in [(1, 1), (3, 2), (28, 28), (40, 7)] {
+                let resized = grey(w, h, &vec![137; w * h]).resize(to_w, to_h);
+                assert!(resized.pixels().iter().all(|&value| value == 137), "{w}x{h} to {to_w}x{to_h}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_fit_gives_the_size_asked_for() {
+        let input = InputShape::new(3, 10, 12);
+        for fit in [Fit::Letterbox, Fit::Stretch, Fit::Crop { resize: 0 }, Fit::Crop { resize: 16 }] {
+            for (w, h) in [(1, 1), (3, 100), (100, 3), (12, 10), (11, 40), (13, 11)] {
+                let fitted = grey(w, h, &vec![200; w * h]).fitted(input, fit).unwrap();
+                assert_eq!((fitted.width(), fitted.height(), fitted.channels()), (12, 10, 3));
+                if fit != Fit::Letterbox {
+                    assert!(fitted.pixels().iter().all(|&value| value == 200), "{fit:?} {w}x{h}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_letterbox_is_centred_on_black() {
+        let fitted = grey(2, 1, &[255, 255]).fitted(InputShape::new(1, 4, 4), Fit::Letterbox).unwrap();
+        let (black, white) = ([0; 4], [255; 4]);
+        assert_eq!(fitted.pixels(), [black, white, white, black].concat());
+    }
+
+    #[test]
+    fn a_line_of_pixels_is_not_blown_up() {
+        let error = grey(100_000, 1, &vec![0; 100_000])
+            .fitted(InputShape::new(1, 224, 224), Fit::Crop { resize: 256 })
+            .unwrap_err();
+        assert!(matches!(error, PictureError::TooThin { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_recipe_form_of_a_fit() {
+        #[derive(Deserialize)]
+        struct Row {
+            fit: Fit,
+        }
+        let read = |text: &str| toml::from_str::<Row>(text).map(|row| row.fit);
+        assert_eq!(read("fit = \"letterbox\"").unwrap(), Fit::Letterbox);
+        assert_eq!(read("fit = { crop = { resize = 256 } }").unwrap(), Fit::Crop { resize: 256 });
+        assert!(read("fit = { crop = { size = 256 } }").is_err());
+    }
+}
