@@ -3,7 +3,7 @@
 use super::{
     backward::Partial,
     geometry::{Geometry, Reduction},
-    planes::{Plan, Sizes, convolve, map_row, rectified, zip_row},
+    planes::{Plan, Sizes, convolve, map_row, zip_row},
 };
 use crate::{
     buffer::{Part, Scratch},
