@@ -6,7 +6,7 @@ use burn::tensor::{
     ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
 };
 
-use crate::{Activation, AdamStep, ConvBlock, Pool};
+use crate::{Activation, AdamStep, BatchNormTrain, ConvBlock, Pool};
 
 pub(crate) fn conv_block(
     images: Tensor<4>,
@@ -42,6 +42,37 @@ fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
     match activation {
         Activation::None => x,
         Activation::Relu => activation::relu(x),
+    }
+}
+
+pub(crate) fn batch_norm_train(
+    x: Tensor<4>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+    residual: Option<Tensor<4>>,
+    activation: Activation,
+) -> BatchNormTrain {
+    let normalized = module::batch_norm_train(x, gamma, beta, epsilon);
+    let output = activate(add(normalized.output, residual), activation);
+    BatchNormTrain { output, mean: normalized.mean, variance: normalized.variance }
+}
+
+pub(crate) fn batch_norm(
+    x: Tensor<4>,
+    [gamma, beta]: [Tensor<1>; 2],
+    [mean, variance]: [Tensor<1>; 2],
+    epsilon: f64,
+    residual: Option<Tensor<4>>,
+    activation: Activation,
+) -> Tensor<4> {
+    activate(add(module::batch_norm(x, gamma, beta, mean, variance, epsilon), residual), activation)
+}
+
+fn add(x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
+    match residual {
+        Some(residual) => x + residual,
+        None => x,
     }
 }
 

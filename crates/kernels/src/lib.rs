@@ -26,6 +26,7 @@ mod extension;
 mod gather;
 mod loss;
 mod memory;
+mod norm;
 mod path;
 #[cfg(test)]
 mod reference;
@@ -40,6 +41,7 @@ pub use dense::linear;
 pub use gather::gather_normalize;
 pub use loss::cross_entropy;
 pub use memory::keep_freed_memory;
+pub use norm::{BatchNormTrain, batch_norm, batch_norm_train};
 pub use path::{KernelsError, Path, path};
 
 /// What follows the affine part of a layer.

@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use super::{
     geometry::{Geometry, Reduction},
-    pack,
+    pack, planar,
+    planes::Plan,
     pool::{self, Planes},
     sparse::{self, Routes, Sums},
 };
@@ -12,8 +13,8 @@ use crate::{
     Path,
     buffer::{Output, Part, Scratch},
     simd::{self, Kernel, Simd},
-    taps::{OuterSum, outer_sum},
-    tile::{Product, product},
+    taps::{OuterSum, outer_sum, rows_per_strip},
+    tile::{Product, product, split_evenly},
     transpose::transpose,
 };
 
@@ -24,86 +25,143 @@ const PARTS: usize = 16;
 /// The most memory that the sums of all parts may take together.
 const MOST_PARTIAL_VALUES: usize = 16 << 20;
 
+/// Which gradients somebody asks for; that of the bias costs nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) images: bool,
+    pub(crate) weight: bool,
+}
+
 /// The gradients of one block.
 pub(crate) struct Gradients {
     /// `[N, C, H, W]`, if asked for.
     pub(crate) images: Option<Vec<f32>>,
-    /// `[O, C / groups, KH, KW]`.
+    /// `[O, C / groups, KH, KW]`; no meaning if not asked for.
     pub(crate) weight: Vec<f32>,
     /// `[O]`.
     pub(crate) bias: Vec<f32>,
 }
 
-/// Whether to sum over live positions only. Worth it where pooling leaves at most a quarter of the
-/// positions and a row of the kernel fills half a vector.
-fn is_sparse(geometry: &Geometry, lanes: usize) -> bool {
-    geometry.reduction == Reduction::Max
-        && 4 * geometry.output_plane() <= geometry.inner[0] * geometry.inner[1]
-        && 2 * geometry.run() >= lanes
+/// What a backward pass starts from: the tensors of the forward pass on the same path.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    pub(crate) images: &'a [f32],
+    pub(crate) weight: &'a [f32],
+    pub(crate) codes: &'a [u8],
+    /// Activated values of the convolution, where [`Geometry::needs_inner`].
+    pub(crate) inner: &'a [f32],
+    /// Of the output, `[N, O, H', W']`.
+    pub(crate) gradient: &'a [f32],
 }
 
-/// Gives the gradients for the gradient of the output, `[N, O, H', W']`. `codes` come from the
-/// forward pass on the same path.
-pub(crate) fn backward(
-    path: Path,
-    geometry: &Geometry,
-    images: &[f32],
-    weight: &[f32],
-    codes: &[u8],
-    gradient: &[f32],
-    needs_images: bool,
-) -> Gradients {
+/// How the sums are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// On planes.
+    Planar,
+    /// Channels last, over all positions.
+    Dense,
+    /// Channels last, over the positions that won the maximum.
+    Sparse,
+}
+
+impl Way {
+    fn new(geometry: &Geometry, lanes: usize, wanted: Wanted) -> Self {
+        // Sums over live positions are worth it where pooling leaves at most a quarter of them and a
+        // row of the kernel fills half a vector.
+        let few = geometry.reduction == Reduction::Max
+            && 4 * geometry.output_plane() <= geometry.inner[0] * geometry.inner[1]
+            && 2 * geometry.run() >= lanes;
+        if geometry.is_planar(lanes) {
+            Self::Planar
+        } else if few && wanted.weight {
+            Self::Sparse
+        } else {
+            Self::Dense
+        }
+    }
+}
+
+/// Gives the gradients for the gradient of the output.
+pub(crate) fn backward(path: Path, geometry: &Geometry, inputs: Inputs, wanted: Wanted) -> Gradients {
+    let Inputs { images, weight, codes, inner, gradient } = inputs;
     let lanes = simd::lanes(path);
     let groups = geometry.groups;
+    let inner_len = if geometry.needs_inner(lanes) { geometry.inner[0] * geometry.inner[1] } else { 0 };
     assert_eq!(images.len(), geometry.images * groups * geometry.image_len(), "length of images");
+    assert_eq!(weight.len(), groups * geometry.weight_len(), "length of weight");
     assert_eq!(gradient.len(), geometry.images * groups * geometry.output_len(), "length of gradient");
     assert_eq!(codes.len(), geometry.images * groups * geometry.codes_len(lanes), "length of codes");
-    let layout = Layout::new(geometry, lanes);
+    assert!(
+        inner.len() >= geometry.images * groups * geometry.features * inner_len,
+        "length of inner values"
+    );
+    let layout = Layout::new(geometry, lanes, Way::new(geometry, lanes, wanted));
+    let (plan, turned) = match layout.way {
+        Way::Planar => (
+            Some(Plan::new(geometry.plane_sizes(), lanes)),
+            wanted.images.then(|| Plan::new(geometry.turned_sizes(), lanes)),
+        ),
+        _ => (None, None),
+    };
     let weights: Vec<Scratch> = (0..groups)
-        .map(|group| match (layout.sparse, needs_images) {
-            (true, _) => pack::features_by_taps(geometry, lanes, weight, group),
-            (false, true) => pack::turned(geometry, lanes, weight, group),
-            (false, false) => Scratch::new(0),
+        .map(|group| match (layout.way, &turned) {
+            (Way::Planar, Some(turned)) => {
+                let weight = &weight[group * geometry.weight_len()..][..geometry.weight_len()];
+                planar::pack_turned(geometry, turned, weight)
+            }
+            (Way::Sparse, _) => pack::features_by_taps(geometry, lanes, weight, group),
+            (Way::Dense, _) if wanted.images => pack::turned(geometry, lanes, weight, group),
+            _ => Scratch::new(0),
         })
         .collect();
-    let mut image_gradients = Output::new(if needs_images { images.len() } else { 0 });
+    let mut image_gradients = Output::new(if wanted.images { images.len() } else { 0 });
     let image_part = image_gradients.part();
     let parts = (MOST_PARTIAL_VALUES / (groups * layout.group_len)).clamp(1, PARTS);
     let per_part = geometry.images.div_ceil(parts);
     let part = |part: usize| {
         let first = (part * per_part).min(geometry.images);
-        let kernel = Backward {
-            geometry,
-            layout: &layout,
-            images,
-            weights: &weights,
-            codes,
-            gradient,
-            range: first..(first + per_part).min(geometry.images),
-            image_gradients: needs_images.then_some(image_part),
-        };
+        let range = first..(first + per_part).min(geometry.images);
         // SAFETY: the lengths are checked above and every part writes its own images.
-        unsafe { simd::dispatch(path, kernel) }
+        unsafe {
+            if let Some(plan) = &plan {
+                let turned = turned.as_ref().map(|turned| (turned, &weights[..], image_part));
+                let wants_weight = wanted.weight;
+                let kernel =
+                    planar::Backward { geometry, plan, turned, images, inner, gradient, range, wants_weight };
+                return simd::dispatch(path, kernel);
+            }
+            let kernel = Backward {
+                geometry,
+                layout: &layout,
+                images,
+                weights: &weights,
+                codes,
+                gradient,
+                range,
+                image_gradients: wanted.images.then_some(image_part),
+                wants_weight: wanted.weight,
+            };
+            simd::dispatch(path, kernel)
+        }
     };
     let parts = geometry.images.div_ceil(per_part);
     let partial: Vec<Partial> =
         if parts == 1 { vec![part(0)] } else { (0..parts).into_par_iter().map(part).collect() };
     let mut gradients = sum(geometry, &layout, partial);
-    if needs_images {
+    if wanted.images {
         // SAFETY: the parts cover all images, and each writes all values of its images.
         gradients.images = Some(unsafe { image_gradients.finish() });
     }
     gradients
 }
 
-/// How the sums of weight gradients lie in memory.
+/// How the sums of weight gradients lie in memory: distances between two neighbours.
 struct Layout {
-    sparse: bool,
-    /// Distance between two taps of the same row of the kernel.
-    tap: usize,
-    /// Distance between two rows of the kernel.
+    way: Way,
+    channel: usize,
     row: usize,
-    /// Distance between two features.
+    column: usize,
     feature: usize,
     /// Values of one group.
     group_len: usize,
@@ -111,27 +169,33 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(geometry: &Geometry, lanes: usize) -> Self {
+    fn new(geometry: &Geometry, lanes: usize, way: Way) -> Self {
         let features = geometry.features_padded(lanes);
-        let sparse = is_sparse(geometry, lanes);
-        let height = geometry.kernel[0];
-        if sparse {
-            let run = geometry.run().next_multiple_of(lanes);
-            let group_len = geometry.features * height * run;
-            Self { sparse, tap: 1, row: run, feature: height * run, group_len, features }
-        } else {
-            let row = geometry.run() * features;
-            Self { sparse, tap: features, row, feature: 1, group_len: height * row, features }
-        }
+        let [height, width] = geometry.kernel;
+        let (channel, row, column, feature, group_len) = match way {
+            Way::Planar => {
+                let len = geometry.taps() * features;
+                (height * width * features, width * features, features, 1, len)
+            }
+            Way::Dense => {
+                let row = geometry.run() * features;
+                (features, row, geometry.channels * features, 1, height * row)
+            }
+            Way::Sparse => {
+                let run = geometry.run().next_multiple_of(lanes);
+                (1, run, geometry.channels, height * run, geometry.features * height * run)
+            }
+        };
+        Self { way, channel, row, column, feature, group_len, features }
     }
 }
 
 /// The sums over some images.
-struct Partial {
+pub(crate) struct Partial {
     /// One per group.
-    weight: Vec<Scratch>,
+    pub(crate) weight: Vec<Scratch>,
     /// `[group][feature]`, features padded to whole vectors.
-    bias: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
 }
 
 /// Adds the parts in their order and brings the sums to Burn's layout.
@@ -163,8 +227,8 @@ fn sum(geometry: &Geometry, layout: &Layout, partial: Vec<Partial>) -> Gradients
             for channel in 0..geometry.channels {
                 for row in 0..height {
                     for column in 0..width {
-                        let tap = column * geometry.channels + channel;
-                        weight.push(sums[feature * layout.feature + row * layout.row + tap * layout.tap]);
+                        let tap = row * layout.row + column * layout.column + channel * layout.channel;
+                        weight.push(sums[feature * layout.feature + tap]);
                     }
                 }
             }
@@ -183,6 +247,7 @@ struct Backward<'a> {
     gradient: &'a [f32],
     range: std::ops::Range<usize>,
     image_gradients: Option<Part<f32>>,
+    wants_weight: bool,
 }
 
 impl Kernel for Backward<'_> {
@@ -198,7 +263,7 @@ impl Kernel for Backward<'_> {
         let mut image_scratch = pack::Image::new(geometry);
         // SAFETY: `backward` has checked the lengths of all slices.
         unsafe {
-            if self.layout.sparse {
+            if self.layout.way == Way::Sparse {
                 self.sparse::<S>(&mut image_scratch, &mut partial);
             } else {
                 self.dense::<S>(&mut image_scratch, &mut partial);
@@ -295,9 +360,6 @@ impl Backward<'_> {
         let image_offsets: Vec<u32> = (0..if needs_images { geometry.plane() } else { 0 })
             .map(|index| ((index / width) * row + (index % width) * features) as u32)
             .collect();
-        let taps: Vec<u32> = (0..geometry.taps())
-            .map(|tap| (tap / geometry.run() * geometry.row() + tap % geometry.run()) as u32)
-            .collect();
         let codes_len = geometry.codes_len(S::LANES);
         for image in self.range.clone() {
             for group in 0..geometry.groups {
@@ -347,20 +409,26 @@ impl Backward<'_> {
                         }
                         S::store(bias.add(channel), sum);
                     }
-                    let all = OuterSum {
-                        x,
-                        x_row: geometry.stride[0] * geometry.row(),
-                        x_pixel: geometry.stride[1] * geometry.channels,
-                        taps: taps.as_ptr(),
-                        gradient: inner.values,
-                        gradient_row: inner.row,
-                        gradient_pixel: inner.pixel,
-                        rows,
-                        columns,
-                        sum: partial.weight[group].pointer_mut(),
-                        sum_stride: features,
-                    };
-                    outer_sum::<S>(&all, geometry.taps(), vectors);
+                    let strip = rows_per_strip::<S>(columns, vectors);
+                    split_evenly(if self.wants_weight { rows } else { 0 }, strip, |first, rows| {
+                        let all = OuterSum {
+                            x: x.add(first * geometry.stride[0] * geometry.row()),
+                            x_row: geometry.stride[0] * geometry.row(),
+                            x_pixel: geometry.stride[1] * geometry.channels,
+                            bases: kernel_height,
+                            x_base: geometry.row(),
+                            run: geometry.run(),
+                            gradient: inner.values.add(first * inner.row),
+                            gradient_row: inner.row,
+                            gradient_pixel: inner.pixel,
+                            rows,
+                            columns,
+                            sum: partial.weight[group].pointer_mut(),
+                            sum_base: geometry.run() * features,
+                            sum_tap: features,
+                        };
+                        outer_sum::<S>(&all, vectors);
+                    });
                     if let Some(to) = self.image_gradients {
                         let all = Product {
                             x: spread.pointer(),

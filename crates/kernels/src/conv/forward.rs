@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use super::{
     geometry::{Geometry, Reduction},
-    pack,
+    pack, planar,
+    planes::Plan,
     pool::{self, Planes},
 };
 use crate::{
@@ -18,10 +19,16 @@ use crate::{
 /// Images that one task of the thread pool takes.
 const IMAGES_PER_TASK: usize = 4;
 
-/// What the backward pass needs besides images and weight: a code per value.
-pub(crate) type Codes = Vec<u8>;
+/// What the backward pass needs besides images and weight, and the output where nothing is pooled.
+#[derive(Default)]
+pub(crate) struct Saved {
+    /// A code per value, channels last.
+    pub(crate) codes: Vec<u8>,
+    /// Activated values before an average pooling on planes.
+    pub(crate) inner: Vec<f32>,
+}
 
-/// Gives the output `[N, O, H', W']` and, with `save`, the codes.
+/// Gives the output `[N, O, H', W']` and, with `save`, what the backward pass needs.
 pub(crate) fn forward(
     path: Path,
     geometry: &Geometry,
@@ -29,11 +36,15 @@ pub(crate) fn forward(
     weight: &[f32],
     bias: &[f32],
     save: bool,
-) -> (Vec<f32>, Codes) {
+) -> (Vec<f32>, Saved) {
     let lanes = simd::lanes(path);
     let groups = geometry.groups;
     assert_eq!(images.len(), geometry.images * groups * geometry.image_len(), "length of images");
     assert_eq!(weight.len(), groups * geometry.weight_len(), "length of weight");
+    assert_eq!(bias.len(), groups * geometry.features, "length of bias");
+    if geometry.is_planar(lanes) {
+        return on_planes(path, geometry, images, weight, bias, save);
+    }
     let weights: Vec<Scratch> =
         (0..groups).map(|group| pack::taps_by_features(geometry, lanes, weight, group)).collect();
     let biases: Vec<Scratch> = (0..groups).map(|group| pack::bias(geometry, lanes, bias, group)).collect();
@@ -58,14 +69,57 @@ pub(crate) fn forward(
         // SAFETY: the lengths are checked above and every task writes its own images.
         unsafe { simd::dispatch(path, kernel) };
     };
-    let tasks = geometry.images.div_ceil(IMAGES_PER_TASK);
+    run_tasks(geometry.images.div_ceil(IMAGES_PER_TASK), task);
+    // SAFETY: the tasks cover all images, and each writes all values and codes of its images.
+    unsafe { (output.finish(), Saved { codes: codes.finish(), inner: Vec::new() }) }
+}
+
+/// A single task is not worth handing over.
+fn run_tasks(tasks: usize, task: impl Fn(usize) + Sync + Send) {
     if tasks == 1 {
         task(0);
     } else {
         (0..tasks).into_par_iter().for_each(task);
     }
-    // SAFETY: the tasks cover all images, and each writes all values and codes of its images.
-    unsafe { (output.finish(), codes.finish()) }
+}
+
+fn on_planes(
+    path: Path,
+    geometry: &Geometry,
+    images: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    save: bool,
+) -> (Vec<f32>, Saved) {
+    let plan = Plan::new(geometry.plane_sizes(), simd::lanes(path));
+    let weights: Vec<Scratch> = weight
+        .chunks_exact(geometry.weight_len())
+        .map(|weight| planar::pack(geometry, &plan, weight))
+        .collect();
+    let channels = geometry.images * geometry.groups * geometry.features;
+    let keeps_inner = save && geometry.relu && geometry.reduction == Reduction::Average;
+    let inner_len = if keeps_inner { channels * geometry.inner[0] * geometry.inner[1] } else { 0 };
+    let mut output = Output::new(channels * geometry.output_plane());
+    let mut inner = Output::new(inner_len);
+    let (output_part, inner_part) = (output.part(), inner.part());
+    let task = |task: usize| {
+        let first = task * IMAGES_PER_TASK;
+        let kernel = planar::Forward {
+            geometry,
+            plan: &plan,
+            images,
+            weights: &weights,
+            bias,
+            range: first..(first + IMAGES_PER_TASK).min(geometry.images),
+            output: output_part,
+            inner: keeps_inner.then_some(inner_part),
+        };
+        // SAFETY: the lengths are checked by the caller and every task writes its own images.
+        unsafe { simd::dispatch(path, kernel) };
+    };
+    run_tasks(geometry.images.div_ceil(IMAGES_PER_TASK), task);
+    // SAFETY: the tasks cover all images, and each writes all values of its images.
+    unsafe { (output.finish(), Saved { codes: Vec::new(), inner: inner.finish() }) }
 }
 
 struct Forward<'a> {

@@ -32,6 +32,11 @@ impl Window {
         (first, last, skipped)
     }
 
+    /// Whether windows of two by two lie side by side.
+    pub(crate) fn is_two(&self) -> bool {
+        self.kernel == [2, 2] && self.stride == [2, 2] && self.padding == [0, 0]
+    }
+
     /// Whether no two windows share a value.
     pub(crate) fn is_disjoint(&self) -> bool {
         self.stride[0] >= self.kernel[0] && self.stride[1] >= self.kernel[1]
@@ -203,15 +208,25 @@ impl Geometry {
         self.features.next_multiple_of(lanes)
     }
 
+    /// Whether the output is the convolution, activated.
+    pub(crate) fn is_unpooled(&self) -> bool {
+        let window = &self.window;
+        window.kernel == [1, 1] && window.stride == [1, 1] && window.padding == [0, 0]
+    }
+
     /// Whether the backward pass needs codes.
-    pub(crate) fn has_codes(&self) -> bool {
-        self.reduction == Reduction::Max || (self.reduction == Reduction::Average && self.relu)
+    fn has_codes(&self, lanes: usize) -> bool {
+        match self.reduction {
+            Reduction::Copy => false,
+            Reduction::Max => !self.is_planar(lanes),
+            Reduction::Average => self.relu && !self.is_planar(lanes),
+        }
     }
 
     /// Codes of one group of one image: one per output for the maximum, one per inner value for the
     /// average.
     pub(crate) fn codes_len(&self, lanes: usize) -> usize {
-        if !self.has_codes() {
+        if !self.has_codes(lanes) {
             return 0;
         }
         let positions = match self.reduction {

@@ -4,6 +4,8 @@ pub(crate) mod backward;
 pub(crate) mod forward;
 pub(crate) mod geometry;
 mod pack;
+mod planar;
+mod planes;
 mod pool;
 mod sparse;
 

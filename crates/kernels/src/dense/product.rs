@@ -225,23 +225,25 @@ impl Kernel for Backward<'_> {
                 let from = self.x.as_ptr().add(sample * inputs + first);
                 std::ptr::copy_nonoverlapping(from, to.add(sample * width), count);
             }
-            let taps: Vec<u32> = (0..count as u32).collect();
             let mut sums = Scratch::new(count * stride);
             for sample in (0..samples).step_by(TERMS / 2) {
                 let all = OuterSum {
                     x: columns.pointer().add(sample * width),
                     x_row: 0,
                     x_pixel: width,
-                    taps: taps.as_ptr(),
+                    bases: 1,
+                    x_base: 0,
+                    run: count,
                     gradient: self.gradient.pointer().add(sample * stride),
                     gradient_row: 0,
                     gradient_pixel: stride,
                     rows: 1,
                     columns: (TERMS / 2).min(samples - sample),
                     sum: sums.pointer_mut(),
-                    sum_stride: stride,
+                    sum_base: 0,
+                    sum_tap: stride,
                 };
-                outer_sum::<S>(&all, count, stride / S::LANES);
+                outer_sum::<S>(&all, stride / S::LANES);
             }
             for input in 0..count {
                 let from = sums.pointer().add(input * stride);

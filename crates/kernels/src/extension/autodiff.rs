@@ -14,9 +14,14 @@ use burn::backend::{
 
 use super::{
     KernelOps,
-    host::{self, Host},
+    host::{self, ConvState, Host, NormState},
 };
-use crate::{Activation, AdamStep, Path, conv::geometry::Geometry, dense::product::Sizes};
+use crate::{
+    Activation, AdamStep, Path,
+    conv::{backward::Wanted, geometry::Geometry},
+    dense::product::Sizes,
+    norm, simd,
+};
 
 /// State of a backward pass, shared so that a clone costs nothing.
 struct Saved<T>(Arc<T>);
@@ -39,14 +44,6 @@ impl<T> fmt::Debug for Saved<T> {
     }
 }
 
-struct ConvState<B: Backend> {
-    images: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    codes: Vec<u8>,
-    path: Path,
-    geometry: Geometry,
-}
-
 #[derive(Debug)]
 struct ConvBackward;
 
@@ -56,16 +53,9 @@ impl<B: Host> Backward<B, 3> for ConvBackward {
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [images, weight, bias] = ops.parents;
         let gradient = gradients.consume::<B>(&ops.node);
-        let state = &*ops.state.0;
-        let (for_images, for_weight, for_bias) = host::conv_block_backward::<B>(
-            &state.images,
-            &state.weight,
-            &state.codes,
-            gradient,
-            state.path,
-            &state.geometry,
-            images.is_some(),
-        );
+        let wanted = Wanted { images: images.is_some(), weight: weight.is_some() };
+        let (for_images, for_weight, for_bias) =
+            host::conv_block_backward::<B>(&ops.state.0, gradient, wanted);
         if let (Some(node), Some(gradient)) = (images, for_images) {
             gradients.register::<B>(node.id, gradient);
         }
@@ -118,6 +108,28 @@ impl<B: Host> Backward<B, 3> for LinearBackward {
     }
 }
 
+#[derive(Debug)]
+struct NormBackward;
+
+impl<B: Host> Backward<B, 4> for NormBackward {
+    type State = Saved<NormState<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [x, gamma, beta, residual] = ops.parents;
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (found, for_residual) =
+            host::batch_norm_backward::<B>(&ops.state.0, gradient, residual.is_some());
+        for (node, gradient) in [x, gamma, beta].into_iter().zip(found) {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, gradient);
+            }
+        }
+        if let (Some(node), Some(gradient)) = (residual, for_residual) {
+            gradients.register::<B>(node.id, gradient);
+        }
+    }
+}
+
 /// The gradient for the logits, and their shape.
 struct LossState {
     gradient: Vec<f32>,
@@ -158,8 +170,10 @@ impl<B: Host + KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         let bias = bias.into_primitive();
         match prepared {
             OpsKind::Tracked(prepared) => {
-                let (output, codes) = host::conv_block::<B>(&images, &weight, bias, path, &geometry, true);
-                let state = ConvState::<B> { images, weight, codes, path, geometry };
+                let (output, saved) = host::conv_block::<B>(&images, &weight, bias, path, &geometry, true);
+                let is_kept = geometry.is_unpooled() && geometry.needs_inner(simd::lanes(path));
+                let kept = is_kept.then(|| output.clone());
+                let state = ConvState::<B> { images, weight, output: kept, saved, path, geometry };
                 prepared.finish(Saved::new(state), output)
             }
             OpsKind::UnTracked(prepared) => {
@@ -189,6 +203,46 @@ impl<B: Host + KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
             }
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
+    }
+
+    fn kernel_batch_norm_train(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        path: Path,
+        sizes: norm::planes::Sizes,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [x.node(), gamma.node(), beta.node(), residual.node()];
+        let prepared = NormBackward.prepare::<C>(nodes).compute_bound().stateful();
+        let (x, gamma) = (B::contiguous(x.into_primitive()), B::contiguous(gamma.into_primitive()));
+        let (beta, residual) = (beta.into_primitive(), residual.into_primitive());
+        let (output, statistics) = host::batch_norm_train::<B>(&x, &gamma, beta, residual, path, sizes);
+        let [mean, variance] = statistics.clone().into_tensors::<B>();
+        let output = match prepared {
+            OpsKind::Tracked(prepared) => {
+                let kept = sizes.relu.then(|| output.clone());
+                let state = NormState::<B> { x, gamma, output: kept, statistics, path, sizes };
+                prepared.finish(Saved::new(state), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        };
+        (output, FloatTensor::<Self>::new(mean), FloatTensor::<Self>::new(variance))
+    }
+
+    fn kernel_batch_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        path: Path,
+        sizes: norm::planes::Sizes,
+    ) -> FloatTensor<Self> {
+        // `batch_norm` composes Burn's operators where gradients may be asked for.
+        let tensors = [x, gamma, beta, mean, variance, residual].map(FloatTensor::<Self>::into_primitive);
+        FloatTensor::<Self>::new(host::batch_norm::<B>(tensors, path, sizes))
     }
 
     fn kernel_cross_entropy(

@@ -7,9 +7,14 @@ use burn::backend::{
 
 use crate::{
     Activation, AdamStep, Path, adam,
-    conv::{backward, forward, geometry::Geometry},
+    conv::{
+        backward::{self, Inputs, Wanted},
+        forward,
+        geometry::Geometry,
+    },
     dense::product::{self, Sizes},
     loss,
+    norm::planes::{self, Statistics},
 };
 
 /// A backend with tensors in plain memory.
@@ -43,37 +48,43 @@ pub(crate) fn conv_block<B: Host>(
     path: Path,
     geometry: &Geometry,
     save: bool,
-) -> (FloatTensor<B>, forward::Codes) {
+) -> (FloatTensor<B>, forward::Saved) {
     let bias = B::contiguous(bias);
-    let (output, codes) =
+    let (output, saved) =
         forward::forward(path, geometry, B::values(images), B::values(weight), B::values(&bias), save);
-    (B::from_values(output, &geometry.output_shape()), codes)
+    (B::from_values(output, &geometry.output_shape()), saved)
 }
 
-/// Gradients of images (if asked for), weight and bias. All tensors are contiguous.
+/// What the backward pass of a block is given. All tensors are contiguous.
+pub(crate) struct ConvState<B: Backend> {
+    pub(crate) images: FloatTensor<B>,
+    pub(crate) weight: FloatTensor<B>,
+    /// Kept where the backward pass reads the activation from it.
+    pub(crate) output: Option<FloatTensor<B>>,
+    pub(crate) saved: forward::Saved,
+    pub(crate) path: Path,
+    pub(crate) geometry: Geometry,
+}
+
+/// Gradients of images (if asked for), weight and bias.
 pub(crate) fn conv_block_backward<B: Host>(
-    images: &FloatTensor<B>,
-    weight: &FloatTensor<B>,
-    codes: &[u8],
+    state: &ConvState<B>,
     gradient: FloatTensor<B>,
-    path: Path,
-    geometry: &Geometry,
-    needs_images: bool,
+    wanted: Wanted,
 ) -> (Option<FloatTensor<B>>, FloatTensor<B>, FloatTensor<B>) {
     let gradient = B::contiguous(gradient);
-    let gradients = backward::backward(
-        path,
-        geometry,
-        B::values(images),
-        B::values(weight),
-        codes,
-        B::values(&gradient),
-        needs_images,
-    );
+    let inputs = Inputs {
+        images: B::values(&state.images),
+        weight: B::values(&state.weight),
+        codes: &state.saved.codes,
+        inner: state.output.as_ref().map_or(&state.saved.inner, B::values),
+        gradient: B::values(&gradient),
+    };
+    let gradients = backward::backward(state.path, &state.geometry, inputs, wanted);
     let features = gradients.bias.len();
     (
-        gradients.images.map(|values| B::from_values(values, &images.shape()[..])),
-        B::from_values(gradients.weight, &weight.shape()[..]),
+        gradients.images.map(|values| B::from_values(values, &state.images.shape()[..])),
+        B::from_values(gradients.weight, &state.weight.shape()[..]),
         B::from_values(gradients.bias, &[features]),
     )
 }
@@ -121,6 +132,88 @@ pub(crate) fn linear_backward<B: Host>(
         B::from_values(gradients.weight, &[sizes.inputs, sizes.outputs]),
         B::from_values(gradients.bias, &[sizes.outputs]),
     )
+}
+
+/// The statistics of the batch, and the normalised output.
+pub(crate) fn batch_norm_train<B: Host>(
+    x: &FloatTensor<B>,
+    gamma: &FloatTensor<B>,
+    beta: FloatTensor<B>,
+    residual: FloatTensor<B>,
+    path: Path,
+    sizes: planes::Sizes,
+) -> (FloatTensor<B>, Statistics) {
+    let (beta, residual) = (B::contiguous(beta), B::contiguous(residual));
+    let statistics = planes::statistics(path, sizes, B::values(x));
+    let residual = sizes.residual.then(|| B::values(&residual));
+    let (gamma, beta) = (B::values(gamma), B::values(&beta));
+    let output = planes::normalize(path, sizes, B::values(x), &statistics, gamma, beta, residual);
+    (B::from_values(output, &x.shape()[..]), statistics)
+}
+
+impl Statistics {
+    /// Mean and variance, `[C]`.
+    pub(crate) fn into_tensors<B: Host>(self) -> [FloatTensor<B>; 2] {
+        [self.mean, self.variance].map(|values| {
+            let channels = values.len();
+            B::from_values(values, &[channels])
+        })
+    }
+}
+
+/// What the backward pass of a normalisation is given. All tensors are contiguous.
+pub(crate) struct NormState<B: Backend> {
+    pub(crate) x: FloatTensor<B>,
+    pub(crate) gamma: FloatTensor<B>,
+    /// Kept for the rectifier.
+    pub(crate) output: Option<FloatTensor<B>>,
+    pub(crate) statistics: Statistics,
+    pub(crate) path: Path,
+    pub(crate) sizes: planes::Sizes,
+}
+
+/// Gradients of x, gamma, beta and (if asked for) the residual.
+pub(crate) fn batch_norm_backward<B: Host>(
+    state: &NormState<B>,
+    gradient: FloatTensor<B>,
+    wants_residual: bool,
+) -> ([FloatTensor<B>; 3], Option<FloatTensor<B>>) {
+    let gradient = B::contiguous(gradient);
+    let gradients = planes::backward(
+        state.path,
+        state.sizes,
+        B::values(&state.x),
+        &state.statistics,
+        B::values(&state.gamma),
+        state.output.as_ref().map(B::values),
+        B::values(&gradient),
+        wants_residual,
+    );
+    let shape = state.x.shape();
+    let channels = gradients.gamma.len();
+    (
+        [
+            B::from_values(gradients.x, &shape[..]),
+            B::from_values(gradients.gamma, &[channels]),
+            B::from_values(gradients.beta, &[channels]),
+        ],
+        gradients.residual.map(|values| B::from_values(values, &shape[..])),
+    )
+}
+
+/// The output for given statistics.
+pub(crate) fn batch_norm<B: Host>(
+    [x, gamma, beta, mean, variance, residual]: [FloatTensor<B>; 6],
+    path: Path,
+    sizes: planes::Sizes,
+) -> FloatTensor<B> {
+    let [x, gamma, beta, mean, variance, residual] =
+        [x, gamma, beta, mean, variance, residual].map(B::contiguous);
+    let statistics = Statistics { mean: B::values(&mean).to_vec(), variance: B::values(&variance).to_vec() };
+    let residual = sizes.residual.then(|| B::values(&residual));
+    let (gamma, beta) = (B::values(&gamma), B::values(&beta));
+    let output = planes::normalize(path, sizes, B::values(&x), &statistics, gamma, beta, residual);
+    B::from_values(output, &x.shape()[..])
 }
 
 /// The loss, and its gradient for the logits.
@@ -189,6 +282,34 @@ macro_rules! host_operators {
                 let (x, weight) = (Self::contiguous(x), Self::contiguous(weight));
                 let sizes = host::sizes::<Self>(&x, &weight, activation);
                 host::linear::<Self>(&x, &weight, bias, path, sizes)
+            }
+
+            fn kernel_batch_norm_train(
+                x: FloatTensor<Self>,
+                gamma: FloatTensor<Self>,
+                beta: FloatTensor<Self>,
+                residual: FloatTensor<Self>,
+                path: $crate::Path,
+                sizes: $crate::norm::planes::Sizes,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+                let (x, gamma) = (Self::contiguous(x), Self::contiguous(gamma));
+                let (output, statistics) =
+                    host::batch_norm_train::<Self>(&x, &gamma, beta, residual, path, sizes);
+                let [mean, variance] = statistics.into_tensors::<Self>();
+                (output, mean, variance)
+            }
+
+            fn kernel_batch_norm(
+                x: FloatTensor<Self>,
+                gamma: FloatTensor<Self>,
+                beta: FloatTensor<Self>,
+                mean: FloatTensor<Self>,
+                variance: FloatTensor<Self>,
+                residual: FloatTensor<Self>,
+                path: $crate::Path,
+                sizes: $crate::norm::planes::Sizes,
+            ) -> FloatTensor<Self> {
+                host::batch_norm::<Self>([x, gamma, beta, mean, variance, residual], path, sizes)
             }
 
             fn kernel_cross_entropy(

@@ -18,7 +18,7 @@ use burn::{
     tensor::{DType, Int, Tensor},
 };
 
-use crate::{Activation, AdamStep, Path, conv::geometry::Geometry};
+use crate::{Activation, AdamStep, BatchNormTrain, Path, conv::geometry::Geometry, norm::planes::Sizes};
 
 /// The operators on primitives. Shapes and types have been checked. (The attribute knows no optional
 /// tensors: a missing bias is zeros, missing class weights are ones.)
@@ -38,6 +38,28 @@ pub(crate) trait KernelOps: Backend {
         bias: FloatTensor<Self>,
         path: Path,
         activation: Activation,
+    ) -> FloatTensor<Self>;
+
+    /// Output, mean and variance. Without a residual its place is taken by anything.
+    fn kernel_batch_norm_train(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        path: Path,
+        sizes: Sizes,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    #[expect(clippy::too_many_arguments, reason = "the attribute takes tensors one by one")]
+    fn kernel_batch_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        path: Path,
+        sizes: Sizes,
     ) -> FloatTensor<Self>;
 
     fn kernel_cross_entropy(
@@ -124,6 +146,51 @@ pub(crate) fn linear(
         bias.into_dispatch(),
         path,
         activation,
+    ))
+}
+
+pub(crate) fn batch_norm_train(
+    path: Path,
+    x: Tensor<4>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    residual: Option<Tensor<4>>,
+    sizes: Sizes,
+) -> BatchNormTrain {
+    let residual = residual.map_or_else(|| beta.clone().detach().into_dispatch(), Tensor::into_dispatch);
+    let (output, mean, variance) = Dispatch::kernel_batch_norm_train(
+        x.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        residual,
+        path,
+        sizes,
+    );
+    BatchNormTrain {
+        output: Tensor::from_dispatch(output),
+        mean: Tensor::from_dispatch(mean),
+        variance: Tensor::from_dispatch(variance),
+    }
+}
+
+pub(crate) fn batch_norm(
+    path: Path,
+    x: Tensor<4>,
+    [gamma, beta]: [Tensor<1>; 2],
+    [mean, variance]: [Tensor<1>; 2],
+    residual: Option<Tensor<4>>,
+    sizes: Sizes,
+) -> Tensor<4> {
+    let residual = residual.map_or_else(|| beta.clone().into_dispatch(), Tensor::into_dispatch);
+    Tensor::from_dispatch(Dispatch::kernel_batch_norm(
+        x.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        mean.into_dispatch(),
+        variance.into_dispatch(),
+        residual,
+        path,
+        sizes,
     ))
 }
 
