@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{Fit, InputShape, Preprocessing};
+use model::{Fit, InputShape, Picture, PictureError, Preprocessing};
 
 use crate::balance::class_counts;
 use crate::catalog::{self, CATALOG, KnownDataset};
@@ -51,6 +51,26 @@ impl Dataset {
         &self.pixels[index * self.image_len()..][..self.image_len()]
     }
 
+    /// The same images with 1 or 3 channels, by the rule of [`Picture::with_channels`]: grey becomes RGB by
+    /// repetition, RGB becomes grey by its luma.
+    ///
+    /// # Errors
+    /// Other numbers of channels.
+    pub fn with_channels(self, channels: usize) -> Result<Self, PictureError> {
+        let InputShape { channels: own, height, width } = self.shape;
+        if own == channels {
+            return Ok(self);
+        }
+        let mut pixels = Vec::with_capacity(self.len() * channels * height * width);
+        for image in self.pixels.chunks_exact(self.image_len()) {
+            let plane = height * width;
+            let interleaved = (0..plane).flat_map(|at| (0..own).map(move |c| image[c * plane + at]));
+            let picture = Picture::new(width, height, own, interleaved.collect())?;
+            pixels.extend(picture.with_channels(channels)?.planes());
+        }
+        Ok(Self { pixels, shape: InputShape { channels, height, width }, ..self })
+    }
+
     /// The number of images of each class.
     pub fn class_counts(&self) -> Vec<usize> {
         class_counts(&self.labels, self.class_names.len())
@@ -70,6 +90,28 @@ pub struct DatasetPair {
     pub sha256: BTreeMap<String, String>,
     /// Folder, address or package in which the data was found.
     pub origin: String,
+}
+
+impl DatasetPair {
+    /// Both parts with 1 or 3 channels, see [`Dataset::with_channels`]. Grey images that become RGB keep their mean
+    /// and standard deviation, for each channel; those of RGB images that become grey are measured anew.
+    ///
+    /// # Errors
+    /// Other numbers of channels.
+    pub fn with_channels(self, channels: usize) -> Result<Self, PictureError> {
+        let own = self.train.shape.channels;
+        if own == channels {
+            return Ok(self);
+        }
+        let (train, test) = (self.train.with_channels(channels)?, self.test.with_channels(channels)?);
+        let preprocessing = if own == 1 {
+            let Preprocessing { mean, std, fit, .. } = self.preprocessing;
+            Preprocessing { input: train.shape, mean: mean.repeat(channels), std: std.repeat(channels), fit }
+        } else {
+            Preprocessing { fit: self.preprocessing.fit, ..measure(&train) }
+        };
+        Ok(Self { train, test, preprocessing, ..self })
+    }
 }
 
 /// Names that [`load`] knows.
@@ -372,6 +414,23 @@ mod tests {
         std::fs::remove_file(folder.path().join("train-images-idx3-ubyte")).unwrap();
         let error = load_error(&folder);
         assert!(error.contains("`train` and `images`") && error.ends_with("found none"), "{error}");
+    }
+
+    #[test]
+    fn grey_becomes_rgb_and_back() {
+        let grey = load(sample::NAME, &Search::default()).unwrap();
+        let rgb = grey.clone().with_channels(3).unwrap();
+        assert_eq!(rgb.test.shape, InputShape::new(3, 28, 28));
+        assert_eq!(rgb.preprocessing.mean, [grey.preprocessing.mean[0]; 3]);
+        rgb.preprocessing.validate().unwrap();
+        for plane in rgb.train.image(5).chunks_exact(784) {
+            assert_eq!(plane, grey.train.image(5));
+        }
+        let back = rgb.with_channels(1).unwrap();
+        assert_eq!(back.train, grey.train);
+        let mean = (back.preprocessing.mean[0] - grey.preprocessing.mean[0]).abs();
+        assert!(mean < 0.01, "{mean}, of 2,000 digits instead of 60,000");
+        assert!(grey.with_channels(4).is_err());
     }
 
     #[test]

@@ -142,6 +142,24 @@ pub enum DataError {
         /// Names of the files that are needed.
         files: Vec<&'static str>,
     },
+    /// No published weights of that name.
+    #[error("no published weights for `{name}`; expected one of {}", known.join(", "))]
+    UnknownWeights {
+        /// What was asked for.
+        name: String,
+        /// Names that would have worked.
+        known: Vec<&'static str>,
+    },
+    /// Published weights that could not be had.
+    #[error("{}", no_weights(file, attempts, folder.as_deref()))]
+    NoWeights {
+        /// The file.
+        file: &'static str,
+        /// Every place in the order it was tried.
+        attempts: Vec<Attempt>,
+        /// Where the file may be put, besides `--data-dir`.
+        folder: Option<PathBuf>,
+    },
     /// A setting of the loader or the augmentation that cannot work.
     #[error("{field} = {found} is not possible: {reason}")]
     Setting {
@@ -195,6 +213,16 @@ impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.source, self.reason)
     }
+}
+
+fn no_weights(file: &str, attempts: &[Attempt], folder: Option<&Path>) -> String {
+    let attempts: Vec<String> = attempts.iter().map(|attempt| format!("  - {attempt}")).collect();
+    let folder = folder.map_or_else(String::new, |folder| format!("{} or ", folder.display()));
+    format!(
+        "the weights {file} could not be had:\n{}\n\
+         Put the file into {folder}a folder that you name with --data-dir or KILN_DATA, or give its path as --weights FILE.",
+        attempts.join("\n")
+    )
 }
 
 fn no_source(name: &str, attempts: &[Attempt], files: &[&str]) -> String {

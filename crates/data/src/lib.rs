@@ -15,6 +15,7 @@ mod error;
 mod fetch;
 pub mod idx;
 mod loader;
+pub mod published;
 mod rng;
 pub mod sample;
 pub mod split;

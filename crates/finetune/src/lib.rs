@@ -12,9 +12,10 @@ use std::process::ExitCode;
 use clap::Args;
 use model::Model;
 use train::arguments::CommonArguments;
-use train::command::{Failure, resumed, run, set_up};
+use train::command::{Failure, resumed, run, set_up, started_from};
 use train::config::{ConfigError, ConfigLayers, TrainConfig};
-use train::fit::Start;
+use train::fit::{ForeignHead, Start};
+use train::weights::ForeignWeights;
 
 use crate::source::Source;
 
@@ -32,6 +33,13 @@ pub struct FinetuneArguments {
     /// Model file or run folder to start from [default: the newest finished run on other data, else the reference model]
     #[arg(long, value_name = "RUN|FILE")]
     pub from: Option<std::path::PathBuf>,
+    /// Start from weights of another program instead: a PyTorch, safetensors or burnpack file for the network named by
+    /// --model, or torchvision:NAME, for example torchvision:resnet18
+    #[arg(long, value_name = "FILE|torchvision:NAME", conflicts_with_all = ["from", "resume"])]
+    pub weights: Option<String>,
+    /// The network that --weights belong to, for example resnet20; `kiln models` lists them
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    pub model: Option<String>,
     /// Parameters that stay as they are: features, none, or a regular expression over their paths [default: none]
     #[arg(long, value_name = "features|none|REGEX")]
     pub freeze: Option<String>,
@@ -70,14 +78,10 @@ pub fn finetune(arguments: &FinetuneArguments) -> Result<ExitCode, Failure> {
             None => run("finetune", &config, start, &arguments.common),
         };
     }
-    // Before anything is loaded: a wrong flag is known at once.
-    let dataset = arguments.layers()?.resolve()?.data.dataset;
-    let source = Source::find(arguments.from.as_deref(), &arguments.common.out, &dataset)?;
-    tracing::info!("starting from {source}");
-    let model = source.load()?;
-    let config = arguments.config(&source, &model)?;
-
-    let start = Start::Weights(Box::new(model));
+    let (config, start) = match &arguments.weights {
+        Some(weights) => arguments.foreign(weights)?,
+        None => arguments.own()?,
+    };
     if !arguments.compare_scratch {
         return run("finetune", &config, start, &arguments.common);
     }
@@ -85,9 +89,37 @@ pub fn finetune(arguments: &FinetuneArguments) -> Result<ExitCode, Failure> {
 }
 
 impl FinetuneArguments {
+    /// A start from one of our models.
+    fn own(&self) -> Result<(TrainConfig, Start), Failure> {
+        // Before anything is loaded: a wrong flag is known at once.
+        let dataset = self.layers(None)?.resolve()?.data.dataset;
+        let source = Source::find(self.from.as_deref(), &self.common.out, &dataset)?;
+        tracing::info!("starting from {source}");
+        let model = source.load()?;
+        let config = self.config(&source, &model)?;
+        Ok((config, Start::Weights(Box::new(model))))
+    }
+
+    /// A start from weights of another program.
+    fn foreign(&self, name: &str) -> Result<(TrainConfig, Start), Failure> {
+        let network = self.model.as_deref().or(ForeignWeights::published_network(name));
+        let Some(network) = network else {
+            return Err(Failure::usage(format!(
+                "--weights {name}: a file of weights does not say which network it belongs to; name it with --model"
+            )));
+        };
+        let config = self.layers(Some(network))?.resolve()?;
+        let weights = ForeignWeights::open(name, &self.common.search())?;
+        let finetune = config.finetune.clone().unwrap_or_default();
+        let config = started_from(config, &weights, finetune);
+        let head = if self.keep_head { ForeignHead::Keep } else { ForeignHead::New };
+        Ok((config, Start::Foreign(weights, head)))
+    }
+
     fn own_flag(&self) -> Option<&'static str> {
         [
             ("--from", self.from.is_some()),
+            ("--weights", self.weights.is_some()),
             ("--freeze", self.freeze.is_some()),
             ("--unfreeze-at", self.unfreeze_at.is_some()),
             ("--feature-rate", self.feature_rate.is_some()),
@@ -97,8 +129,8 @@ impl FinetuneArguments {
         .find_map(|(flag, given)| given.then_some(flag))
     }
 
-    fn layers(&self) -> Result<ConfigLayers, ConfigError> {
-        let mut layers = self.common.layers()?;
+    fn layers(&self, network: Option<&str>) -> Result<ConfigLayers, ConfigError> {
+        let mut layers = self.common.layers(network)?;
         layers.set_default("data.dataset", DEFAULT_DATASET);
         layers.set_default("epochs", DEFAULT_EPOCHS);
         if let Some(freeze) = &self.freeze {
@@ -118,7 +150,7 @@ impl FinetuneArguments {
 
     /// The checked configuration: the network is the starting model's.
     fn config(&self, source: &Source, model: &Model) -> Result<TrainConfig, ConfigError> {
-        let mut layers = self.layers()?;
+        let mut layers = self.layers(None)?;
         layers.set("finetune.from", source.path().display().to_string());
         layers.set("finetune.from_weights_sha256", model.metadata.weights_sha256.clone());
         let mut config = layers.resolve()?;

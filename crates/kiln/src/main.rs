@@ -3,6 +3,7 @@
 
 mod data_command;
 mod evaluate;
+mod models;
 mod runs;
 mod table;
 
@@ -29,6 +30,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArguments),
     /// Show, fetch and check data sets
     Data(data_command::DataArguments),
+    /// List the networks, with parameters and multiply-accumulates
+    Models(models::ModelsArguments),
     /// List and compare runs
     Runs(runs::RunsArguments),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Finetune(arguments) => finetune::finetune(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Data(arguments) => data_command::run(&arguments),
+        Command::Models(arguments) => models::run(&arguments),
         Command::Runs(arguments) => runs::run(&arguments),
     })
 }

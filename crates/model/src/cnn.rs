@@ -5,7 +5,7 @@ use burn::{
     nn::{BatchNorm, Dropout, Linear, conv::Conv2d},
     tensor::{
         Device, Tensor,
-        module::{avg_pool2d, max_pool2d},
+        module::{adaptive_avg_pool2d, avg_pool2d, max_pool2d},
         ops::{AvgPoolOptions, MaxPoolOptions},
     },
 };
@@ -158,14 +158,56 @@ impl PoolConfig {
     }
 }
 
-/// What `init` needs beyond the configuration: sizes that follow from the input.
+impl CnnConfig {
+    /// The layers that this configuration stands for.
+    pub(crate) fn layout(&self) -> Layout {
+        let dense = self.dense.len();
+        Layout {
+            blocks: self.blocks.clone(),
+            conv_bias: !self.batch_norm,
+            batch_norm: self.batch_norm,
+            grid: None,
+            dense: self.dense.clone(),
+            dropout: self.dropout,
+            dropped: (0..=dense).map(|index| index > 0 || dense == 0).collect(),
+            activation: self.activation,
+            initialization: self.initialization,
+        }
+    }
+}
+
+/// The layers of a [`Cnn`]. Published architectures of the same form are configurations of their own
+/// that come down to this.
+pub(crate) struct Layout {
+    /// The convolutions, from the image on.
+    pub(crate) blocks: Vec<ConvBlockConfig>,
+    /// Whether convolutions have a bias.
+    pub(crate) conv_bias: bool,
+    /// Batch normalisation between every convolution and its activation.
+    pub(crate) batch_norm: bool,
+    /// Rows and columns to which the output of the last block is averaged, whatever its size
+    /// (`PyTorch`'s `AdaptiveAvgPool2d`).
+    pub(crate) grid: Option<usize>,
+    /// Outputs of the dense layers before the head.
+    pub(crate) dense: Vec<usize>,
+    /// Probability in `[0, 1)`.
+    pub(crate) dropout: f64,
+    /// Whether dropout acts on the input of each dense layer, the head last.
+    pub(crate) dropped: Vec<bool>,
+    /// After every convolution and every dense layer but the head.
+    pub(crate) activation: Activation,
+    /// How weights are drawn.
+    pub(crate) initialization: Initialization,
+}
+
+/// What `init` needs beyond the layout: sizes that follow from the input.
 struct Plan {
     /// Inputs of each dense layer, the head last.
     dense_inputs: Vec<usize>,
     summary: Summary,
 }
 
-impl CnnConfig {
+impl Layout {
     /// See [`crate::NetworkConfig::summary`].
     pub(crate) fn summary(&self, input: InputShape, classes: usize) -> Result<Summary, ShapeError> {
         Ok(self.plan(input, classes)?.summary)
@@ -174,34 +216,29 @@ impl CnnConfig {
     /// Follows the input's shape through all layers.
     fn plan(&self, input: InputShape, classes: usize) -> Result<Plan, ShapeError> {
         self.initialization.validate()?;
-        if classes < 2 {
-            return Err(ShapeError::Classes { classes });
-        }
-        let mut trace = ShapeTrace::new(input)?;
+        let mut trace = ShapeTrace::new(input, classes)?;
         for (index, block) in self.blocks.iter().enumerate() {
-            let name = |part: &str| format!("blocks.{index}.{part}");
-            let ConvBlockConfig { channels, kernel, stride, padding, ref pool, dropout } = *block;
-            trace.conv(&name("conv"), channels, kernel, stride, padding, !self.batch_norm)?;
-            if self.batch_norm {
-                trace.batch_norm(&name("norm"))?;
-            }
-            trace.activation(&name("activation"), self.activation)?;
-            if let Some(pool) = pool {
-                trace.pool(&name("pool"), pool)?;
-            }
-            trace.dropout(&name("dropout"), dropout)?;
+            trace.conv_block(
+                &format!("blocks.{index}"),
+                block,
+                self.conv_bias,
+                self.batch_norm,
+                Some(self.activation),
+            )?;
+        }
+        if let Some(side) = self.grid {
+            trace.grid("grid", side)?;
         }
 
         let mut dense_inputs = Vec::with_capacity(self.dense.len() + 1);
         trace.flatten("flatten")?;
-        if self.dense.is_empty() {
-            trace.dropout("dropout", self.dropout)?;
-        }
+        let dropout = |index: usize| if self.dropped[index] { self.dropout } else { 0.0 };
+        trace.dropout("dropout", dropout(0))?;
         for (index, &outputs) in self.dense.iter().enumerate() {
             let name = format!("dense.{index}");
             dense_inputs.push(trace.linear(&name, outputs)?);
             trace.activation(&format!("{name}.activation"), self.activation)?;
-            trace.dropout(&format!("{name}.dropout"), self.dropout)?;
+            trace.dropout(&format!("{name}.dropout"), dropout(index + 1))?;
         }
         dense_inputs.push(trace.linear("head", classes)?);
         Ok(Plan { dense_inputs, summary: trace.finish() })
@@ -221,15 +258,14 @@ impl CnnConfig {
         let mut inputs = input.channels;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            let ConvBlockConfig { channels, kernel, stride, padding, pool, dropout } = *block;
-            blocks.push(ConvBlock {
-                conv: builder.conv([inputs, channels], kernel, stride, padding, !self.batch_norm),
-                norm: self.batch_norm.then(|| builder.batch_norm(channels)),
-                dropout: builder.dropout(dropout),
-                activation: self.activation,
-                pool,
-            });
-            inputs = channels;
+            blocks.push(builder.conv_block(
+                inputs,
+                block,
+                self.conv_bias,
+                self.batch_norm,
+                Some(self.activation),
+            ));
+            inputs = block.channels;
         }
         let outputs = self.dense.iter().copied().chain([classes]);
         let mut dense: Vec<Linear> = plan
@@ -240,7 +276,62 @@ impl CnnConfig {
             .collect();
         // The plan always ends with the head.
         let head = dense.remove(self.dense.len());
-        Ok(Cnn { blocks, dense, head, dropout: builder.dropout(self.dropout), activation: self.activation })
+        Ok(Cnn {
+            blocks,
+            dense,
+            head,
+            dropout: builder.dropout(self.dropout),
+            dropped: self.dropped.clone(),
+            grid: self.grid,
+            activation: self.activation,
+        })
+    }
+}
+
+impl ShapeTrace {
+    /// Adds a convolution with what follows it; `activation` none is the identity.
+    pub(crate) fn conv_block(
+        &mut self,
+        prefix: &str,
+        block: &ConvBlockConfig,
+        bias: bool,
+        batch_norm: bool,
+        activation: Option<Activation>,
+    ) -> Result<(), ShapeError> {
+        let name = |part: &str| format!("{prefix}.{part}");
+        let ConvBlockConfig { channels, kernel, stride, padding, ref pool, dropout } = *block;
+        self.conv(&name("conv"), channels, kernel, stride, padding, bias)?;
+        if batch_norm {
+            self.batch_norm(&name("norm"))?;
+        }
+        if let Some(activation) = activation {
+            self.activation(&name("activation"), activation)?;
+        }
+        if let Some(pool) = pool {
+            self.pool(&name("pool"), pool)?;
+        }
+        self.dropout(&name("dropout"), dropout)
+    }
+}
+
+impl Builder<'_> {
+    /// A convolution of `inputs` channels with what follows it.
+    pub(crate) fn conv_block(
+        &mut self,
+        inputs: usize,
+        block: &ConvBlockConfig,
+        bias: bool,
+        batch_norm: bool,
+        activation: Option<Activation>,
+    ) -> ConvBlock {
+        let ConvBlockConfig { channels, kernel, stride, padding, pool, dropout } = *block;
+        ConvBlock {
+            conv: self.conv([inputs, channels], kernel, stride, padding, bias),
+            norm: batch_norm.then(|| self.batch_norm(channels)),
+            dropout: self.dropout(dropout),
+            activation,
+            pool,
+        }
     }
 }
 
@@ -254,7 +345,7 @@ pub struct ConvBlock {
     /// Dropout at the end of the block.
     pub dropout: Option<Dropout>,
     #[module(skip)]
-    activation: Activation,
+    activation: Option<Activation>,
     #[module(skip)]
     pool: Option<PoolConfig>,
 }
@@ -262,31 +353,55 @@ pub struct ConvBlock {
 impl ConvBlock {
     /// `[N, C, H, W] -> [N, O, H', W']`. Activation and pooling run inside the convolution's
     /// operator as far as nothing stands between them.
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let (fused, rest) = match self.norm {
-            Some(_) => (kernels::Activation::None, Some(self.activation)),
-            None => self.activation.split(),
-        };
-        let pool = self.pool.filter(|_| rest.is_none());
+    pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let (_, rest) = self.fused();
+        match (self.pool, rest) {
+            (Some(pool), None) if self.norm.is_none() => self.drop(self.convolve(x, pool.fused())),
+            _ => self.finish(self.maps(x)),
+        }
+    }
+
+    /// `[N, C, H, W] -> [N, O, H', W']`: convolution, normalisation and activation, before the pooling.
+    pub(crate) fn maps(&self, x: Tensor<4>) -> Tensor<4> {
+        let mut x = self.convolve(x, kernels::Pool::None);
+        if let Some(norm) = &self.norm {
+            x = norm.forward(x);
+        }
+        match self.fused().1 {
+            Some(activation) => activation.forward(x),
+            None => x,
+        }
+    }
+
+    /// From [`Self::maps`] to the block's output.
+    pub(crate) fn finish(&self, maps: Tensor<4>) -> Tensor<4> {
+        self.drop(match self.pool {
+            Some(pool) => pool.forward(maps),
+            None => maps,
+        })
+    }
+
+    /// The activation inside the convolution's operator, and the one that is left to do after it.
+    fn fused(&self) -> (kernels::Activation, Option<Activation>) {
+        match (&self.norm, self.activation) {
+            (None, Some(activation)) => activation.split(),
+            (_, activation) => (kernels::Activation::None, activation),
+        }
+    }
+
+    fn convolve(&self, x: Tensor<4>, pool: kernels::Pool) -> Tensor<4> {
         let options = kernels::ConvBlock {
             stride: self.conv.stride,
             padding: self.padding(),
             groups: self.conv.groups,
-            activation: fused,
-            pool: pool.map_or(kernels::Pool::None, |pool| pool.fused()),
+            activation: self.fused().0,
+            pool,
         };
         let bias = self.conv.bias.as_ref().map(burn::module::Param::val);
-        let mut x = kernels::conv_block(x, self.conv.weight.val(), bias, &options);
+        kernels::conv_block(x, self.conv.weight.val(), bias, &options)
+    }
 
-        if let Some(norm) = &self.norm {
-            x = norm.forward(x);
-        }
-        if let Some(activation) = rest {
-            x = activation.forward(x);
-            if let Some(pool) = self.pool {
-                x = pool.forward(x);
-            }
-        }
+    fn drop(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.dropout {
             Some(dropout) => dropout.forward(x),
             None => x,
@@ -300,6 +415,15 @@ impl ConvBlock {
             _ => [0, 0],
         }
     }
+
+    /// See [`crate::Network::with_own_statistics`].
+    pub(crate) fn with_own_statistics(mut self) -> Self {
+        if let Some(norm) = &mut self.norm {
+            norm.running_mean = own(&norm.running_mean);
+            norm.running_var = own(&norm.running_var);
+        }
+        self
+    }
 }
 
 /// A convolutional network, see [`CnnConfig`].
@@ -311,8 +435,12 @@ pub struct Cnn {
     pub dense: Vec<Linear>,
     /// The classifier: one output for each class.
     pub head: Linear,
-    /// After every dense layer, or on the features where there is none.
+    /// Before some of the dense layers and the head.
     pub dropout: Option<Dropout>,
+    #[module(skip)]
+    dropped: Vec<bool>,
+    #[module(skip)]
+    grid: Option<usize>,
     #[module(skip)]
     activation: Activation,
 }
@@ -320,45 +448,61 @@ pub struct Cnn {
 impl Cnn {
     /// Images `[N, C, H, W]` to logits `[N, K]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let mut x = images; // [N, C, H, W]
-        for block in &self.blocks {
-            x = block.forward(x); // [N, O, H', W']
-        }
-        let mut x = x.flatten(1, 3); // [N, O * H' * W']
-        if self.dense.is_empty() {
-            x = self.drop(x);
-        }
-        for dense in &self.dense {
-            let (fused, rest) = self.activation.split();
-            x = linear(dense, x, fused); // [N, features]
-            if let Some(activation) = rest {
-                x = activation.forward(x);
-            }
-            x = self.drop(x);
-        }
-        linear(&self.head, x, kernels::Activation::None) // [N, K]
+        let features = self.flat_features(self.trunk(images)); // [N, features]
+        linear(&self.head, features, kernels::Activation::None) // [N, K]
     }
 
-    fn drop(&self, x: Tensor<2>) -> Tensor<2> {
+    /// All blocks: `[N, C, H, W] -> [N, O, H', W']`.
+    pub(crate) fn trunk(&self, images: Tensor<4>) -> Tensor<4> {
+        self.blocks.iter().fold(images, |x, block| block.forward(x))
+    }
+
+    /// From the last block's output `[N, O, H', W']` to what the head sees, `[N, features]`.
+    pub(crate) fn flat_features(&self, x: Tensor<4>) -> Tensor<2> {
+        let mut x = average_to(x, self.grid).flatten(1, 3); // [N, O * H' * W']
+        for (index, dense) in self.dense.iter().enumerate() {
+            x = dense_layer(dense, self.drop(x, index), self.activation); // [N, features]
+        }
+        self.drop(x, self.dense.len())
+    }
+
+    fn drop(&self, x: Tensor<2>, index: usize) -> Tensor<2> {
         match &self.dropout {
-            Some(dropout) => dropout.forward(x),
-            None => x,
+            Some(dropout) if self.dropped[index] => dropout.forward(x),
+            _ => x,
         }
     }
 
     /// Merges what the training threads have added to the running statistics, and separates them
     /// from those of clones, which share them.
     pub(crate) fn with_own_statistics(mut self) -> Self {
-        for norm in self.blocks.iter_mut().filter_map(|block| block.norm.as_mut()) {
-            norm.running_mean = own(&norm.running_mean);
-            norm.running_var = own(&norm.running_var);
-        }
+        self.blocks = self.blocks.into_iter().map(ConvBlock::with_own_statistics).collect();
         self
     }
 }
 
+/// Averages `[N, C, H, W]` to `[N, C, side, side]`; the identity where that is its size, or where no
+/// side is asked for.
+fn average_to(x: Tensor<4>, side: Option<usize>) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    match side {
+        Some(side) if [height, width] != [side; 2] => adaptive_avg_pool2d(x, [side; 2]),
+        _ => x,
+    }
+}
+
+/// A dense layer with its activation: `[N, I] -> [N, O]`
+pub(crate) fn dense_layer(layer: &Linear, x: Tensor<2>, activation: Activation) -> Tensor<2> {
+    let (fused, rest) = activation.split();
+    let x = linear(layer, x, fused);
+    match rest {
+        Some(activation) => activation.forward(x),
+        None => x,
+    }
+}
+
 /// `[N, I] -> [N, O]`
-fn linear(layer: &Linear, x: Tensor<2>, activation: kernels::Activation) -> Tensor<2> {
+pub(crate) fn linear(layer: &Linear, x: Tensor<2>, activation: kernels::Activation) -> Tensor<2> {
     let bias = layer.bias.as_ref().map(burn::module::Param::val);
     kernels::linear(x, layer.weight.val(), bias, activation)
 }
@@ -382,6 +526,22 @@ mod tests {
     use crate::{Network, NetworkConfig, named_tensors};
 
     const MNIST: InputShape = InputShape::new(1, 28, 28);
+
+    impl CnnConfig {
+        fn summary(&self, input: InputShape, classes: usize) -> Result<Summary, ShapeError> {
+            self.layout().summary(input, classes)
+        }
+
+        fn init(
+            &self,
+            input: InputShape,
+            classes: usize,
+            seed: Option<u64>,
+            device: &Device,
+        ) -> Result<Cnn, ShapeError> {
+            self.layout().init(input, classes, seed, device)
+        }
+    }
 
     fn block(channels: usize) -> ConvBlockConfig {
         ConvBlockConfig::new(channels)

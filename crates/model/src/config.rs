@@ -5,7 +5,10 @@ use std::fmt;
 use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
-use crate::{CnnConfig, Network, ShapeError, Summary};
+use crate::{
+    AlexNetConfig, CnnConfig, LeNet5Config, MlpConfig, Network, ResNetConfig, RnnConfig, ShapeError, Summary,
+    VggConfig, VitConfig,
+};
 
 /// Size of one input image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +96,23 @@ impl Activation {
 pub enum NetworkConfig {
     /// A convolutional network, [`CnnConfig`].
     Cnn(CnnConfig),
+    /// A multi-layer perceptron, [`MlpConfig`].
+    Mlp(MlpConfig),
+    /// A recurrent network over the rows, [`RnnConfig`].
+    Rnn(RnnConfig),
+    /// LeNet-5, [`LeNet5Config`].
+    #[serde(rename = "lenet5")]
+    LeNet5(LeNet5Config),
+    /// AlexNet, [`AlexNetConfig`].
+    #[serde(rename = "alexnet")]
+    AlexNet(AlexNetConfig),
+    /// VGG of any depth, [`VggConfig`].
+    Vgg(VggConfig),
+    /// A residual network of any depth, [`ResNetConfig`].
+    #[serde(rename = "resnet")]
+    ResNet(ResNetConfig),
+    /// A vision transformer, [`VitConfig`].
+    Vit(VitConfig),
 }
 
 impl Default for NetworkConfig {
@@ -118,9 +138,7 @@ impl NetworkConfig {
         seed: u64,
         device: &Device,
     ) -> Result<Network, ShapeError> {
-        match self {
-            Self::Cnn(config) => Ok(Network::Cnn(config.init(input, classes, Some(seed), device)?)),
-        }
+        self.build(input, classes, Some(seed), device)
     }
 
     /// The same network with all weights zero, for one whose weights come from elsewhere.
@@ -130,9 +148,26 @@ impl NetworkConfig {
         classes: usize,
         device: &Device,
     ) -> Result<Network, ShapeError> {
-        match self {
-            Self::Cnn(config) => Ok(Network::Cnn(config.init(input, classes, None, device)?)),
-        }
+        self.build(input, classes, None, device)
+    }
+
+    fn build(
+        &self,
+        input: InputShape,
+        classes: usize,
+        seed: Option<u64>,
+        device: &Device,
+    ) -> Result<Network, ShapeError> {
+        Ok(match self {
+            Self::Mlp(config) => Network::Mlp(config.init(input, classes, seed, device)?),
+            Self::Rnn(config) => Network::Rnn(config.init(input, classes, seed, device)?),
+            Self::ResNet(config) => Network::ResNet(config.init(input, classes, seed, device)?),
+            Self::Vit(config) => Network::Vit(config.init(input, classes, seed, device)?),
+            Self::Cnn(config) => Network::Cnn(config.layout().init(input, classes, seed, device)?),
+            Self::LeNet5(config) => Network::Cnn(config.layout(input).init(input, classes, seed, device)?),
+            Self::AlexNet(config) => Network::Cnn(config.layout().init(input, classes, seed, device)?),
+            Self::Vgg(config) => Network::Cnn(config.layout()?.init(input, classes, seed, device)?),
+        })
     }
 
     /// Every layer with its output shape, parameters and multiply-accumulates; needs no device.
@@ -142,7 +177,14 @@ impl NetworkConfig {
     /// outside `[0, 1)`. The message names the layer and the sizes.
     pub fn summary(&self, input: InputShape, classes: usize) -> Result<Summary, ShapeError> {
         match self {
-            Self::Cnn(config) => config.summary(input, classes),
+            Self::Mlp(config) => config.summary(input, classes),
+            Self::Rnn(config) => config.summary(input, classes),
+            Self::ResNet(config) => config.summary(input, classes),
+            Self::Vit(config) => config.summary(input, classes),
+            Self::Cnn(config) => config.layout().summary(input, classes),
+            Self::LeNet5(config) => config.layout(input).summary(input, classes),
+            Self::AlexNet(config) => config.layout().summary(input, classes),
+            Self::Vgg(config) => config.layout()?.summary(input, classes),
         }
     }
 }

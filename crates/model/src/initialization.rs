@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Flag, Param, ParamId, RunningState},
-    nn::{BatchNorm, Dropout, Linear, PaddingConfig2d, conv::Conv2d},
+    nn::{BatchNorm, Dropout, LayerNorm, LayerNormConfig, Linear, PaddingConfig2d, conv::Conv2d},
     tensor::{Device, Tensor, TensorData},
 };
 use rand_chacha::{
@@ -143,6 +143,20 @@ impl<'a> Builder<'a> {
             momentum: 0.1,
             epsilon: 1e-5,
         }
+    }
+
+    /// Layer normalisation over the last axis.
+    pub(crate) fn layer_norm(&mut self, features: usize, epsilon: f64) -> LayerNorm {
+        let filled = |value: f32| TensorData::new(vec![value; features], [features]);
+        let mut norm = LayerNormConfig::new(features).with_epsilon(epsilon).init(self.device);
+        norm.gamma = self.parameter(filled(1.0));
+        norm.beta = Some(self.parameter(filled(0.0)));
+        norm
+    }
+
+    /// A tensor that belongs to no layer, drawn from a normal distribution.
+    pub(crate) fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64) -> Param<Tensor<D>> {
+        self.drawn(shape, Distribution::Normal { std })
     }
 
     /// Dropout, or nothing where the probability is zero.

@@ -7,32 +7,53 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod alexnet;
 mod average;
+mod catalog;
 mod cnn;
 mod config;
+mod foreign;
 mod initialization;
+mod lenet5;
+mod mlp;
 mod model_file;
 mod network;
 mod picture;
 mod preprocessing;
 mod record;
+mod resnet;
+mod rnn;
 mod shape;
 mod summary;
+mod vgg;
+mod vit;
 
+pub use alexnet::AlexNetConfig;
 pub use average::{AverageError, WeightAverage};
+pub use catalog::{CatalogEntry, catalog};
 pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
 pub use config::{Activation, InputShape, NetworkConfig};
+pub use foreign::{
+    BurnpackWeights, FloatType, ForeignError, SafetensorsWeights, WeightLayout, WeightSource, input_channels,
+    load_foreign,
+};
 pub use initialization::Initialization;
+pub use lenet5::LeNet5Config;
+pub use mlp::{Mlp, MlpConfig};
 pub use model_file::{
     Description, FORMAT_VERSION, Metadata, Model, ModelFileError, PROBE_IMAGES, PROBE_TOLERANCE, decode,
     encode, read_metadata,
 };
-pub use network::Network;
+pub use network::{FEATURES_PATTERN, Network};
 pub use picture::{Fit, Picture, PictureError};
 pub use preprocessing::{Preprocessing, PreprocessingError};
 pub use record::{
     LoadReport, Loading, Mismatch, RecordError, load, load_partial, named_tensors, tensor_name,
     weights_sha256,
 };
+pub use resnet::{ResNet, ResNetConfig, ResidualBlock};
+pub use rnn::{Cell, RecurrentLayer, Rnn, RnnConfig};
 pub use shape::ShapeError;
-pub use summary::{LayerSummary, Summary, TensorSpec};
+pub use summary::{LayerSummary, Summary, TensorSpec, thousands};
+pub use vgg::VggConfig;
+pub use vit::{Attention, Embedding, EncoderLayer, Vit, VitConfig};

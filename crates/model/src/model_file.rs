@@ -295,7 +295,7 @@ pub fn read_metadata(bytes: &[u8]) -> Result<Metadata, ModelFileError> {
 }
 
 /// Verifies the seal and reads the container's table and our metadata.
-fn open(bytes: &[u8]) -> Result<(Reader, Metadata), ModelFileError> {
+pub(crate) fn open(bytes: &[u8]) -> Result<(Reader, Metadata), ModelFileError> {
     if !bytes.starts_with(BURNPACK) {
         let found = if bytes.is_empty() {
             "nothing".to_string()
@@ -324,6 +324,11 @@ fn open(bytes: &[u8]) -> Result<(Reader, Metadata), ModelFileError> {
         .ok_or_else(|| unreadable("metadata", &format_args!("the container has no entry `{KEY}`")))?;
     let metadata = parse(json)?;
     Ok((reader, metadata))
+}
+
+/// Whether the bytes end with a seal, sound or not.
+pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
+    bytes.len().checked_sub(SEAL_LEN).is_some_and(|end| bytes[end..].starts_with(SEAL))
 }
 
 /// Looks at the version before anything else, which a later version may have changed.
@@ -527,7 +532,9 @@ mod tests {
     #[test]
     fn a_decoded_model_can_be_trained_further() {
         let device = Device::flex().autodiff();
-        let Model { network: Network::Cnn(net), .. } = decode(file(), &device).unwrap();
+        let Model { network: Network::Cnn(net), .. } = decode(file(), &device).unwrap() else {
+            panic!("a convolutional network")
+        };
         assert!(net.head.weight.is_require_grad());
         assert!(net.head.weight.val().device().is_autodiff());
         assert!(net.dropout.unwrap().training.is_enabled());
@@ -541,7 +548,7 @@ mod tests {
     #[test]
     fn burn_reads_the_file_too() {
         let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(file().to_vec())).unwrap();
-        let Network::Cnn(net) = network(false, 2, &Device::flex());
+        let Network::Cnn(net) = network(false, 2, &Device::flex()) else { panic!("a convolutional network") };
         let loaded = Network::Cnn(net.try_load_record(record).unwrap());
         assert_eq!(weights_sha256(&loaded), read_metadata(file()).unwrap().weights_sha256);
     }
@@ -672,7 +679,7 @@ mod tests {
         }
         // A billion parameters by the metadata, 77 in the file.
         let dense = vec![1 << 15, 1 << 15];
-        let NetworkConfig::Cnn(small) = config(false);
+        let NetworkConfig::Cnn(small) = config(false) else { panic!("a convolutional network") };
         let large = NetworkConfig::Cnn(CnnConfig { dense, ..small });
         let parameters = large.summary(InputShape::new(1, 8, 8), 3).unwrap().parameters();
         assert!(parameters > 1_000_000_000);

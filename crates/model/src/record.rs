@@ -8,7 +8,7 @@ use burn::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{Network, summary::TensorSpec};
+use crate::{Network, network::VARIANTS, summary::TensorSpec};
 
 /// A tensor whose shape differs between a network and a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,16 @@ impl LoadReport {
     /// Whether network and record hold the same tensors.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
+    }
+
+    /// The faults among the tensors of which `required` holds.
+    pub(crate) fn only(&self, required: impl Fn(&String) -> bool) -> Self {
+        Self {
+            missing: self.missing.iter().filter(|name| required(name)).cloned().collect(),
+            unexpected: self.unexpected.iter().filter(|name| required(name)).cloned().collect(),
+            mismatched: self.mismatched.iter().filter(|m| required(&m.name)).cloned().collect(),
+            ..Self::default()
+        }
     }
 
     /// The names at fault, one line for each kind of fault.
@@ -95,7 +105,10 @@ pub enum Loading {
 /// The name of a parameter from its path in Burn's module tree: `Cnn.blocks.0.conv.weight` is
 /// `blocks.0.conv.weight`. A path without the network's name comes back as it is.
 pub fn tensor_name(path: &str) -> &str {
-    path.strip_prefix("Cnn.").unwrap_or(path)
+    match path.split_once('.') {
+        Some((variant, name)) if VARIANTS.contains(&variant) => name,
+        _ => path,
+    }
 }
 
 /// All float tensors of a network as `f32`, sorted by name: weights, biases and running statistics.
@@ -189,13 +202,7 @@ pub fn load_partial(
     let found = record.iter().map(|(name, data)| (name.as_str(), data.shape().to_vec()));
     let report = compare(&expected, found, &loading);
 
-    let required = |name: &String| loading(name) == Loading::Required;
-    let faults = LoadReport {
-        missing: report.missing.iter().filter(|name| required(name)).cloned().collect(),
-        unexpected: report.unexpected.iter().filter(|name| required(name)).cloned().collect(),
-        mismatched: report.mismatched.iter().filter(|m| required(&m.name)).cloned().collect(),
-        ..LoadReport::default()
-    };
+    let faults = report.only(|name| loading(name) == Loading::Required);
     if !faults.is_complete() {
         return Err(RecordError::Tensors(faults));
     }
@@ -474,7 +481,9 @@ mod tests {
         // Burn's own loading would change the running statistics of `target` as well.
         assert_eq!(named_tensors(&target), before);
         assert_eq!(named_tensors(&loaded), record);
-        let (Network::Cnn(target), Network::Cnn(loaded)) = (target, loaded);
+        let (Network::Cnn(target), Network::Cnn(loaded)) = (target, loaded) else {
+            panic!("convolutional networks")
+        };
         assert!(loaded.head.weight.is_require_grad());
         assert_eq!(loaded.head.weight.id, target.head.weight.id);
     }

@@ -79,6 +79,32 @@ pub enum ShapeError {
         /// The value given.
         value: f64,
     },
+    /// An architecture that is published in some depths only.
+    #[error("{network}: `depth` is {depth}; expected one of {known:?}")]
+    Depth {
+        /// Name of the family.
+        network: &'static str,
+        /// The depth given.
+        depth: usize,
+        /// Depths on offer.
+        known: &'static [usize],
+    },
+    /// Two sizes of which one must be a multiple of the other.
+    #[error("{layer}: {what} {value} is not a multiple of {divisor_name} {divisor}; {advice}")]
+    Indivisible {
+        /// Name of the layer.
+        layer: String,
+        /// Name of the size.
+        what: &'static str,
+        /// The size.
+        value: usize,
+        /// Name of what must divide it.
+        divisor_name: &'static str,
+        /// Its value.
+        divisor: usize,
+        /// What to do.
+        advice: &'static str,
+    },
     /// Too few classes to tell apart.
     #[error("head: {classes} classes; a classifier needs at least 2")]
     Classes {
@@ -111,7 +137,10 @@ pub(crate) struct ShapeTrace {
 }
 
 impl ShapeTrace {
-    pub(crate) fn new(input: InputShape) -> Result<Self, ShapeError> {
+    pub(crate) fn new(input: InputShape, classes: usize) -> Result<Self, ShapeError> {
+        if classes < 2 {
+            return Err(ShapeError::Classes { classes });
+        }
         for (field, size) in [("channels", input.channels), ("height", input.height), ("width", input.width)]
         {
             positive("input", field, size)?;
@@ -213,20 +242,54 @@ impl ShapeTrace {
         self.push(name.into(), format!("dropout {probability}"), self.current.clone(), 0, vec![])
     }
 
+    /// Adds an average over a grid of `side` x `side` cells, whatever the current size.
+    pub(crate) fn grid(&mut self, name: &str, side: usize) -> Result<(), ShapeError> {
+        positive(name, "grid", side)?;
+        let shape = vec![self.channels(), side, side];
+        self.push(name.into(), format!("average to {side}x{side}"), shape, 0, vec![])
+    }
+
+    /// The current `[C, H, W]` or `[features]`.
+    pub(crate) fn shape(&self) -> Vec<usize> {
+        self.current.clone()
+    }
+
+    /// Goes back to a shape from which another branch leaves.
+    pub(crate) fn branch(&mut self, shape: Vec<usize>) {
+        self.current = shape;
+    }
+
+    /// Adds a layer that is none of the common ones; `tensors` are its parts with their shapes.
+    pub(crate) fn layer(
+        &mut self,
+        name: &str,
+        kind: impl Into<String>,
+        output: Vec<usize>,
+        macs: u64,
+        tensors: &[(&str, Vec<usize>)],
+    ) -> Result<(), ShapeError> {
+        let tensors = tensors.iter().map(|(part, shape)| tensor(name, part, shape.clone())).collect();
+        self.push(name.into(), kind.into(), output, macs, tensors)
+    }
+
     /// Turns `[C, H, W]` into `[C * H * W]`.
     pub(crate) fn flatten(&mut self, name: &str) -> Result<(), ShapeError> {
         let features = self.current.iter().product();
         self.push(name.into(), "flatten".into(), vec![features], 0, vec![])
     }
 
-    /// Adds a dense layer; weights `[I, O]`. Returns the number of its inputs.
+    /// Adds a dense layer on the last axis of `[features]` or `[T, features]`; weights `[I, O]`.
+    /// Returns the number of its inputs.
     pub(crate) fn linear(&mut self, name: &str, outputs: usize) -> Result<usize, ShapeError> {
         positive(name, "outputs", outputs)?;
-        let inputs = self.current[0];
+        let mut output = self.current.clone();
+        let inputs = output.pop().unwrap_or(1);
+        let rows: usize = output.iter().product();
+        output.push(outputs);
         let tensors =
             vec![tensor(name, "weight", vec![inputs, outputs]), tensor(name, "bias", vec![outputs])];
-        let macs = (inputs as u64).saturating_mul(outputs as u64);
-        self.push(name.into(), "dense".into(), vec![outputs], macs, tensors)?;
+        let macs = (inputs as u64).saturating_mul(outputs as u64).saturating_mul(rows as u64);
+        self.push(name.into(), "dense".into(), output, macs, tensors)?;
         Ok(inputs)
     }
 

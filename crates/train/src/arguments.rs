@@ -8,6 +8,7 @@ use data::Search;
 use crate::config::{CheckpointEvery, ConfigError, ConfigLayers, OptimizerName, TrainConfig};
 use crate::device::Backend;
 use crate::progress::ProgressMode;
+use crate::weights::ForeignWeights;
 
 /// What to train on, how, and where to put it.
 #[derive(Args, Clone, Debug, Default)]
@@ -77,17 +78,21 @@ pub struct TrainArguments {
     /// Shared flags.
     #[command(flatten)]
     pub common: CommonArguments,
-    /// Network: cnn
+    /// Network, for example mlp, lenet5, vgg16-bn, resnet20; `kiln models` lists them [default: cnn with a dense layer]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
+    /// Start from weights of another program: a PyTorch, safetensors or burnpack file for the network named by --model, or
+    /// torchvision:NAME, for example torchvision:resnet18. The head is new where the classes differ
+    #[arg(long, value_name = "FILE|torchvision:NAME", conflicts_with = "resume")]
+    pub weights: Option<String>,
 }
 
 impl CommonArguments {
-    /// File, then flags, then `--set`.
+    /// File, then flags, then `--set`. `model` is the name of a network, a flag of some commands.
     ///
     /// # Errors
     /// As [`ConfigLayers`].
-    pub fn layers(&self) -> Result<ConfigLayers, ConfigError> {
+    pub fn layers(&self, model: Option<&str>) -> Result<ConfigLayers, ConfigError> {
         let mut layers = match &self.config {
             Some(path) => ConfigLayers::from_file(path)?,
             None => ConfigLayers::default(),
@@ -129,6 +134,9 @@ impl CommonArguments {
         }
         if let Some(every) = self.checkpoint_every {
             layers.set("checkpoint.every", every.to_string());
+        }
+        if let Some(model) = model {
+            layers.set_network(model)?;
         }
         for expression in &self.set {
             layers.set_expression(expression)?;
@@ -173,10 +181,7 @@ impl TrainArguments {
     /// # Errors
     /// As [`ConfigLayers`].
     pub fn config(&self) -> Result<TrainConfig, ConfigError> {
-        let mut layers = self.common.layers()?;
-        if let Some(model) = &self.model {
-            layers.set("network.name", model.clone());
-        }
-        layers.resolve()
+        let published = self.weights.as_deref().and_then(ForeignWeights::published_network);
+        self.common.layers(self.model.as_deref().or(published))?.resolve()
     }
 }

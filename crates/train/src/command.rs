@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{CommonArguments, TrainArguments};
-use crate::config::TrainConfig;
-use crate::fit::{Finished, FitError, Outcome, Start, Surroundings, fit};
+use crate::config::{FinetuneConfig, TrainConfig};
+use crate::fit::{Finished, FitError, ForeignHead, Outcome, Start, Surroundings, fit};
 use crate::interrupt::{INTERRUPTED, stop_flag};
 use crate::progress::ProgressMode;
 use crate::run_folder::RunFolder;
+use crate::weights::{ForeignWeights, WeightsError};
 
 /// Exit status for a fault of the command line or the configuration, as clap has it.
 const USAGE: u8 = 2;
@@ -40,6 +41,15 @@ impl Failure {
 impl From<FitError> for Failure {
     fn from(error: FitError) -> Self {
         if error.is_usage() { Self::usage(error) } else { Self::failed(error) }
+    }
+}
+
+impl From<WeightsError> for Failure {
+    fn from(error: WeightsError) -> Self {
+        match error {
+            WeightsError::Fetch(error @ data::DataError::UnknownWeights { .. }) => Self::usage(error),
+            error => Self::failed(error),
+        }
     }
 }
 
@@ -85,9 +95,36 @@ pub fn train(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
             }
             resumed
         }
-        None => (arguments.config()?, Start::Scratch),
+        None => match &arguments.weights {
+            Some(weights) => {
+                let weights = ForeignWeights::open(weights, &arguments.common.search())?;
+                let config = started_from(arguments.config()?, &weights, FinetuneConfig::default());
+                (config, Start::Foreign(weights, ForeignHead::Fitting))
+            }
+            None => (arguments.config()?, Start::Scratch),
+        },
     };
     run("train", &config, start, &arguments.common)
+}
+
+/// The configuration of a run that starts from foreign weights: where they come from, and images with the
+/// channels that they take.
+pub fn started_from(
+    mut config: TrainConfig,
+    weights: &ForeignWeights,
+    finetune: FinetuneConfig,
+) -> TrainConfig {
+    if config.data.channels == 0
+        && let Some(channels @ (1 | 3)) = weights.input_channels(&config.network)
+    {
+        config.data.channels = channels;
+    }
+    config.finetune = Some(FinetuneConfig {
+        from: weights.path.display().to_string(),
+        from_weights_sha256: weights.sha256.clone(),
+        ..finetune
+    });
+    config
 }
 
 /// Logging, threads, and what the progress mode needs.

@@ -71,6 +71,9 @@ impl Default for TrainConfig {
 pub struct DataConfig {
     /// `mnist`, `fashion-mnist`, `mnist-sample`, or a folder with IDX files.
     pub dataset: String,
+    /// Channels of the images: 1 makes RGB images grey by their luma, 3 makes grey images RGB by repetition, 0 leaves
+    /// them as they are. Weights of another program set it to what their network takes.
+    pub channels: usize,
     /// Share of the labelled images that is held back for validation; 1/12 is 5,000 of 60,000.
     pub valid_fraction: f64,
     /// Use only this many labelled images (stratified), validation included. 0: all of them.
@@ -85,6 +88,7 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             dataset: "mnist".to_owned(),
+            channels: 0,
             valid_fraction: 1.0 / 12.0,
             limit: 0,
             workers: 1,
@@ -376,7 +380,7 @@ impl Default for CheckpointConfig {
 pub struct FinetuneConfig {
     /// The model file or run folder the weights came from.
     pub from: String,
-    /// SHA-256 of those weights (see `model::weights_sha256`).
+    /// SHA-256 of those weights (see `model::weights_sha256`), or of the file where another program wrote it.
     pub from_weights_sha256: String,
     /// `features`, `none`, or a regular expression over parameter paths.
     pub freeze: String,
@@ -412,8 +416,7 @@ impl FinetuneConfig {
     }
 }
 
-/// The convolutional part of a network, as a regular expression over parameter paths.
-pub const FEATURES_PATTERN: &str = r"(^|\.)blocks\.";
+pub use model::FEATURES_PATTERN;
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -433,6 +436,14 @@ pub enum ConfigError {
         origin: String,
         /// The parser's words, which name key and line.
         message: String,
+    },
+    /// No network of that name.
+    #[error("--model {name}: no such network; expected one of {}", .known.join(", "))]
+    Network {
+        /// The name given.
+        name: String,
+        /// The names on offer.
+        known: Vec<&'static str>,
     },
     /// `--set` needs `key=value`.
     #[error("--set {0}: expected key=value, for example --set optimizer.weight_decay=0.01")]
@@ -490,6 +501,39 @@ impl ConfigLayers {
             let Value::Table(next) = entry else { return };
             table = next;
         }
+    }
+
+    /// Chooses a network by its name, such as `vgg16-bn`. What a lower layer says about the same family
+    /// of networks stays, as far as it does not make another network of it; what it says about another
+    /// family goes.
+    ///
+    /// # Errors
+    /// When there is no such network.
+    pub fn set_network(&mut self, name: &str) -> Result<(), ConfigError> {
+        let entry = NetworkConfig::named(name).ok_or_else(|| ConfigError::Network {
+            name: name.to_owned(),
+            known: model::catalog().iter().map(|entry| entry.name).collect(),
+        })?;
+        let table = Table::try_from(&entry.config).map_err(|error| ConfigError::Parse {
+            origin: format!("--model {name}"),
+            message: error.to_string(),
+        })?;
+        let family = table.get("name").cloned();
+        let before = self.table.get("network").and_then(Value::as_table);
+        let kept = before.is_some_and(|before| match before.get("name") {
+            Some(name) => Some(name) == family.as_ref(),
+            // A network without a name is the convolutional one.
+            None => family.as_ref().and_then(Value::as_str) == Some("cnn"),
+        });
+        if !kept {
+            self.table.remove("network");
+        }
+        for key in std::iter::once("name").chain(entry.keys.iter().copied()) {
+            if let Some(value) = table.get(key) {
+                self.set(&format!("network.{key}"), value.clone());
+            }
+        }
+        Ok(())
     }
 
     /// Sets one dotted key unless a layer has it.
@@ -596,6 +640,12 @@ impl TrainConfig {
             fraction,
             "between 0 and 1, both excluded: the best epoch is chosen on the validation split",
         )?;
+        range(
+            matches!(self.data.channels, 0 | 1 | 3),
+            "data.channels",
+            self.data.channels,
+            "1 (grey), 3 (RGB) or 0 (as the data has it)",
+        )?;
         range(self.data.workers <= 64, "data.workers", self.data.workers, "0 to 64")?;
         self.data.augment.validate()?;
         range(positive(optimizer.rate()), "optimizer.learning_rate", optimizer.rate(), "above 0")?;
@@ -685,10 +735,43 @@ mod tests {
     }
 
     #[test]
+    fn a_named_network_replaces_another_family_and_keeps_its_own() {
+        let resolved = |text: &str, model: &str, set: &[&str]| {
+            let mut layers = ConfigLayers { table: text.parse().unwrap(), origin: None };
+            layers.set_network(model).unwrap();
+            for expression in set {
+                layers.set_expression(expression).unwrap();
+            }
+            layers.resolve().unwrap().network
+        };
+        let other = "[network]\nname = \"cnn\"\ndense = [128]";
+        assert_eq!(resolved(other, "vgg16_bn", &[]), NetworkConfig::named("vgg16-bn").unwrap().config);
+        let own = "[network]\nname = \"vgg\"\ndepth = 11\ndense = [64]";
+        let NetworkConfig::Vgg(vgg) = resolved(own, "vgg19", &["network.grid=1"]) else { panic!("a VGG") };
+        assert_eq!((vgg.depth, vgg.dense, vgg.grid, vgg.batch_norm), (19, vec![64], 1, false));
+        let NetworkConfig::Cnn(cnn) = resolved("[network]\ndense = [7]", "cnn", &[]) else { panic!("a CNN") };
+        assert_eq!(cnn.dense, [7]);
+        let error = ConfigLayers::default().set_network("vgg17").unwrap_err().to_string();
+        assert!(error.contains("vgg17") && error.contains("vgg16-bn"), "{error}");
+    }
+
+    #[test]
+    fn every_named_network_can_be_saved_and_read() {
+        for entry in model::catalog() {
+            let mut layers = ConfigLayers::default();
+            layers.set_network(entry.name).unwrap();
+            let config = layers.resolve().unwrap();
+            assert_eq!(config.network, entry.config, "{}", entry.name);
+            assert_eq!(TrainConfig::from_toml(&config.to_toml().unwrap(), Path::new("x")).unwrap(), config);
+        }
+    }
+
+    #[test]
     fn every_range_is_checked() {
         for (expression, key) in [
             ("epochs=0", "epochs"),
             ("batch_size=0", "batch_size"),
+            ("data.channels=2", "data.channels"),
             ("data.valid_fraction=0.0", "data.valid_fraction"),
             ("data.valid_fraction=1.0", "data.valid_fraction"),
             ("optimizer.learning_rate=0.0", "optimizer.learning_rate"),

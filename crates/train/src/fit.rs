@@ -29,6 +29,7 @@ use crate::run_folder::{RunFolder, RunFolderError, RunRecord, RunResult, RunStat
 use crate::schedule::{PlateauFactor, Schedule};
 use crate::step::{FreezePatternError, Objective, Trainable};
 use crate::strategy::{EVALUATION_BATCH, Ending, EpochLoop, LoopResult, mix};
+use crate::weights::{ForeignWeights, WeightsError};
 
 /// What a run needs besides its configuration; none of it changes the numbers.
 #[derive(Clone, Debug)]
@@ -53,8 +54,21 @@ pub enum Start {
     Resume(RunFolder),
     /// From a trained model.
     Weights(Box<model::Model>),
+    /// From weights that another program trained.
+    Foreign(ForeignWeights, ForeignHead),
     /// From freshly drawn weights.
     Scratch,
+}
+
+/// What becomes of the head of foreign weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignHead {
+    /// It must fit.
+    Keep,
+    /// It is kept where it fits, and new where it does not.
+    Fitting,
+    /// It is new.
+    New,
 }
 
 /// How a run that did not fail ended.
@@ -117,6 +131,12 @@ pub enum FitError {
     /// The starting model.
     #[error("the starting model does not fit: {0}")]
     Weights(#[from] model::RecordError),
+    /// Weights of another program.
+    #[error(transparent)]
+    Foreign(#[from] WeightsError),
+    /// Images that cannot get the channels asked for.
+    #[error("data.channels: {0}")]
+    Channels(model::PictureError),
     /// A record that is whole but does not fit.
     #[error("the checkpoint does not fit the network: {0}")]
     Record(String),
@@ -198,7 +218,11 @@ impl FitError {
 pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> Result<Outcome, FitError> {
     // Faults that need no data come first.
     if let Some(known) = data::catalog::find(&config.data.dataset) {
-        config.network.summary((known.preprocessing)().input, known.class_names.len())?;
+        let mut input = (known.preprocessing)().input;
+        if config.data.channels > 0 {
+            input.channels = config.data.channels;
+        }
+        config.network.summary(input, known.class_names.len())?;
     }
     let kernels = format!("{:?}", kernels::path()?).to_lowercase();
     let device = config.backend.device()?;
@@ -273,6 +297,9 @@ struct Splits {
 impl Splits {
     fn load(config: &TrainConfig, search: &Search) -> Result<Self, FitError> {
         let mut pair = data::load(&config.data.dataset, search)?;
+        if config.data.channels > 0 {
+            pair = pair.with_channels(config.data.channels).map_err(FitError::Channels)?;
+        }
         // Taken out rather than copied: 47 MB for MNIST.
         let empty = Dataset { pixels: Vec::new(), labels: Vec::new(), ..pair.test.clone() };
         let training = std::mem::replace(&mut pair.train, empty);
@@ -357,6 +384,19 @@ impl Experiment {
             }
             Start::Weights(model) => {
                 let (network, report) = start_weights(network, &model, config, input)?;
+                let run = RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?;
+                (run, network, None, Some(report))
+            }
+            Start::Foreign(weights, head) => {
+                let classes = data.classes();
+                let loading = |name: &str| match head {
+                    _ if !name.starts_with("head.") => Loading::Required,
+                    ForeignHead::Keep => Loading::Required,
+                    ForeignHead::Fitting => Loading::Optional,
+                    ForeignHead::New => Loading::Skip,
+                };
+                let (network, report) = weights.load(network, &config.network, input, classes, loading)?;
+                say_loaded(&report);
                 let run = RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?;
                 (run, network, None, Some(report))
             }
@@ -679,13 +719,25 @@ fn start_weights(
         if name.starts_with("head.") && !keep_head { Loading::Skip } else { Loading::Required }
     };
     let (network, report) = model::load_partial(network, &record, loading)?;
-    tracing::info!(
-        "{} tensors taken from the starting model, {} new ({})",
-        report.loaded.len(),
-        report.skipped.len(),
-        report.skipped.join(", ")
-    );
+    say_loaded(&report);
     Ok((network, report))
+}
+
+/// What was taken and what is new.
+fn say_loaded(report: &LoadReport) {
+    let mismatched = report.mismatched.iter().map(|mismatch| &mismatch.name);
+    let new: Vec<&str> =
+        report.skipped.iter().chain(&report.missing).chain(mismatched).map(String::as_str).collect();
+    let taken = report.loaded.len();
+    if new.is_empty() {
+        tracing::info!("{taken} tensors taken from the starting model, all there are");
+    } else {
+        tracing::info!(
+            "{taken} tensors taken from the starting model, {} new ({})",
+            new.len(),
+            new.join(", ")
+        );
+    }
 }
 
 fn class_weights(weights: &ClassWeights, data: &Splits) -> Result<Option<Vec<f32>>, FitError> {

@@ -28,3 +28,4 @@ pub mod schedule;
 pub mod step;
 pub mod strategy;
 pub mod tensorboard;
+pub mod weights;

@@ -1,0 +1,357 @@
+use std::collections::BTreeMap;
+
+use burn::tensor::{Bytes, DType, Device, Tensor};
+use burn_pack::Writer;
+use serde::Deserialize;
+
+use super::*;
+use crate::{MlpConfig, ResNetConfig, named_tensors};
+
+/// Written by `tests/golden/networks.py`, with the logits of PyTorch and torchvision.
+const GOLDEN: &str = include_str!("../../../../tests/golden/networks.json");
+
+#[derive(Deserialize)]
+struct Golden {
+    name: String,
+    config: NetworkConfig,
+    input: [usize; 3],
+    classes: usize,
+    tensors: Vec<(String, Vec<usize>)>,
+    logits: Vec<Vec<f32>>,
+}
+
+/// Largest difference of a logit, absolute up to a magnitude of 1 and relative above.
+const TOLERANCE: f32 = 1e-4;
+
+/// `count` values in `[-0.5, 0.5)`: `noise` of the script.
+fn noise(count: usize, stream: u64) -> impl Iterator<Item = f64> {
+    let start = ((stream + 1) * 0x85EB_CA77 % (1 << 32)) as u32;
+    (1..=count as u32).map(move |index| {
+        let mut x = index.wrapping_mul(0x9E37_79B1).wrapping_add(start);
+        x ^= x >> 16;
+        x = x.wrapping_mul(0x7FEB_352D);
+        x ^= x >> 15;
+        x = x.wrapping_mul(0x846C_A68B);
+        x ^= x >> 16;
+        f64::from(x >> 8) / f64::from(1 << 24) - 0.5
+    })
+}
+
+/// The weights that the script gave to PyTorch.
+struct Made(Vec<(String, Vec<usize>)>);
+
+impl WeightSource for Made {
+    fn format(&self) -> &'static str {
+        "made"
+    }
+
+    fn layout(&self) -> WeightLayout {
+        WeightLayout::PyTorch
+    }
+
+    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        self.0.clone()
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>, ForeignError> {
+        let stream = self.0.iter().position(|(own, _)| own == name).unwrap();
+        let shape = &self.0[stream].1;
+        let fan_in: usize = shape[1..].iter().product();
+        let factor: fn(f64, f64) -> f64 = match shape.len() {
+            _ if name.ends_with("running_var") => |value, _| 1.0 + value,
+            1 if name.ends_with(".bn2.weight") || name.ends_with(".bn3.weight") => |v, _| (1.0 + v) * 0.3,
+            1 if name.ends_with("weight") => |value, _| 1.0 + value,
+            4 => |value, fan_in| value * 2.0 * (6.0 / fan_in).sqrt(),
+            2 => |value, fan_in| value * 2.0 * (3.0 / fan_in).sqrt(),
+            _ => |value, _| value * 0.2,
+        };
+        let count = shape.iter().product();
+        Ok(noise(count, stream as u64).map(|value| factor(value, fan_in as f64) as f32).collect())
+    }
+}
+
+fn images(count: usize, input: InputShape, device: &Device) -> Tensor<4> {
+    let values: Vec<f32> = noise(count * input.len(), 1_000_000).map(|value| (value * 4.0) as f32).collect();
+    Tensor::from_data(TensorData::new(values, [count, input.channels, input.height, input.width]), device)
+}
+
+fn faults(name: &str, logits: Tensor<2>, expected: &[Vec<f32>]) -> Vec<String> {
+    let [_, classes] = logits.dims();
+    let found = logits.into_data().try_to_vec::<f32>().unwrap();
+    let mut faults = vec![];
+    for (image, (found, expected)) in found.chunks(classes).zip(expected).enumerate() {
+        let top = |values: &[f32]| (0..classes).max_by(|&a, &b| values[a].total_cmp(&values[b]));
+        if top(found) != top(expected) {
+            faults.push(format!(
+                "{name}, image {image}: class {:?}, expected {:?}",
+                top(found),
+                top(expected)
+            ));
+        }
+        for (class, (found, expected)) in found.iter().zip(expected).enumerate() {
+            if (found - expected).abs() > TOLERANCE * expected.abs().max(1.0) {
+                faults.push(format!("{name}, image {image}, class {class}: {found}, expected {expected}"));
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn networks_with_foreign_weights_give_the_logits_of_pytorch() {
+    let device = Device::flex();
+    let entries: Vec<Golden> = serde_json::from_str(GOLDEN).unwrap();
+    assert!(entries.len() >= 15, "{} networks", entries.len());
+    let mut wrong = vec![];
+    for golden in entries {
+        let Golden { name, config, input: [c, h, w], classes, tensors, logits } = golden;
+        let input = InputShape::new(c, h, w);
+        let source = Made(tensors);
+        let empty = config.init_empty(input, classes, &device).unwrap();
+        let (network, report) =
+            load_foreign(empty, &config, input, classes, &source, |_| Loading::Required).unwrap();
+        assert!(report.is_complete() && report.loaded.len() == source.0.len(), "{name}: {report:?}");
+        let found = network.forward(images(logits.len(), input, &device));
+        wrong.extend(faults(&name, found, &logits));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A small network in every container that is bytes, with PyTorch's logits.
+#[test]
+fn safetensors_of_both_widths_give_the_logits_of_pytorch() {
+    #[derive(Deserialize)]
+    struct Small {
+        config: NetworkConfig,
+        input: [usize; 3],
+        classes: usize,
+        logits: Vec<Vec<f32>>,
+    }
+    let golden = include_str!("../../../../tests/golden/weights/logits.json");
+    let Small { config, input: [c, h, w], classes, logits } = serde_json::from_str(golden).unwrap();
+    let (input, device) = (InputShape::new(c, h, w), Device::flex());
+    for (bytes, exact) in [
+        (&include_bytes!("../../../../tests/golden/weights/f32.safetensors")[..], true),
+        (&include_bytes!("../../../../tests/golden/weights/f16.safetensors")[..], false),
+    ] {
+        let source = SafetensorsWeights::new(bytes.to_vec()).unwrap();
+        let empty = config.init_empty(input, classes, &device).unwrap();
+        let (network, _) =
+            load_foreign(empty, &config, input, classes, &source, |_| Loading::Required).unwrap();
+        let found = network.forward(images(logits.len(), input, &device));
+        let wrong = faults("containers", found.clone(), &logits);
+        // Half precision keeps three digits; that it does not keep four shows that it was read.
+        assert_eq!(wrong.is_empty(), exact, "{wrong:?}");
+        for (found, expected) in found.into_data().iter::<f32>().zip(logits.iter().flatten()) {
+            assert!((found - expected).abs() < 5e-3, "{found}, expected {expected}");
+        }
+    }
+}
+
+const INPUT: InputShape = InputShape::new(1, 2, 3);
+
+fn mlp(hidden: usize) -> NetworkConfig {
+    NetworkConfig::Mlp(MlpConfig { hidden: vec![hidden], ..MlpConfig::default() })
+}
+
+/// A source in memory; what it was asked for shows in a test by the values.
+struct Memory(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
+
+impl Memory {
+    fn new(tensors: &[(&str, &[usize])]) -> Self {
+        let filled = |shape: &[usize]| (0..shape.iter().product::<usize>()).map(|i| i as f32).collect();
+        Self(
+            tensors
+                .iter()
+                .map(|(name, shape)| ((*name).to_owned(), (shape.to_vec(), filled(shape))))
+                .collect(),
+        )
+    }
+}
+
+impl WeightSource for Memory {
+    fn format(&self) -> &'static str {
+        "memory"
+    }
+
+    fn layout(&self) -> WeightLayout {
+        WeightLayout::PyTorch
+    }
+
+    fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        self.0.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())).collect()
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>, ForeignError> {
+        assert!(!name.contains("never"), "{name} must not be read");
+        Ok(self.0[name].1.clone())
+    }
+}
+
+fn load(
+    hidden: usize,
+    source: &Memory,
+    loading: impl Fn(&str) -> Loading,
+) -> Result<(Network, LoadReport), ForeignError> {
+    let device = Device::flex();
+    let network = mlp(hidden).init(INPUT, 2, 1, &device).unwrap();
+    load_foreign(network, &mlp(hidden), INPUT, 2, source, loading)
+}
+
+const WHOLE: &[(&str, &[usize])] =
+    &[("blocks.0.weight", &[4, 6]), ("blocks.0.bias", &[4]), ("head.weight", &[2, 4]), ("head.bias", &[2])];
+
+#[test]
+fn dense_weights_are_transposed() {
+    let (network, report) = load(4, &Memory::new(WHOLE), |_| Loading::Required).unwrap();
+    assert_eq!(report.loaded, ["blocks.0.bias", "blocks.0.weight", "head.bias", "head.weight"]);
+    let tensors = named_tensors(&network);
+    assert_eq!(tensors[3].1, TensorData::from([[0f32, 4.], [1., 5.], [2., 6.], [3., 7.]]));
+}
+
+#[test]
+fn containers_and_wrappers_around_names_are_taken_off() {
+    for (prefix, beside) in [
+        ("module.", None),
+        ("state_dict.", Some("optimizer.state.0.momentum_buffer.never")),
+        ("state_dict.module.", Some("ema.never")),
+        ("model.", None),
+        ("network.Mlp.", None),
+    ] {
+        let names: Vec<String> = WHOLE.iter().map(|(name, _)| format!("{prefix}{name}")).collect();
+        let mut tensors: Vec<(&str, &[usize])> =
+            names.iter().zip(WHOLE).map(|(name, (_, shape))| (name.as_str(), *shape)).collect();
+        tensors.extend(beside.map(|name| (name, &[7][..])));
+        let (_, report) = load(4, &Memory::new(&tensors), |_| Loading::Required).unwrap();
+        assert!(report.is_complete() && report.loaded.len() == 4, "{prefix}: {report:?}");
+    }
+}
+
+#[test]
+fn every_fault_is_named_and_nothing_of_a_wrong_shape_is_read() {
+    let tensors: &[(&str, &[usize])] = &[
+        ("blocks.0.weight", &[4, 1_000_000_000]),
+        ("head.weight", &[3, 4]),
+        ("head.bias", &[2]),
+        ("extra.never", &[9]),
+    ];
+    // Values of such a size must not even be asked for.
+    let sizes = tensors.iter().map(|(name, shape)| ((*name).to_owned(), (shape.to_vec(), vec![])));
+    let source = Memory(sizes.collect());
+    let error = load(4, &source, |_| Loading::Required).unwrap_err();
+    let message = error.to_string();
+    for part in [
+        "missing: blocks.0.bias",
+        "unexpected: extra.never",
+        "blocks.0.weight is [1000000000, 4], expected [6, 4]",
+        "head.weight is [4, 3], expected [4, 2]",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn a_head_of_other_classes_can_be_left_out() {
+    let mut tensors = WHOLE.to_vec();
+    tensors[2].1 = &[7, 4];
+    tensors[3].1 = &[7];
+    let optional = |name: &str| if name.starts_with("head.") { Loading::Optional } else { Loading::Required };
+    let (network, report) = load(4, &Memory::new(&tensors), optional).unwrap();
+    assert_eq!((report.loaded.len(), report.mismatched.len()), (2, 2));
+    let fresh = mlp(4).init(INPUT, 2, 1, &Device::flex()).unwrap();
+    assert_eq!(named_tensors(&network)[2..], named_tensors(&fresh)[2..]);
+    assert_ne!(named_tensors(&network)[..2], named_tensors(&fresh)[..2]);
+}
+
+#[test]
+fn values_that_are_no_numbers_are_refused() {
+    let mut source = Memory::new(WHOLE);
+    source.0.get_mut("head.bias").unwrap().1[1] = f32::NAN;
+    let message = load(4, &source, |_| Loading::Required).unwrap_err().to_string();
+    assert!(message.contains("head.bias holds NaN at index 1"), "{message}");
+    source.0.get_mut("head.bias").unwrap().1.pop();
+    let message = load(4, &source, |_| Loading::Required).unwrap_err().to_string();
+    assert!(message.contains("head.bias: 1 values"), "{message}");
+}
+
+#[test]
+fn the_first_layer_says_how_many_channels_it_takes() {
+    let config = |depth| NetworkConfig::ResNet(ResNetConfig { depth, ..ResNetConfig::default() });
+    for (name, depth) in
+        [("conv1.weight", 18), ("state_dict.module.conv1.weight", 20), ("stem.conv.weight", 20)]
+    {
+        let source = Memory::new(&[("layer1.0.conv1.weight", &[1, 9, 3, 3]), (name, &[2, 3, 3, 3])]);
+        assert_eq!(input_channels(&source, &config(depth)), Some(3), "{name}");
+    }
+    assert_eq!(input_channels(&Memory::new(WHOLE), &mlp(4)), None);
+}
+
+fn burnpack(network: &Network) -> Vec<u8> {
+    let tensors = named_tensors(network)
+        .into_iter()
+        .map(|(name, data)| {
+            let bytes: Vec<u8> = data.iter::<f32>().flat_map(f32::to_le_bytes).collect();
+            let shape = data.shape().clone();
+            burn_pack::Tensor::new(name, DType::F32, shape, None, Bytes::from_bytes_vec(bytes))
+        })
+        .collect();
+    Writer::new(tensors).into_bytes().unwrap().to_vec()
+}
+
+#[test]
+fn burnpacks_keep_our_layout_and_model_files_are_verified() {
+    let device = Device::flex();
+    let config = mlp(6); // A square layer: a transposition would go unnoticed by its shape.
+    let network = config.init(INPUT, 2, 3, &device).unwrap();
+    let description = crate::Description {
+        network: config.clone(),
+        preprocessing: crate::Preprocessing { input: INPUT, ..crate::Preprocessing::mnist() },
+        classes: vec!["a".into(), "b".into()],
+        provenance: BTreeMap::new(),
+    };
+    let sealed = crate::encode(&network, description).unwrap();
+    for bytes in [burnpack(&network), sealed.clone()] {
+        let source = BurnpackWeights::new(bytes).unwrap();
+        let empty = config.init_empty(INPUT, 2, &device).unwrap();
+        let (loaded, _) = load_foreign(empty, &config, INPUT, 2, &source, |_| Loading::Required).unwrap();
+        assert_eq!(named_tensors(&loaded), named_tensors(&network));
+    }
+    let mut bent = sealed;
+    let middle = bent.len() - 60;
+    bent[middle] ^= 1;
+    let message = BurnpackWeights::new(bent).unwrap_err().to_string();
+    assert!(message.contains("damaged"), "{message}");
+}
+
+/// Cuts and flipped bits: an error or another network, never a panic.
+#[test]
+fn damaged_bytes_never_panic() {
+    let device = Device::flex();
+    let config = mlp(3);
+    let network = config.init(INPUT, 2, 3, &device).unwrap();
+    let safetensors = include_bytes!("../../../../tests/golden/weights/f32.safetensors").to_vec();
+    let load = |source: Result<Box<dyn WeightSource>, ForeignError>| {
+        source.is_ok_and(|source| {
+            load_foreign(network.clone(), &config, INPUT, 2, source.as_ref(), |_| Loading::Optional).is_ok()
+        })
+    };
+    let open: [(Vec<u8>, fn(Vec<u8>) -> Result<Box<dyn WeightSource>, ForeignError>); 2] = [
+        (safetensors, |bytes| Ok(Box::new(SafetensorsWeights::new(bytes)?))),
+        (burnpack(&network), |bytes| Ok(Box::new(BurnpackWeights::new(bytes)?))),
+    ];
+    for (bytes, open) in open {
+        assert!(load(open(bytes.clone())));
+        for len in 0..bytes.len() {
+            assert!(open(bytes[..len].to_vec()).is_err(), "cut to {len} of {} bytes", bytes.len());
+        }
+        let mut refused = 0;
+        for position in 0..bytes.len().min(1200) {
+            for flip in [1, 0x10, 0x80, 0xFF] {
+                let mut bent = bytes.clone();
+                bent[position] ^= flip;
+                refused += usize::from(!load(open(bent)));
+            }
+        }
+        assert!(refused > 100, "{refused} refused");
+    }
+}
