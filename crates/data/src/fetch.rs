@@ -16,6 +16,7 @@ use flate2::read::GzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::archive::{self, ARCHIVES};
 use crate::balance::class_counts;
 use crate::catalog::{CATALOG, KnownDataset, KnownFile, Package};
 use crate::dataset::Part;
@@ -72,26 +73,31 @@ impl Default for Search {
 }
 
 impl Search {
-    fn data_dir(&self) -> Option<PathBuf> {
+    pub(crate) fn data_dir(&self) -> Option<PathBuf> {
         let environment =
             || std::env::var_os("KILN_DATA").filter(|value| !value.is_empty()).map(PathBuf::from);
         self.data_dir.clone().or_else(environment)
     }
 
-    fn cache_dir(&self, known: &KnownDataset) -> Option<PathBuf> {
-        let cache = self.cache_dir.clone().or_else(|| Some(dirs::cache_dir()?.join("kiln")))?;
-        Some(cache.join(known.name))
+    /// The folder of everything that is kept.
+    pub(crate) fn cache_root(&self) -> Option<PathBuf> {
+        self.cache_dir.clone().or_else(|| Some(dirs::cache_dir()?.join("kiln")))
     }
 
-    /// Addresses of the folders that hold the files of `known`, each with a final `/`.
-    fn mirrors(&self, known: &KnownDataset) -> Vec<String> {
+    fn cache_dir(&self, known: &KnownDataset) -> Option<PathBuf> {
+        Some(self.cache_root()?.join(known.name))
+    }
+
+    /// Addresses of the folders that hold the files of the data set `name`, each with a final `/`; without
+    /// other wishes, `published`.
+    pub(crate) fn mirrors(&self, name: &str, published: &[&str]) -> Vec<String> {
         let environment =
             || std::env::var("KILN_MIRROR").ok().filter(|value| !value.is_empty()).map(|base| vec![base]);
         match self.mirrors.clone().or_else(environment) {
             Some(bases) => {
-                bases.iter().map(|base| format!("{}/{}/", base.trim_end_matches('/'), known.name)).collect()
+                bases.iter().map(|base| format!("{}/{name}/", base.trim_end_matches('/'))).collect()
             }
-            None => known.mirrors.iter().map(|&base| base.to_owned()).collect(),
+            None => published.iter().map(|&base| base.to_owned()).collect(),
         }
     }
 }
@@ -121,7 +127,7 @@ pub(crate) fn obtain(
     std::fs::create_dir_all(&cache).map_err(DataError::io("create the cache folder", &cache))?;
     remove_abandoned(&cache);
     let mut store = Store { known, cache: &cache, slots, failure: None };
-    for mirror in search.mirrors(known) {
+    for mirror in search.mirrors(known.name, known.mirrors) {
         tracing::info!("fetching {} from {mirror}", known.name);
         if store.try_source(&mirror, &mut attempts, |store| download(store, &mirror, search))? {
             return finish(store.slots, mirror).ok_or_else(|| no_source(known, attempts));
@@ -268,7 +274,7 @@ fn read_cache(known: &'static KnownDataset, cache: &Path, slots: &mut [Option<Pa
 }
 
 /// Removes what killed processes left. Failing to is no reason to stop.
-fn remove_abandoned(cache: &Path) {
+pub(crate) fn remove_abandoned(cache: &Path) {
     let Ok(entries) = cache.read_dir() else {
         return;
     };
@@ -353,11 +359,7 @@ impl Store<'_> {
     }
 
     fn write(&self, file: &KnownFile, idx: &Idx, path: &Path) -> std::io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(TEMPORARY);
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less what the umask takes
-        let mut temporary = builder.tempfile_in(self.cache)?;
+        let mut temporary = temporary(self.cache)?;
         idx.write(file.content, &mut temporary)?;
         temporary.flush()?;
         temporary.as_file().sync_all()?;
@@ -366,10 +368,18 @@ impl Store<'_> {
     }
 }
 
-/// Fetches the missing files from one mirror. The first failure ends it: a mirror that stalled once will
-/// again.
-fn download(store: &mut Store, base: &str, search: &Search) -> Result<(), String> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+/// A new file in the cache that nobody reads before it is renamed.
+pub(crate) fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less what the umask takes
+    builder.tempfile_in(folder)
+}
+
+/// A client for the mirror at `base`, with limits on every wait.
+fn agent(base: &str, search: &Search) -> ureq::Agent {
+    ureq::Agent::config_builder()
         .timeout_resolve(Some(search.stall_limit))
         .timeout_connect(Some(search.stall_limit))
         .timeout_per_read(Some(search.stall_limit))
@@ -380,7 +390,13 @@ fn download(store: &mut Store, base: &str, search: &Search) -> Result<(), String
         .https_only(base.starts_with("https:"))
         .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
         .build()
-        .into();
+        .into()
+}
+
+/// Fetches the missing files from one mirror. The first failure ends it: a mirror that stalled once will
+/// again.
+fn download(store: &mut Store, base: &str, search: &Search) -> Result<(), String> {
+    let agent = agent(base, search);
     for file in store.missing() {
         let address = format!("{base}{}.gz", file.name);
         let body =
@@ -391,23 +407,47 @@ fn download(store: &mut Store, base: &str, search: &Search) -> Result<(), String
 }
 
 fn get(agent: &ureq::Agent, address: &str, file: &KnownFile, search: &Search) -> Result<Vec<u8>, String> {
+    // Incompressible data grows by 5 bytes for each 16 KiB in gzip; a whole percent is ample.
+    let limit = file.bytes + file.bytes / 100 + 1024;
+    let mut body = Vec::new();
+    transfer(agent, address, file.name, limit, search, &mut body)?;
+    Ok(body)
+}
+
+/// Fetches the file at `base` followed by `name`, of at most `limit` bytes, into `to`.
+pub(crate) fn fetch_into(
+    base: &str,
+    name: &'static str,
+    limit: u64,
+    search: &Search,
+    to: &mut impl Write,
+) -> Result<(), String> {
+    transfer(&agent(base, search), &format!("{base}{name}"), name, limit, search, to)
+}
+
+fn transfer(
+    agent: &ureq::Agent,
+    address: &str,
+    name: &'static str,
+    limit: u64,
+    search: &Search,
+    to: &mut impl Write,
+) -> Result<(), String> {
     let response = agent.get(address).call().map_err(|error| explain(&error, search))?;
     let status = response.status();
     if !status.is_success() {
         return Err(format!("HTTP status {status}"));
     }
-    // Incompressible data grows by 5 bytes for each 16 KiB in gzip; a whole percent is ample.
-    let limit = file.bytes + file.bytes / 100 + 1024;
     let announced = response.body().content_length();
     if let Some(length) = announced.filter(|&length| length > limit) {
         return Err(format!("{length} bytes announced, at most {limit} expected"));
     }
-    let bar = bar(search, announced, file.name);
-    let mut body = Vec::new();
+    let bar = bar(search, announced, name);
+    let mut counted = Counted { inner: to, bytes: 0 };
     let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
-    let outcome = bar.wrap_read(reader.take(limit + 1)).read_to_end(&mut body);
+    let outcome = std::io::copy(&mut bar.wrap_read(reader.take(limit + 1)), &mut counted);
     bar.finish_and_clear();
-    let received = body.len() as u64;
+    let received = counted.bytes;
     outcome.map_err(|error| {
         let reason =
             error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>()).map(|e| explain(e, search));
@@ -420,7 +460,25 @@ fn get(agent: &ureq::Agent, address: &str, file: &KnownFile, search: &Search) ->
         Some(length) if length != received => {
             Err(format!("connection closed after {received} of {length} bytes"))
         }
-        _ => Ok(body),
+        _ => Ok(()),
+    }
+}
+
+/// Counts what passes through.
+struct Counted<'a, W> {
+    inner: &'a mut W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
     }
 }
 
@@ -592,7 +650,7 @@ pub struct Status {
 pub struct Found {
     /// Folder or cache.
     pub origin: String,
-    /// The four files.
+    /// Its files.
     pub files: Vec<FoundFile>,
     /// Names of the classes.
     pub class_names: Vec<String>,
@@ -617,7 +675,8 @@ pub struct FoundFile {
 
 /// Where each known data set is, without downloading, moving or writing anything.
 pub fn status(search: &Search) -> Vec<Status> {
-    CATALOG.iter().map(|known| local_status(known, search)).collect()
+    let files = CATALOG.iter().map(|known| local_status(known, search));
+    files.chain(ARCHIVES.iter().map(|known| archive::status(known, search))).collect()
 }
 
 fn local_status(known: &'static KnownDataset, search: &Search) -> Status {
@@ -1039,7 +1098,7 @@ mod tests {
             ..Search::default()
         };
         let states = status(&search);
-        assert_eq!(states.len(), CATALOG.len());
+        assert_eq!(states.len(), CATALOG.len() + ARCHIVES.len());
         assert!(states.iter().all(|state| state.found.is_none() && state.attempts.len() == 3));
         assert_eq!(folder.path().read_dir().unwrap().count(), 0);
 
