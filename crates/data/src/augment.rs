@@ -1,5 +1,8 @@
-//! Random distortions of training images: shift, rotation, scale, shear and elastic deformation.
+//! Random changes to training images. Those for photographs ([`photo`]: crop, flip, colours, `TrivialAugment`) come
+//! first, on bytes; then the distortions below, together with the normalisation; then holes (Cutout, random
+//! erasing); last, whole batches are mixed ([`mix`]: Mixup, `CutMix`).
 //!
+//! The distortions are shift, rotation, scale, shear and elastic deformation.
 //! All of them together are one resampling: output pixel `p` takes the value of the source at
 //! `A (p - c - t) + c + d(p)`, with the centre `c`, a random affine map and the elastic displacement `d`,
 //! interpolated bilinearly on a background of 0. The elastic displacement is that of Simard, Steinkraus and
@@ -9,21 +12,27 @@
 //! a standard deviation of `alpha / (sigma * sqrt(12 pi))` pixels away from the border: 1.4 pixels for the
 //! paper's `alpha` 34 and `sigma` 4.
 //!
-//! The distortion of an image depends on (seed, epoch, index of the image) alone. The values are drawn in a
-//! fixed order from one stream, whether they are used or not.
+//! What happens to an image depends on (seed, epoch, index of the image, how often it came before in the epoch)
+//! alone; mixing also on its neighbour in the batch. The values are drawn in a fixed order from one stream for
+//! each of the stages, whether they are used or not.
+
+mod mix;
+mod photo;
+mod trivial;
 
 use std::cell::RefCell;
 
-use model::Preprocessing;
+use model::{Picture, Preprocessing};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::rng::{Purpose, Stream};
+pub(crate) use mix::mix;
 
-/// How strongly images are distorted; every parameter is drawn uniformly between minus and plus the limit
-/// given here. The default, all 0, changes nothing.
+/// How strongly images are changed. The limits of the distortions (`shift` to `shear`) are drawn uniformly between
+/// minus and plus the value given here. The default, all 0 and off, changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
@@ -39,13 +48,77 @@ pub struct AugmentConfig {
     pub elastic_alpha: f32,
     /// Standard deviation of the smoothing of the elastic deformation, in pixels.
     pub elastic_sigma: f32,
+    /// Mirror left and right with probability 1/2.
+    pub flip: bool,
+    /// Random resized crop: the smallest share of the area that is cut out and enlarged to the whole (0.08 is
+    /// common for large photographs); 0 is off.
+    pub crop: f32,
+    /// Brightness times 1 minus to 1 plus this.
+    pub brightness: f32,
+    /// Contrast times 1 minus to 1 plus this.
+    pub contrast: f32,
+    /// Saturation times 1 minus to 1 plus this; grey images have none.
+    pub saturation: f32,
+    /// One random operation of random strength for each image: `TrivialAugment`, wide.
+    pub trivial: bool,
+    /// Side of a square hole at a random place, in pixels: Cutout; 0 is off.
+    pub cutout: usize,
+    /// Probability of a rectangular hole of 2 to 33 % of the area: random erasing.
+    pub erase: f32,
+    /// Mixup: images and targets are mixed with a share from Beta(`mixup`, `mixup`) (0.2 is common); 0 is off.
+    pub mixup: f32,
+    /// `CutMix`: a rectangle of the neighbour, its area from Beta(`cutmix`, `cutmix`) (1 is common); 0 is off. With
+    /// `mixup` on as well, each image gets one of the two.
+    pub cutmix: f32,
+}
+
+/// An image in its place in an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// Position in the data set.
+    pub index: u32,
+    /// How often it came before in the epoch; above 0 only where rare classes are repeated.
+    pub repetition: u32,
+}
+
+impl Pick {
+    /// Last part of the path of its random streams: the index alone for its first appearance.
+    fn key(self) -> u64 {
+        u64::from(self.index) | u64::from(self.repetition) << 32
+    }
+}
+
+impl From<u32> for Pick {
+    fn from(index: u32) -> Self {
+        Self { index, repetition: 0 }
+    }
 }
 
 impl AugmentConfig {
     /// Whether images stay as they are.
     pub fn is_off(&self) -> bool {
-        let Self { shift, rotate, scale, shear, elastic_alpha, elastic_sigma: _ } = *self;
-        [shift, rotate, scale, shear, elastic_alpha].iter().all(|&limit| limit == 0.0)
+        !self.distorts() && !self.changes_photo() && !self.makes_holes() && !self.mixes()
+    }
+
+    /// Whether images are resampled.
+    fn distorts(&self) -> bool {
+        let Self { shift, rotate, scale, shear, elastic_alpha, .. } = *self;
+        [shift, rotate, scale, shear, elastic_alpha].iter().any(|&limit| limit != 0.0)
+    }
+
+    /// Whether there is something to do on bytes.
+    fn changes_photo(&self) -> bool {
+        let Self { flip, trivial, crop, brightness, contrast, saturation, .. } = *self;
+        flip || trivial || [crop, brightness, contrast, saturation].iter().any(|&limit| limit != 0.0)
+    }
+
+    fn makes_holes(&self) -> bool {
+        self.cutout > 0 || self.erase != 0.0
+    }
+
+    /// Whether targets become probabilities.
+    pub fn mixes(&self) -> bool {
+        self.mixup != 0.0 || self.cutmix != 0.0
     }
 
     /// Checks that every limit makes sense.
@@ -69,6 +142,14 @@ impl AugmentConfig {
         range("shear", self.shear, 80.0, "degrees")?;
         range("elastic_alpha", self.elastic_alpha, 1e4, "pixels")?;
         range("elastic_sigma", self.elastic_sigma, 100.0, "pixels")?;
+        range("crop", self.crop, 1.0, "of the area")?;
+        range("brightness", self.brightness, 1.0, "of the brightness")?;
+        range("contrast", self.contrast, 1.0, "of the contrast")?;
+        range("saturation", self.saturation, 1.0, "of the saturation")?;
+        range("cutout", self.cutout as f32, 1e4, "pixels")?;
+        range("erase", self.erase, 1.0, "of the images")?;
+        range("mixup", self.mixup, 100.0, "as parameter of the beta distribution")?;
+        range("cutmix", self.cutmix, 100.0, "as parameter of the beta distribution")?;
         if self.elastic_alpha > 0.0 && self.elastic_sigma == 0.0 {
             let reason =
                 "elastic deformation needs a smoothing above 0 (4 for digits of 28 pixels)".to_owned();
@@ -87,6 +168,8 @@ pub struct Augmenter {
     /// Gaussian weights from the centre outwards, the full kernel having the sum `elastic_alpha`. Empty: not
     /// elastic.
     kernel: Vec<f32>,
+    /// Normalised value of each byte, for each channel.
+    tables: Vec<[f32; 256]>,
 }
 
 /// Buffers of one thread, kept from image to image.
@@ -120,36 +203,62 @@ impl Augmenter {
         config.validate()?;
         let elastic = config.elastic_alpha > 0.0;
         let kernel = if elastic { gaussian(config.elastic_sigma, config.elastic_alpha) } else { Vec::new() };
-        Ok(Self { config, seed, preprocessing, kernel })
+        let normalized = preprocessing.mean.iter().zip(&preprocessing.std);
+        let tables = normalized
+            .map(|(mean, std)| std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std))
+            .collect();
+        Ok(Self { config, seed, preprocessing, kernel, tables })
     }
 
-    /// Distorted and normalised images `indices` of `dataset` in `epoch`, `[N, C, H, W]`. In parallel; the
-    /// result does not depend on the number of threads.
+    /// The images `picks` of `dataset` as they look in `epoch`, normalised, `[N, C, H, W]`; not yet mixed. In parallel;
+    /// the result does not depend on the number of threads.
     ///
     /// # Panics
     /// When `out` has not the length of the images, or an index is out of range.
-    pub fn batch_into(&self, dataset: &Dataset, indices: &[u32], epoch: usize, out: &mut [f32]) {
+    pub fn batch_into(&self, dataset: &Dataset, picks: &[Pick], epoch: usize, out: &mut [f32]) {
         let length = dataset.image_len();
-        assert_eq!(out.len(), indices.len() * length, "length of the output");
-        out.par_chunks_exact_mut(length).zip(indices).with_min_len(GRAIN).for_each(|(out, &index)| {
-            self.image_into(dataset.image(index as usize), epoch, index, out);
+        assert_eq!(out.len(), picks.len() * length, "length of the output");
+        out.par_chunks_exact_mut(length).zip(picks).with_min_len(GRAIN).for_each(|(out, &pick)| {
+            self.image_into(dataset.image(pick.index as usize), epoch, pick, out);
         });
     }
 
-    /// Image `index`, whose pixels are `image` (`[C, H, W]`), as it looks in `epoch`: distorted and
-    /// normalised.
+    /// The image `pick`, whose pixels are `image` (`[C, H, W]`), as it looks in `epoch`: changed and normalised.
     ///
     /// # Panics
-    /// When `image` or `out` has not the size of the preprocessing's input.
-    pub fn image_into(&self, image: &[u8], epoch: usize, index: u32, out: &mut [f32]) {
-        assert_eq!(image.len(), self.preprocessing.input.len(), "length of the image");
+    /// When `image` or `out` has not the size of the preprocessing's input, or that is neither grey nor RGB and
+    /// photographs are to be changed.
+    pub fn image_into(&self, image: &[u8], epoch: usize, pick: impl Into<Pick>, out: &mut [f32]) {
+        let input = self.preprocessing.input;
+        assert_eq!(image.len(), input.len(), "length of the image");
         assert_eq!(out.len(), image.len(), "length of the output");
-        SCRATCH.with_borrow_mut(|scratch| self.warp(scratch, image, epoch, index, out));
+        let path = [epoch as u64, pick.into().key()];
+        let mut photo = Stream::new(self.seed, Purpose::Photo, path);
+        let (mut before, mut after) = (photo.fork(), photo.fork());
+        let changed = self.config.changes_photo().then(|| match Picture::from_planes(input, image) {
+            Ok(picture) => photo::change(&self.config, &mut before, picture).planes(),
+            Err(error) => panic!("{error}"),
+        });
+        let image = changed.as_deref().unwrap_or(image);
+        if self.config.distorts() {
+            SCRATCH.with_borrow_mut(|scratch| self.warp(scratch, image, path, out));
+        } else {
+            let plane = input.height * input.width;
+            let channels = image.chunks_exact(plane).zip(out.chunks_exact_mut(plane));
+            for ((image, out), table) in channels.zip(&self.tables) {
+                for (&value, out) in image.iter().zip(out) {
+                    *out = table[usize::from(value)];
+                }
+            }
+        }
+        if self.config.makes_holes() {
+            photo::make_holes(&self.config, &mut after, input, out);
+        }
     }
 
-    fn warp(&self, scratch: &mut Scratch, image: &[u8], epoch: usize, index: u32, out: &mut [f32]) {
+    fn warp(&self, scratch: &mut Scratch, image: &[u8], path: [u64; 2], out: &mut [f32]) {
         let (height, width) = (self.preprocessing.input.height, self.preprocessing.input.width);
-        let mut stream = Stream::new(self.seed, Purpose::Augment, [epoch as u64, u64::from(index)]);
+        let mut stream = Stream::new(self.seed, Purpose::Augment, path);
         let affine = self.draw_affine(&mut stream, height, width);
         if !self.kernel.is_empty() {
             self.draw_displacement(&mut stream, scratch, height, width);
@@ -485,21 +594,33 @@ mod tests {
             shear: 5.0,
             elastic_alpha: 34.0,
             elastic_sigma: 4.0,
+            flip: true,
+            crop: 0.3,
+            brightness: 0.4,
+            contrast: 0.4,
+            saturation: 0.4,
+            trivial: true,
+            cutout: 5,
+            erase: 0.5,
+            mixup: 0.0,
+            cutmix: 0.0,
         };
         let dataset = digits(50);
-        let indices: Vec<u32> = (0..50).rev().collect();
-        let run = |threads: usize, indices: &[u32]| {
+        let picks: Vec<Pick> = (0..50).rev().map(Pick::from).collect();
+        let run = |threads: usize, picks: &[Pick]| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let mut out = vec![0.0; indices.len() * SIDE * SIDE];
-            pool.install(|| augmenter(config).batch_into(&dataset, indices, 7, &mut out));
+            let mut out = vec![0.0; picks.len() * SIDE * SIDE];
+            pool.install(|| augmenter(config).batch_into(&dataset, picks, 7, &mut out));
             out
         };
-        let one = run(1, &indices);
-        assert_eq!(one, run(3, &indices));
-        assert_eq!(one[..784], run(2, &[49]));
-        let mut next_epoch = vec![0.0; 784];
-        augmenter(config).image_into(dataset.image(49), 8, 49, &mut next_epoch);
-        assert_ne!(one[..784], next_epoch);
+        let one = run(1, &picks);
+        assert_eq!(one, run(3, &picks));
+        assert_eq!(one[..784], run(2, &[49.into()]));
+        let mut other = vec![0.0; 784];
+        augmenter(config).image_into(dataset.image(49), 8, 49, &mut other);
+        assert_ne!(one[..784], other, "the next epoch");
+        augmenter(config).image_into(dataset.image(49), 7, Pick { index: 49, repetition: 1 }, &mut other);
+        assert_ne!(one[..784], other, "the same image again in one epoch");
     }
 
     #[test]
@@ -513,6 +634,21 @@ mod tests {
         assert!(error(AugmentConfig { rotate: f32::NAN, ..off }).contains("rotate = NaN"));
         assert!(error(AugmentConfig { shift: -1.0, ..off }).contains("shift = -1"));
         assert!(error(AugmentConfig { elastic_alpha: 34.0, ..off }).contains("elastic_sigma = 0"));
+        assert!(error(AugmentConfig { crop: 1.5, ..off }).contains("crop = 1.5"));
+        assert!(error(AugmentConfig { mixup: f32::INFINITY, ..off }).contains("mixup = inf"));
         assert!(off.validate().is_ok() && off.is_off());
+        let each = [
+            AugmentConfig { flip: true, ..off },
+            AugmentConfig { crop: 0.1, ..off },
+            AugmentConfig { brightness: 0.1, ..off },
+            AugmentConfig { contrast: 0.1, ..off },
+            AugmentConfig { saturation: 0.1, ..off },
+            AugmentConfig { trivial: true, ..off },
+            AugmentConfig { cutout: 1, ..off },
+            AugmentConfig { erase: 0.1, ..off },
+            AugmentConfig { mixup: 0.1, ..off },
+            AugmentConfig { cutmix: 0.1, ..off },
+        ];
+        assert!(each.iter().all(|config| !config.is_off() && config.validate().is_ok()));
     }
 }

@@ -44,7 +44,11 @@ impl fmt::Display for Skew {
         if *smallest > 0 {
             write!(f, " (1 : {:.1})", *largest as f64 / *smallest as f64)?;
         }
-        write!(f, "; consider class weights, and judge by the macro average, not by accuracy")
+        write!(
+            f,
+            "; consider --class-weights balanced or --set data.sampler=balanced, and judge by the macro average, not by \
+             accuracy"
+        )
     }
 }
 

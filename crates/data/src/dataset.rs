@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::{Fit, InputShape, Picture, PictureError, Preprocessing};
+use rayon::prelude::*;
 
+use crate::archive;
 use crate::balance::class_counts;
 use crate::catalog::{self, CATALOG, KnownDataset};
+use crate::cifar;
 use crate::error::DataError;
 use crate::fetch::{self, Search};
 use crate::idx::{self, Content, Idx};
+use crate::options::ImageOptions;
+use crate::pictures::{self, PictureReport};
 use crate::sample;
 
 /// Labelled images of one size, as bytes.
@@ -71,6 +76,16 @@ impl Dataset {
         Ok(Self { pixels, shape: InputShape { channels, height, width }, ..self })
     }
 
+    /// The same images as if they were pictures of another size.
+    fn fitted(self, input: InputShape, fit: Fit) -> Result<Self, PictureError> {
+        let fitted: Result<Vec<Vec<u8>>, PictureError> = self
+            .pixels
+            .par_chunks_exact(self.image_len())
+            .map(|image| Ok(Picture::from_planes(self.shape, image)?.fitted(input, fit)?.planes()))
+            .collect();
+        Ok(Self { pixels: fitted?.concat(), shape: input, ..self })
+    }
+
     /// The number of images of each class.
     pub fn class_counts(&self) -> Vec<usize> {
         class_counts(&self.labels, self.class_names.len())
@@ -90,6 +105,10 @@ pub struct DatasetPair {
     pub sha256: BTreeMap<String, String>,
     /// Folder, address or package in which the data was found.
     pub origin: String,
+    /// Images of `train` that the data itself names for validation, in ascending order; often none.
+    pub valid: Vec<u32>,
+    /// What was found out about picture files, where the data consists of them.
+    pub pictures: Option<PictureReport>,
 }
 
 impl DatasetPair {
@@ -116,32 +135,133 @@ impl DatasetPair {
 
 /// Names that [`load`] knows.
 pub fn known_names() -> Vec<&'static str> {
-    CATALOG.iter().map(|known| known.name).chain([sample::NAME]).collect()
+    let archives = archive::ARCHIVES.iter().map(|known| known.name);
+    CATALOG.iter().map(|known| known.name).chain([sample::NAME]).chain(archives).collect()
 }
 
-/// Loads a data set by name (see [`known_names`]), or from a folder with four IDX files.
+/// [`load_with`] the default options.
 ///
-/// By name, nothing is used before its SHA-256 has been compared with the published one. In a folder, each of
-/// the four files is recognised by `train` or `t10k`/`test`, and `images` or `labels` in its name. Class
-/// names come from its `classes.txt` (one name a line) if there is one; mean and standard deviation are those
-/// of the training images.
+/// # Errors
+/// As [`load_with`].
+pub fn load(name: &str, search: &Search) -> Result<DatasetPair, DataError> {
+    load_with(name, search, &ImageOptions::default())
+}
+
+/// Loads a data set by name (see [`known_names`]), from a folder or from a list.
+///
+/// By name, nothing is used before its SHA-256 has been compared with the published one. What a folder holds is
+/// recognised by its content:
+///
+/// - four IDX files, each with `train` or `t10k`/`test`, and `images` or `labels` in its name; class names come from
+///   `classes.txt` (one name a line) if there is one;
+/// - the binary files of CIFAR-10 or CIFAR-100;
+/// - a folder of pictures for each class, named for it, or `train`, `valid` (or `val`) and `test` with such folders.
+///
+/// A file `*.csv` lists pictures: a header `path,label` or `path,label,split`, paths relative to the file. Where
+/// no test part is named, a stratified share of [`ImageOptions::test_fraction`] is set aside, the same in every run.
+///
+/// Mean and standard deviation are those of the training images. Images of another size than
+/// [`ImageOptions::input`] are fitted to it: grey ones become RGB by repetition, RGB ones grey by their luma.
 ///
 /// # Errors
 /// [`DataError::NoSource`] with every source and its reason when a known data set cannot be had,
-/// [`DataError::Unknown`], or the fault of a file.
-pub fn load(name: &str, search: &Search) -> Result<DatasetPair, DataError> {
-    if name == sample::NAME {
-        return sample::load();
-    }
-    if let Some(known) = catalog::find(name) {
+/// [`DataError::Unknown`], [`DataError::BadImages`], or the fault of a file.
+pub fn load_with(name: &str, search: &Search, options: &ImageOptions) -> Result<DatasetPair, DataError> {
+    let pair = if name == sample::NAME {
+        sample::load()?
+    } else if let Some(known) = catalog::find(name) {
         let (files, origin) = fetch::obtain(known, search)?;
-        return assemble_known(known, files, origin);
+        assemble_known(known, files, origin)?
+    } else if let Some(known) = archive::find(name) {
+        archive::load(known, search)?
+    } else {
+        let path = Path::new(name);
+        let is_list = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+        if is_list && path.is_file() {
+            return pictures::load_list(path, search, options);
+        }
+        if !path.is_dir() {
+            return Err(DataError::Unknown { name: name.to_owned(), known: known_names() });
+        }
+        match recognise(path)? {
+            Holds::Pictures => return pictures::load_folder(path, search, options),
+            Holds::Cifar(folder, layout) => cifar::load_folder(&folder, layout)?,
+            Holds::Idx => load_folder(path)?,
+        }
+    };
+    fitted(pair, options)
+}
+
+/// What a folder holds.
+enum Holds {
+    Idx,
+    Cifar(PathBuf, &'static cifar::Layout),
+    Pictures,
+}
+
+fn recognise(folder: &Path) -> Result<Holds, DataError> {
+    let names = file_names(folder)?;
+    if names.iter().any(|name| name.contains("ubyte")) {
+        return Ok(Holds::Idx);
     }
-    let folder = Path::new(name);
-    if folder.is_dir() {
-        return load_folder(folder);
+    if let Some(layout) = cifar::Layout::of(&names) {
+        return Ok(Holds::Cifar(folder.to_owned(), layout));
     }
-    Err(DataError::Unknown { name: name.to_owned(), known: known_names() })
+    let subfolders = pictures::subfolders(folder)?;
+    // As the archive unpacks.
+    if let [(_, only)] = &subfolders[..]
+        && let Some(layout) = cifar::Layout::of(&file_names(only)?)
+    {
+        return Ok(Holds::Cifar(only.clone(), layout));
+    }
+    if !subfolders.is_empty() {
+        return Ok(Holds::Pictures);
+    }
+    let list = names.iter().find(|name| name.ends_with(".csv"));
+    let list = list.map(|list| format!(" (there is a list in it: name {})", folder.join(list).display()));
+    let reason = format!(
+        "no data set is recognised in it; expected a folder of pictures for each class, or train and test folders of \
+         those, or four IDX files (train-images-idx3-ubyte and so on), or CIFAR's data_batch_1.bin and test_batch.bin{}",
+        list.unwrap_or_default()
+    );
+    Err(DataError::Folder { path: folder.to_owned(), reason })
+}
+
+/// Names of the entries of a folder, sorted.
+fn file_names(folder: &Path) -> Result<Vec<String>, DataError> {
+    let mut names = Vec::new();
+    for entry in folder.read_dir().map_err(DataError::io("list", folder))? {
+        let entry = entry.map_err(DataError::io("list", folder))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Images of one size made into images of the size asked for, if it is another.
+fn fitted(pair: DatasetPair, options: &ImageOptions) -> Result<DatasetPair, DataError> {
+    let own = pair.train.shape;
+    let Some(input) = options.input.map(|request| request.shape(own.channels)).filter(|input| *input != own)
+    else {
+        return Ok(pair);
+    };
+    let images = pair.train.len() + pair.test.len();
+    let needed = images as u64 * input.len() as u64;
+    if needed > options.memory_limit {
+        let (path, input) = (PathBuf::from(&pair.train.name), input.to_string());
+        return Err(DataError::Memory { path, images, input, needed, limit: options.memory_limit });
+    }
+    let fit = options.fit.unwrap_or(Fit::Letterbox);
+    tracing::info!("{}: images of {own} become {input}", pair.train.name);
+    let refused = |error: PictureError| DataError::Setting {
+        field: "input",
+        found: input.to_string(),
+        reason: error.to_string(),
+    };
+    let train = pair.train.fitted(input, fit).map_err(refused)?;
+    let test = pair.test.fitted(input, fit).map_err(refused)?;
+    let preprocessing = Preprocessing { fit, ..measure(&train) };
+    Ok(DatasetPair { train, test, preprocessing, ..pair })
 }
 
 /// One file with the path that names it in errors.
@@ -161,7 +281,8 @@ pub(crate) fn assemble_known(
     let sha256 = sha256.collect();
     let class_names = known.class_names.map(String::from).to_vec();
     let (train, test) = assemble(known.name, files, &class_names)?;
-    Ok(DatasetPair { train, test, preprocessing: (known.preprocessing)(), sha256, origin })
+    let preprocessing = (known.preprocessing)();
+    Ok(DatasetPair { train, test, preprocessing, sha256, origin, valid: Vec::new(), pictures: None })
 }
 
 /// Checks that the files belong together, and moves their bytes into a training and a test set.
@@ -218,12 +339,7 @@ fn load_folder(folder: &Path) -> Result<DatasetPair, DataError> {
         (&["t10k", "test"][..], "images", Content::Images),
         (&["t10k", "test"][..], "labels", Content::Labels),
     ];
-    let mut names = Vec::new();
-    for entry in folder.read_dir().map_err(DataError::io("list", folder))? {
-        let entry = entry.map_err(DataError::io("list", folder))?;
-        names.extend(entry.file_name().into_string().ok());
-    }
-    names.sort();
+    let names = file_names(folder)?;
     let mut parts = Vec::with_capacity(4);
     for (part, content_name, content) in roles {
         let matching = names.iter().filter(|name| {
@@ -271,7 +387,7 @@ fn load_folder(folder: &Path) -> Result<DatasetPair, DataError> {
     let name = folder.file_name().map_or_else(|| origin.clone(), |name| name.to_string_lossy().into_owned());
     let (train, test) = assemble(&name, parts, &class_names)?;
     let preprocessing = measure(&train);
-    Ok(DatasetPair { train, test, preprocessing, sha256, origin })
+    Ok(DatasetPair { train, test, preprocessing, sha256, origin, valid: Vec::new(), pictures: None })
 }
 
 /// The lines of `classes.txt`, or the numbers from 0 to the highest training label.
@@ -295,7 +411,7 @@ fn class_names(folder: &Path, labels: &[u8]) -> Result<Vec<String>, DataError> {
 }
 
 /// Mean and standard deviation over all pixels of each channel, scaled to 0 to 1.
-fn measure(train: &Dataset) -> Preprocessing {
+pub(crate) fn measure(train: &Dataset) -> Preprocessing {
     let InputShape { channels, height, width } = train.shape;
     let plane = height * width;
     let (mut mean, mut std) = (vec![0.0; channels], vec![0.0; channels]);
@@ -434,8 +550,41 @@ mod tests {
     }
 
     #[test]
+    fn images_take_the_size_and_channels_asked_for() {
+        let options = ImageOptions { input: "3x32x30".parse().ok(), ..ImageOptions::default() };
+        let pair = load_with(sample::NAME, &Search::default(), &options).unwrap();
+        let shape = InputShape::new(3, 32, 30);
+        assert_eq!((pair.train.shape, pair.test.shape, pair.preprocessing.input), (shape, shape, shape));
+        assert_eq!(pair.train.pixels.len(), pair.train.len() * shape.len());
+        let image = pair.test.image(0);
+        assert_eq!(image[..960], image[960..1920]);
+        assert_eq!(pair.preprocessing.mean.len(), 3);
+        // The size that the images have changes nothing.
+        let options = ImageOptions { input: "1x28x28".parse().ok(), ..ImageOptions::default() };
+        let same = load_with(sample::NAME, &Search::default(), &options).unwrap();
+        assert_eq!(same.preprocessing, Preprocessing::mnist());
+        let options = ImageOptions { memory_limit: 1 << 20, input: "64x64".parse().ok(), ..options };
+        let error = load_with(sample::NAME, &Search::default(), &options).unwrap_err().to_string();
+        assert!(error.contains("need 10 MiB; 1 MiB are allowed"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_nothing_says_what_is_expected() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("list.csv"), "").unwrap();
+        let error = load_error(&folder);
+        assert!(
+            error.contains("data_batch_1.bin") && error.contains("name ") && error.contains("list.csv"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn unknown_name_lists_the_known_ones() {
         let error = load("mnits", &Search::default()).unwrap_err().to_string();
-        assert!(error.contains("mnits") && error.contains("mnist, fashion-mnist, mnist-sample"), "{error}");
+        assert!(
+            error.contains("mnits") && error.contains("mnist, fashion-mnist, mnist-sample, cifar10"),
+            "{error}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Bytes of an image file to a [`Picture`], within limits that hold before anything is allocated.
 
 use std::io::Cursor;
+use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use model::Picture;
@@ -111,6 +112,35 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Picture, DecodeErro
     picture.map_err(|error| DecodeError::Damaged { format, reason: error.to_string() })
 }
 
+/// What the header of an image file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Probe {
+    /// Columns of the upright picture.
+    pub(crate) width: usize,
+    /// Rows of the upright picture.
+    pub(crate) height: usize,
+    /// Whether it is more than grey.
+    pub(crate) color: bool,
+}
+
+/// Reads the header of an image file only.
+pub(crate) fn probe(path: &Path) -> Result<Probe, image::ImageError> {
+    use image::metadata::Orientation;
+
+    let mut decoder = ImageReader::open(path)?.with_guessed_format()?.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    let (width, height) = (width as usize, height as usize);
+    let color = decoder.color_type().has_color();
+    let turned = matches!(
+        decoder.orientation(),
+        Ok(Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH)
+    );
+    Ok(if turned { Probe { width: height, height: width, color } } else { Probe { width, height, color } })
+}
+
 fn to_picture(image: &DynamicImage) -> Result<Picture, model::PictureError> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let color = image.color();
@@ -197,6 +227,44 @@ mod tests {
         turned.extend(&jpeg[2..]);
         let picture = decode(&turned, &DecodeLimits::default()).unwrap();
         assert_eq!((picture.width(), picture.height()), (3, 5));
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&path, &turned).unwrap();
+        assert_eq!(probe(path.path()).unwrap(), Probe { width: 3, height: 5, color: true });
+    }
+
+    /// Made by `tests/golden/resize.py`: a photograph resized by Pillow, with torchvision as second witness.
+    #[test]
+    fn a_photograph_is_resized_as_by_pillow() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/resize");
+        let read = |name: &str| {
+            let bytes = std::fs::read(folder.join(name)).unwrap();
+            decode(&bytes, &DecodeLimits::default()).unwrap()
+        };
+        let worst = |found: &Picture, expected: &Picture| {
+            assert_eq!(found.pixels().len(), expected.pixels().len());
+            let differences = found.pixels().iter().zip(expected.pixels()).map(|(a, b)| a.abs_diff(*b));
+            differences.max().unwrap()
+        };
+        let cat = read("cat.png");
+        let grey = cat.clone().with_channels(1).unwrap();
+        let mut compared = 0;
+        for entry in folder.read_dir().unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let expected = read(&name);
+            let source = match name.split('-').next().unwrap() {
+                "rgb" => &cat,
+                "l" => &grey,
+                _ => continue,
+            };
+            let resized = source.resize(expected.width(), expected.height());
+            // The issue allows 1 of 255.
+            assert!(worst(&resized, &expected) <= 1, "{name}: {}", worst(&resized, &expected));
+            compared += 1;
+        }
+        assert!(compared >= 12, "{compared} pictures");
+        let input = model::InputShape::new(3, 40, 44);
+        let fitted = cat.fitted(input, model::Fit::Crop { resize: 48 }).unwrap();
+        assert!(worst(&fitted, &read("crop-44x40.png")) <= 1);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::pictures::BadImage;
+
 /// Why data could not be read, found, split or loaded. Every message names the file and, where figures
 /// differ, the expected and the found one.
 #[derive(Debug, thiserror::Error)]
@@ -116,16 +118,59 @@ pub enum DataError {
         /// SHA-256 of the bytes found.
         found: String,
     },
-    /// A folder does not hold the four files of a data set.
+    /// A folder does not hold a data set, or not a whole one.
     #[error("{path}: {reason}")]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What is missing or ambiguous, and which names are looked for.
+        /// What is missing, ambiguous or in the way, and what is looked for.
         reason: String,
     },
+    /// A list of pictures that cannot be followed.
+    #[error("{path}{}: {reason}", at_line(*line))]
+    List {
+        /// The CSV file.
+        path: PathBuf,
+        /// Line from 1; 0 when no single one is at fault.
+        line: u64,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// Pictures that cannot be decoded, and leaving them out was not asked for.
+    #[error("{}", bad_images(path, *images, bad))]
+    BadImages {
+        /// The folder or list.
+        path: PathBuf,
+        /// Pictures in it.
+        images: usize,
+        /// The bad ones.
+        bad: Vec<BadImage>,
+    },
+    /// The decoded images do not fit into the memory allowed.
+    #[error(
+        "{path}: {images} images of {input} need {} MiB; {} MiB are allowed: choose a smaller size (--input), or allow \
+         more with --set data.memory_mib={}",
+        needed.div_ceil(1 << 20),
+        limit >> 20,
+        needed.div_ceil(1 << 20)
+    )]
+    Memory {
+        /// The folder or list.
+        path: PathBuf,
+        /// Images.
+        images: usize,
+        /// Size of each.
+        input: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
     /// Neither a known name nor a folder.
-    #[error("unknown data set `{name}`: it is neither a folder nor one of {}", known.join(", "))]
+    #[error(
+        "unknown data set `{name}`: it is neither a folder, nor a CSV file, nor one of {}",
+        known.join(", ")
+    )]
     Unknown {
         /// What was asked for.
         name: String,
@@ -234,4 +279,23 @@ fn no_source(name: &str, attempts: &[Attempt], files: &[&str]) -> String {
         attempts.join("\n"),
         files.join(", ")
     )
+}
+
+fn at_line(line: u64) -> String {
+    if line == 0 { String::new() } else { format!(", line {line}") }
+}
+
+/// Bad images that the error names.
+const NAMED: usize = 20;
+
+fn bad_images(path: &Path, images: usize, bad: &[BadImage]) -> String {
+    let mut text = format!("{}: {} of {images} pictures cannot be used:", path.display(), bad.len());
+    for BadImage { path, reason } in bad.iter().take(NAMED) {
+        text.push_str(&format!("\n  {path}: {reason}"));
+    }
+    if bad.len() > NAMED {
+        text.push_str(&format!("\n  and {} more", bad.len() - NAMED));
+    }
+    text.push_str("\nMend or remove them, or leave them out with --on-bad-image skip.");
+    text
 }

@@ -16,6 +16,7 @@ use flate2::read::GzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::archive::{self, ARCHIVES};
 use crate::balance::class_counts;
 use crate::catalog::{CATALOG, KnownDataset, KnownFile, Package};
 use crate::dataset::Part;
@@ -649,7 +650,7 @@ pub struct Status {
 pub struct Found {
     /// Folder or cache.
     pub origin: String,
-    /// The four files.
+    /// Its files.
     pub files: Vec<FoundFile>,
     /// Names of the classes.
     pub class_names: Vec<String>,
@@ -674,7 +675,8 @@ pub struct FoundFile {
 
 /// Where each known data set is, without downloading, moving or writing anything.
 pub fn status(search: &Search) -> Vec<Status> {
-    CATALOG.iter().map(|known| local_status(known, search)).collect()
+    let files = CATALOG.iter().map(|known| local_status(known, search));
+    files.chain(ARCHIVES.iter().map(|known| archive::status(known, search))).collect()
 }
 
 fn local_status(known: &'static KnownDataset, search: &Search) -> Status {
@@ -1096,7 +1098,7 @@ mod tests {
             ..Search::default()
         };
         let states = status(&search);
-        assert_eq!(states.len(), CATALOG.len());
+        assert_eq!(states.len(), CATALOG.len() + ARCHIVES.len());
         assert!(states.iter().all(|state| state.found.is_none() && state.attempts.len() == 3));
         assert_eq!(folder.path().read_dir().unwrap().count(), 0);
 

@@ -1,14 +1,16 @@
-//! Everything between a file of labelled images and a training batch: sources and checksums ([`load`],
-//! [`status`]), the file format ([`idx`]), splits ([`split`]), augmentation ([`augment`]) and the batch
+//! Everything between a file of labelled images and a training batch: sources and checksums ([`load_with`],
+//! [`status`]), the file formats ([`idx`], [`pictures`], CIFAR), splits ([`split`]), augmentation ([`augment`]) and the batch
 //! loader ([`BatchLoader`]).
 //!
 //! Every random choice is a pure function of a seed and of what it is for (epoch, sample): no generator state
 //! exists that a resumed run would have to restore.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod archive;
 pub mod augment;
 pub mod balance;
 pub mod catalog;
+mod cifar;
 mod dataset;
 mod decode;
 mod error;
@@ -16,12 +18,18 @@ mod fetch;
 pub mod idx;
 mod loader;
 pub mod published;
+mod options;
+pub mod pictures;
 mod rng;
 pub mod sample;
+mod sampler;
 pub mod split;
 
-pub use dataset::{Dataset, DatasetPair, known_names, load};
+pub use dataset::{Dataset, DatasetPair, known_names, load, load_with};
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use error::{Attempt, DataError};
 pub use fetch::{Found, FoundFile, STALL_LIMIT, Search, Status, status};
 pub use loader::{Batch, BatchLoader, LoaderConfig};
+pub use options::{FitName, ImageOptions, InputRequest, MEMORY_LIMIT, OnBadImage, TEST_FRACTION};
+pub use pictures::{BadImage, PictureReport};
+pub use sampler::Sampler;

@@ -13,10 +13,11 @@ use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use model::Preprocessing;
 
-use crate::augment::{AugmentConfig, Augmenter};
+use crate::augment::{AugmentConfig, Augmenter, Pick, mix};
 use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::rng::{Purpose, Stream};
+use crate::sampler::{self, Sampler};
 
 /// Batches that each thread prepares ahead of the one that waits to be taken.
 const AHEAD: usize = 1;
@@ -32,6 +33,9 @@ pub struct Batch {
     pub indices: Vec<u32>,
     /// The targets as bytes, `[N]`.
     pub labels: Vec<u8>,
+    /// With Mixup or `CutMix`, the target of each image as probabilities of the classes, `[N, K]`, rows of sum 1;
+    /// `targets` are then the likeliest ones.
+    pub probabilities: Option<Tensor<2>>,
 }
 
 /// How batches are made.
@@ -41,7 +45,9 @@ pub struct LoaderConfig {
     pub batch_size: usize,
     /// Seed of the order, different for each epoch; `None` keeps the given order.
     pub shuffle: Option<u64>,
-    /// Distortions of the images and their seed.
+    /// Which images an epoch consists of; other than [`Sampler::Once`] needs `shuffle`.
+    pub sampler: Sampler,
+    /// Changes to the images and their seed.
     pub augment: Option<(AugmentConfig, u64)>,
     /// Threads that prepare batches ahead; 0 prepares each when it is asked for.
     pub workers: usize,
@@ -108,6 +114,9 @@ impl BatchLoader {
         if let Err(error) = preprocessing.validate() {
             return Err(setting("preprocessing", format!("{preprocessing:?}"), &error.to_string()));
         }
+        if config.sampler != Sampler::Once && config.shuffle.is_none() {
+            return Err(setting("sampler", "balanced".into(), "the order must be shuffled with it"));
+        }
         let augmenter = match &config.augment {
             Some((augment, seed)) if !augment.is_off() => {
                 Some(Augmenter::new(*augment, *seed, preprocessing.clone())?)
@@ -127,7 +136,7 @@ impl BatchLoader {
 
     /// Indices of the images of `epoch` in the order in which they come.
     pub fn order(&self, epoch: usize) -> Vec<u32> {
-        self.source.order(epoch)
+        self.source.order(epoch).iter().map(|pick| pick.index).collect()
     }
 
     /// The number of batches of an epoch.
@@ -196,12 +205,13 @@ impl DataLoader<Batch> for BatchLoader {
 }
 
 impl Source {
-    fn order(&self, epoch: usize) -> Vec<u32> {
-        let mut order = self.indices.to_vec();
-        if let Some(seed) = self.config.shuffle {
-            Stream::new(seed, Purpose::Order, [epoch as u64, 0]).shuffle(&mut order);
+    fn order(&self, epoch: usize) -> Vec<Pick> {
+        match self.config.shuffle {
+            Some(seed) => {
+                sampler::order(self.config.sampler, &self.indices, &self.dataset.labels, seed, epoch)
+            }
+            None => self.indices.iter().copied().map(Pick::from).collect(),
         }
-        order
     }
 
     fn batches(&self) -> usize {
@@ -213,7 +223,7 @@ impl Source {
 struct Plan {
     source: Arc<Source>,
     epoch: usize,
-    order: Vec<u32>,
+    order: Vec<Pick>,
 }
 
 /// A batch before it becomes tensors, which the consumer's thread does: backends tie streams and memory to
@@ -222,6 +232,7 @@ struct Prepared {
     images: Vec<f32>,
     indices: Vec<u32>,
     labels: Vec<u8>,
+    probabilities: Option<Vec<f32>>,
 }
 
 impl Plan {
@@ -237,23 +248,29 @@ impl Plan {
     fn gather(&self, batch: usize) -> Prepared {
         let Source { dataset, preprocessing, config, augmenter, .. } = self.source.as_ref();
         let start = batch * config.batch_size;
-        let indices = &self.order[start..self.order.len().min(start + config.batch_size)];
+        let picks = &self.order[start..self.order.len().min(start + config.batch_size)];
+        let indices: Vec<u32> = picks.iter().map(|pick| pick.index).collect();
+        let labels: Vec<u8> = indices.iter().map(|&index| dataset.labels[index as usize]).collect();
         let mut images = vec![0.0; indices.len() * dataset.image_len()];
         if let Some(augmenter) = augmenter {
-            augmenter.batch_into(dataset, indices, self.epoch, &mut images);
+            augmenter.batch_into(dataset, picks, self.epoch, &mut images);
         } else {
             kernels::gather_normalize(
                 &dataset.pixels,
                 dataset.image_len(),
-                indices,
+                &indices,
                 dataset.shape.channels,
                 &preprocessing.mean,
                 &preprocessing.std,
                 &mut images,
             );
         }
-        let labels = indices.iter().map(|&index| dataset.labels[index as usize]).collect();
-        Prepared { images, indices: indices.to_vec(), labels }
+        let mixing = config.augment.as_ref().filter(|(augment, _)| augment.mixes());
+        let probabilities = mixing.map(|(augment, seed)| {
+            let classes = dataset.class_names.len();
+            mix(augment, *seed, self.epoch, picks, (&labels, classes), (dataset.shape, &mut images))
+        });
+        Prepared { images, indices, labels, probabilities }
     }
 }
 
@@ -306,17 +323,21 @@ impl BatchIterator {
     }
 
     fn batch(&self, prepared: Prepared) -> Batch {
-        let Prepared { images, indices, labels } = prepared;
-        let shape = self.plan.source.dataset.shape;
+        let Prepared { images, indices, labels, probabilities } = prepared;
+        let Dataset { shape, class_names, .. } = self.plan.source.dataset.as_ref();
         let count = labels.len();
         let images = TensorData::new(images, [count, shape.channels, shape.height, shape.width]);
         let targets =
             TensorData::new(labels.iter().map(|&label| i32::from(label)).collect::<Vec<i32>>(), [count]);
+        let probabilities = probabilities.map(|probabilities| {
+            Tensor::from_data(TensorData::new(probabilities, [count, class_names.len()]), &self.device)
+        });
         Batch {
             images: Tensor::from_data(images, &self.device),
             targets: Tensor::from_data(targets, &self.device),
             indices,
             labels,
+            probabilities,
         }
     }
 }
@@ -431,7 +452,8 @@ mod tests {
     }
 
     fn config(batch_size: usize, workers: usize) -> LoaderConfig {
-        LoaderConfig { batch_size, shuffle: Some(3), augment: Some((augment(), 4)), workers }
+        let sampler = Sampler::Once;
+        LoaderConfig { batch_size, shuffle: Some(3), sampler, augment: Some((augment(), 4)), workers }
     }
 
     fn loader(count: usize, config: LoaderConfig) -> BatchLoader {
@@ -446,6 +468,7 @@ mod tests {
         targets: Vec<i64>,
         indices: Vec<u32>,
         labels: Vec<u8>,
+        probabilities: Vec<f32>,
     }
 
     fn content(batch: Batch) -> Content {
@@ -457,6 +480,9 @@ mod tests {
             targets: batch.targets.into_data().iter::<i64>().collect(),
             indices: batch.indices,
             labels: batch.labels,
+            probabilities: batch
+                .probabilities
+                .map_or_else(Vec::new, |p| p.into_data().iter::<f32>().collect()),
         }
     }
 
@@ -466,7 +492,8 @@ mod tests {
 
     #[test]
     fn batch_holds_normalised_images_with_their_labels() {
-        let plain = LoaderConfig { batch_size: 4, shuffle: None, augment: None, workers: 0 };
+        let plain =
+            LoaderConfig { batch_size: 4, shuffle: None, sampler: Sampler::Once, augment: None, workers: 0 };
         let loader = loader(10, plain);
         let batches = epoch(&loader);
         assert_eq!(batches.iter().map(|batch| batch.indices.len()).collect::<Vec<_>>(), [4, 4, 2]);
@@ -557,6 +584,50 @@ mod tests {
         let error = results[3].as_ref().unwrap_err().to_string();
         assert_eq!(error, "epoch 0 delivered 11 samples instead of 10: the epoch is not complete");
         assert_eq!(results.len(), 4);
+    }
+
+    #[test]
+    fn mixed_batches_have_probabilities_whatever_the_workers_and_the_start() {
+        let mixing = AugmentConfig { mixup: 0.3, cutmix: 1.0, flip: true, ..augment() };
+        let run = |workers: usize, from: usize| {
+            let loader = loader(20, LoaderConfig { augment: Some((mixing, 4)), ..config(8, workers) });
+            loader.seek(2, from);
+            epoch(&loader)
+        };
+        let whole = run(0, 0);
+        assert_eq!(whole, run(3, 0));
+        assert_eq!(whole[1..], run(1, 1));
+        for batch in &whole {
+            assert_eq!(batch.probabilities.len(), 3 * batch.labels.len());
+            for (row, &label) in batch.probabilities.chunks_exact(3).zip(&batch.labels) {
+                assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+                assert!(row[usize::from(label)] >= 0.5, "{row:?}");
+            }
+        }
+        assert!(epoch(&loader(20, config(8, 0))).iter().all(|batch| batch.probabilities.is_empty()));
+    }
+
+    #[test]
+    fn a_balanced_epoch_is_as_long_and_repeats_differ() {
+        let mut skewed = Arc::unwrap_or_clone(dataset(30));
+        skewed.labels = (0..30).map(|i| u8::from(i >= 20) + u8::from(i >= 28)).collect();
+        let balanced = LoaderConfig { sampler: Sampler::Balanced, ..config(7, 2) };
+        let new = |config| {
+            let (data, indices) = (Arc::new(skewed.clone()), (0..30).collect());
+            BatchLoader::new(data, indices, preprocessing(), config, Device::flex())
+        };
+        let loader = new(balanced.clone()).unwrap();
+        let batches = epoch(&loader);
+        let labels: Vec<u8> = batches.iter().flat_map(|batch| batch.labels.clone()).collect();
+        assert_eq!((labels.len(), loader.num_items(), loader.batches()), (30, 30, 5));
+        assert_eq!(crate::balance::class_counts(&labels, 3), [10; 3]);
+        // Image 28 comes five times, changed in another way each time.
+        let images = batches.iter().flat_map(|batch| batch.indices.iter().zip(batch.images.chunks_exact(16)));
+        let same: std::collections::BTreeSet<Vec<u32>> =
+            images.filter(|(index, _)| **index == 28).map(|(_, image)| image.to_vec()).collect();
+        assert_eq!(same.len(), 5);
+        let error = new(LoaderConfig { shuffle: None, ..balanced }).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("sampler = balanced"), "{error}");
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub(crate) enum Purpose {
     Order = 4,
     Augment = 5,
     Shard = 6,
+    Test = 7,
+    Photo = 8,
+    Mix = 9,
+    Balance = 10,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +52,59 @@ impl Stream {
                 return (product >> 64) as u64;
             }
         }
+    }
+
+    /// A stream of its own, at the price of one number of this one.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self { state: self.next_u64() }
+    }
+
+    /// A number in `0..1`, with 53 random bits.
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A number in `low..high`.
+    pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.unit()
+    }
+
+    /// `true` with probability `share`.
+    pub(crate) fn chance(&mut self, share: f64) -> bool {
+        self.unit() < share
+    }
+
+    /// Normally distributed (Box and Muller, "A Note on the Generation of Random Normal Deviates", 1958).
+    fn normal(&mut self) -> f64 {
+        // 1 - u is never 0.
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
+    }
+
+    /// Gamma distributed with scale 1 (Marsaglia and Tsang, "A Simple Method for Generating Gamma Variables",
+    /// 2000, with their section 6 for shapes below 1).
+    fn gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            let boost = (1.0 - self.unit()).powf(1.0 / shape);
+            return self.gamma(shape + 1.0) * boost;
+        }
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            let u = 1.0 - self.unit();
+            if v > 0.0 && u.ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return d * v;
+            }
+        }
+    }
+
+    /// Beta(alpha, alpha) distributed.
+    pub(crate) fn symmetric_beta(&mut self, alpha: f64) -> f64 {
+        let (a, b) = (self.gamma(alpha), self.gamma(alpha));
+        // Both vanish for a tiny alpha: then the distribution is 0 or 1.
+        if a + b > 0.0 { a / (a + b) } else { f64::from(u8::from(self.chance(0.5))) }
     }
 
     /// A number in `-limit..limit`, with 24 random bits.
@@ -107,6 +164,22 @@ mod tests {
         // Chi-square with 5 degrees of freedom: 20.5 is its 99.9 % quantile.
         let chi: f64 = counts.iter().map(|&c| (f64::from(c) - 1e4).powi(2) / 1e4).sum();
         assert!(chi < 20.5, "{counts:?}");
+    }
+
+    #[test]
+    fn beta_has_its_mean_and_variance() {
+        for alpha in [0.2, 1.0, 4.0] {
+            let mut stream = Stream::new(0, Purpose::Mix, [0, 0]);
+            let values: Vec<f64> = (0..40_000).map(|_| stream.symmetric_beta(alpha)).collect();
+            assert!(values.iter().all(|value| (0.0..=1.0).contains(value)));
+            let mean = values.iter().sum::<f64>() / 4e4;
+            let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 4e4;
+            // Beta(a, a): mean 1/2, variance 1 / (4 (2 a + 1)); 4 standard errors of the mean.
+            let expected = 1.0 / (4.0 * (2.0 * alpha + 1.0));
+            assert!((mean - 0.5).abs() < 4.0 * (expected / 4e4_f64).sqrt(), "{alpha}: {mean}");
+            assert!((variance / expected - 1.0).abs() < 0.03, "{alpha}: {variance}, expected {expected}");
+        }
+        assert!((0.0..=1.0).contains(&Stream::new(0, Purpose::Mix, [0, 1]).symmetric_beta(1e-9)));
     }
 
     #[test]

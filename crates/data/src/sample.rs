@@ -69,6 +69,8 @@ pub(crate) fn load() -> Result<DatasetPair, DataError> {
         preprocessing: Preprocessing::mnist(),
         sha256,
         origin: "inside the program".into(),
+        valid: Vec::new(),
+        pictures: None,
     })
 }
 

@@ -155,6 +155,8 @@ impl FinetuneArguments {
         layers.set("finetune.from_weights_sha256", model.metadata.weights_sha256.clone());
         let mut config = layers.resolve()?;
         config.network = model.metadata.network.clone();
+        // Other images are fitted to what the network takes.
+        config.data.input.get_or_insert(model.metadata.preprocessing.input.into());
         Ok(config)
     }
 }

@@ -1,14 +1,26 @@
-//! `kiln data`: what data is where, and whether it can be trusted.
+//! `kiln data`: what data is where, whether it can be trained on, and what augmentation makes of it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use burn::data::dataloader::DataLoader;
+use burn::tensor::Device;
 use clap::{Args, Subcommand};
-use data::{Dataset, Search};
+use data::{
+    BatchLoader, Dataset, DatasetPair, ImageOptions, InputRequest, LoaderConfig, OnBadImage, PictureReport,
+    Sampler, Search,
+};
 use serde_json::json;
-use train::command::{Failure, log_to_stderr, print, print_json};
+use train::arguments::FitArgument;
+use train::command::{Failure, log_to_stderr, print, print_json, write_file};
+use train::config::{ConfigLayers, TrainConfig};
+use train::report::{ReportImage, SampleRow, sample_sheet};
 
 use crate::table::table;
+
+/// Files of one kind that are listed in words; `--json` lists all.
+const LISTED: usize = 50;
 
 /// Flags of `kiln data`.
 #[derive(Args, Debug)]
@@ -29,27 +41,100 @@ enum Action {
     List,
     /// Fetch and verify a data set
     Get {
-        /// mnist or fashion-mnist
+        /// mnist, fashion-mnist, cifar10 or cifar100
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Read and check a data set or a folder with IDX files; counts the classes
-    Check {
-        /// Name or folder
-        #[arg(value_name = "NAME|FOLDER")]
-        name: String,
-    },
+    /// Read and check everything without training: counts classes, finds bad pictures; exit status 1 if there are any
+    Check(CheckArguments),
+    /// Draw training images beside what augmentation makes of them
+    Show(ShowArguments),
+}
+
+/// How pictures become images.
+#[derive(Args, Debug, Default)]
+struct ImageArguments {
+    /// Size of the images: HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH
+    #[arg(long, value_name = "SIZE")]
+    input: Option<InputRequest>,
+    /// How pictures of another size are made to fit [default: crop]
+    #[arg(long, value_enum)]
+    fit: Option<FitArgument>,
+}
+
+#[derive(Args, Debug)]
+struct CheckArguments {
+    /// Name, folder or CSV file
+    #[arg(value_name = "NAME|FOLDER|CSV")]
+    name: String,
+    #[command(flatten)]
+    images: ImageArguments,
+}
+
+#[derive(Args, Debug)]
+struct ShowArguments {
+    /// Name, folder or CSV file
+    #[arg(value_name = "NAME|FOLDER|CSV")]
+    name: String,
+    /// The picture
+    #[arg(long, value_name = "FILE.png")]
+    out: PathBuf,
+    /// Images, taken from the classes in turn
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    count: u16,
+    /// Epochs shown beside each
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=32))]
+    epochs: u16,
+    /// Seed of everything random
+    #[arg(long)]
+    seed: Option<u32>,
+    /// A TOML file with any part of the configuration (see configs/)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Any key of the configuration, for example `data.augment.flip=true`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    images: ImageArguments,
 }
 
 pub(crate) fn run(arguments: &DataArguments) -> Result<ExitCode, Failure> {
-    log_to_stderr(arguments.json);
+    let check = matches!(arguments.action, Some(Action::Check(_)));
+    // A check prints all it finds as its result.
+    log_to_stderr(arguments.json || check);
     let search =
         Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
     match &arguments.action {
         None | Some(Action::List) => list(&search, arguments.json)?,
-        Some(Action::Get { name } | Action::Check { name }) => check(name, &search, arguments.json)?,
+        Some(Action::Get { name }) => {
+            let pair = load(name, &search, &ImageOptions::default())?;
+            tell(&pair, arguments.json)?;
+        }
+        Some(Action::Check(check)) => {
+            let options = ImageOptions { on_bad_image: OnBadImage::Skip, ..check.images.options() };
+            let pair = load(&check.name, &search, &options)?;
+            tell(&pair, arguments.json)?;
+            if pair.pictures.is_some_and(|report| !report.bad.is_empty()) {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Some(Action::Show(show)) => self::show(show, &search, arguments.json)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl ImageArguments {
+    fn options(&self) -> ImageOptions {
+        ImageOptions {
+            input: self.input,
+            fit: self.fit.map(|fit| data::FitName::from(fit).fit(0)),
+            ..ImageOptions::default()
+        }
+    }
+}
+
+fn load(name: &str, search: &Search, options: &ImageOptions) -> Result<DatasetPair, Failure> {
+    data::load_with(name, search, options).map_err(Failure::failed)
 }
 
 fn list(search: &Search, as_json: bool) -> Result<(), Failure> {
@@ -80,30 +165,63 @@ fn list(search: &Search, as_json: bool) -> Result<(), Failure> {
     print(&text.join("\n"))
 }
 
-fn check(name: &str, search: &Search, as_json: bool) -> Result<(), Failure> {
-    let pair = data::load(name, search).map_err(Failure::failed)?;
-    let skew = data::balance::Skew::of(&pair.train.class_counts(), &pair.train.class_names);
+/// Training images without those for validation, and those.
+fn train_and_valid(pair: &DatasetPair) -> (Vec<usize>, Vec<usize>) {
+    let mut train = pair.train.class_counts();
+    let mut valid = vec![0; train.len()];
+    for &index in &pair.valid {
+        let class = usize::from(pair.train.labels[index as usize]);
+        train[class] -= 1;
+        valid[class] += 1;
+    }
+    (train, valid)
+}
+
+fn tell(pair: &DatasetPair, as_json: bool) -> Result<(), Failure> {
+    let (train, valid) = train_and_valid(pair);
+    let test = pair.test.class_counts();
+    let skew = data::balance::Skew::of(&train, &pair.train.class_names);
     if as_json {
-        let part = |part: &Dataset| json!({ "images": part.len(), "class_counts": part.class_counts() });
+        let part = |counts: &[usize]| {
+            let images: usize = counts.iter().sum();
+            json!({ "images": images, "class_counts": counts })
+        };
         return print_json(&json!({
             "dataset": pair.train.name,
             "origin": pair.origin,
             "shape": [pair.train.shape.channels, pair.train.shape.height, pair.train.shape.width],
+            "mean": pair.preprocessing.mean,
+            "std": pair.preprocessing.std,
             "class_names": pair.train.class_names,
-            "train": part(&pair.train),
-            "test": part(&pair.test),
+            "train": part(&train),
+            "valid": part(&valid),
+            "test": part(&test),
             "sha256": pair.sha256,
+            "pictures": pair.pictures,
             "warning": skew.map(|skew| skew.to_string()),
         }));
     }
-    let mut rows = vec![["class", "train", "test"].map(str::to_owned).to_vec()];
-    let counts = pair.train.class_counts().into_iter().zip(pair.test.class_counts());
-    for (class, (train, test)) in pair.train.class_names.iter().zip(counts) {
-        rows.push(vec![class.clone(), train.to_string(), test.to_string()]);
+    let head = if pair.valid.is_empty() {
+        &["class", "train", "test"][..]
+    } else {
+        &["class", "train", "valid", "test"]
+    };
+    let mut rows = vec![head.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()];
+    let mut row = |name: &str, counts: [usize; 3]| {
+        let shown = counts.iter().enumerate().filter(|(column, _)| *column != 1 || !pair.valid.is_empty());
+        rows.push(
+            std::iter::once(name.to_owned()).chain(shown.map(|(_, count)| count.to_string())).collect(),
+        );
+    };
+    for (class, name) in pair.train.class_names.iter().enumerate() {
+        row(name, [train[class], valid[class], test[class]]);
     }
-    rows.push(vec!["all".to_owned(), pair.train.len().to_string(), pair.test.len().to_string()]);
+    row("all", [train.iter().sum(), valid.iter().sum(), test.iter().sum()]);
     let mut text =
         format!("{}: {} images, from {}\n{}", pair.train.name, pair.train.shape, pair.origin, table(&rows));
+    if let Some(report) = &pair.pictures {
+        text.push_str(&in_words(report));
+    }
     for (file, digest) in &pair.sha256 {
         text.push_str(&format!("\nSHA-256 {digest}  {file}"));
     }
@@ -111,4 +229,136 @@ fn check(name: &str, search: &Search, as_json: bool) -> Result<(), Failure> {
         text.push_str(&format!("\nwarning: {skew}"));
     }
     print(&text)
+}
+
+fn in_words(report: &PictureReport) -> String {
+    let sizes = &report.sizes;
+    let size = |[width, height]: [usize; 2]| format!("{width}x{height}");
+    let mut text = match sizes.distinct {
+        1 => format!("\nall pictures are {}", size(sizes.smallest)),
+        distinct => format!(
+            "\n{distinct} sizes of pictures, {} to {}, median {}",
+            size(sizes.smallest),
+            size(sizes.largest),
+            size(sizes.median)
+        ),
+    };
+    let mut list = |head: &str, lines: Vec<String>| {
+        if lines.is_empty() {
+            return;
+        }
+        text.push_str(&format!("\n{head}: {}", lines.len()));
+        lines.iter().take(LISTED).for_each(|line| text.push_str(&format!("\n  {line}")));
+        if lines.len() > LISTED {
+            text.push_str(&format!("\n  and {} more (--json lists all)", lines.len() - LISTED));
+        }
+    };
+    list("no pictures by their names, ignored", report.ignored.clone());
+    list("of another format than their names say, read by content", report.mislabelled.clone());
+    let bad = report.bad.iter().map(|bad| format!("{}: {}", bad.path, bad.reason));
+    list("cannot be used", bad.collect());
+    text
+}
+
+fn show(arguments: &ShowArguments, search: &Search, as_json: bool) -> Result<(), Failure> {
+    let config = arguments.config()?;
+    let pair = load(&config.data.dataset, search, &config.data.images())?;
+    let train = Arc::new(pair.train);
+    let indices = first_of_each_class(&train, usize::from(arguments.count));
+    let preprocessing = pair.preprocessing;
+    let loader = BatchLoader::new(
+        Arc::clone(&train),
+        indices.clone().into(),
+        preprocessing.clone(),
+        LoaderConfig {
+            batch_size: indices.len(),
+            shuffle: None,
+            sampler: Sampler::Once,
+            augment: Some((config.data.augment, config.seed)),
+            workers: 0,
+        },
+        Device::flex(),
+    )
+    .map_err(Failure::failed)?;
+
+    let shape = train.shape;
+    let image = |pixels: Vec<u8>| ReportImage {
+        width: shape.width,
+        height: shape.height,
+        channels: shape.channels,
+        pixels: pixels.into(),
+    };
+    let mut rows: Vec<SampleRow<'_>> = indices
+        .iter()
+        .map(|&index| SampleRow {
+            label: train.class_names[usize::from(train.labels[index as usize])].clone(),
+            original: image(train.image(index as usize).to_vec()),
+            augmented: Vec::new(),
+        })
+        .collect();
+    for epoch in 1..=usize::from(arguments.epochs) {
+        loader.seek(epoch, 0);
+        for batch in loader.iter() {
+            let batch = batch.map_err(Failure::failed)?;
+            let values: Vec<f32> = batch.images.into_data().iter::<f32>().collect();
+            let classes = train.class_names.len();
+            let targets: Option<Vec<f32>> =
+                batch.probabilities.map(|probabilities| probabilities.into_data().iter::<f32>().collect());
+            for (position, (row, values)) in rows.iter_mut().zip(values.chunks_exact(shape.len())).enumerate()
+            {
+                let text = match &targets {
+                    None => format!("epoch {epoch}"),
+                    Some(targets) => mixture(&targets[position * classes..][..classes], &train.class_names),
+                };
+                row.augmented.push((image(preprocessing.denormalize(values)), text));
+            }
+        }
+    }
+    let sheet = sample_sheet(&rows).map_err(Failure::failed)?;
+    write_file(&arguments.out, &sheet)?;
+    let out = arguments.out.display().to_string();
+    if as_json {
+        return print_json(&json!({ "picture": out, "images": rows.len(), "epochs": arguments.epochs }));
+    }
+    print(&out)
+}
+
+impl ShowArguments {
+    fn config(&self) -> Result<TrainConfig, Failure> {
+        let mut layers = match &self.config {
+            Some(path) => ConfigLayers::from_file(path)?,
+            None => ConfigLayers::default(),
+        };
+        layers.set("data.dataset", self.name.clone());
+        if let Some(seed) = self.seed {
+            layers.set("seed", i64::from(seed));
+        }
+        for expression in &self.set {
+            layers.set_expression(expression)?;
+        }
+        let mut config = layers.resolve()?;
+        let own = self.images.options();
+        config.data.input = own.input.or(config.data.input);
+        config.data.fit = self.images.fit.map(Into::into).or(config.data.fit);
+        Ok(config)
+    }
+}
+
+/// Positions of `count` images, from the classes in turn.
+fn first_of_each_class(dataset: &Dataset, count: usize) -> Vec<u32> {
+    let mut classes = vec![Vec::new(); dataset.class_names.len()];
+    for (index, &label) in dataset.labels.iter().enumerate() {
+        classes[usize::from(label)].push(index as u32);
+    }
+    let longest = classes.iter().map(Vec::len).max().unwrap_or(0);
+    let turns = (0..longest).flat_map(|turn| classes.iter().filter_map(move |class| class.get(turn)));
+    turns.copied().take(count).collect()
+}
+
+/// The likeliest targets: `cat 70 %, dog 30 %`.
+fn mixture(row: &[f32], names: &[String]) -> String {
+    let mut shares: Vec<(f32, &String)> =
+        row.iter().copied().zip(names).filter(|(share, _)| *share > 0.0).collect();
+    shares.sort_by(|a, b| b.0.total_cmp(&a.0));
+    shares.iter().map(|(share, name)| format!("{name} {:.0} %", share * 100.0)).collect::<Vec<_>>().join(", ")
 }

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use data::Search;
+use data::{ImageOptions, Search};
 use serde::Serialize;
 use serde_json::Value;
+use train::arguments::OnBadImageArgument;
 use train::command::{Failure, log_to_stderr, print, print_json};
+use train::config::TrainConfig;
 use train::device::Backend;
 use train::evaluate::evaluate;
 use train::fit::FitError;
@@ -23,9 +25,13 @@ pub(crate) struct EvaluateArguments {
     /// Model file or run folder [default: the reference model]
     #[arg(long, value_name = "RUN|FILE", default_value = "artifacts/reference")]
     model: PathBuf,
-    /// mnist, fashion-mnist, mnist-sample, or a folder with IDX files [default: what the model was trained on]
-    #[arg(long, value_name = "NAME|FOLDER")]
+    /// mnist, fashion-mnist, mnist-sample, cifar10, cifar100; a folder of class folders, of IDX or CIFAR files; or a CSV
+    /// file; fitted to the model's input [default: what the model was trained on]
+    #[arg(long, value_name = "NAME|FOLDER|CSV")]
     dataset: Option<String>,
+    /// What a picture that cannot be decoded means
+    #[arg(long, value_enum, default_value = "error")]
+    on_bad_image: OnBadImageArgument,
     /// Which part of it
     #[arg(long, value_enum, default_value = "test")]
     split: Split,
@@ -101,7 +107,22 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     };
     let search =
         Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
-    let pair = data::load(&dataset, &search).map_err(|error| Failure::from(FitError::from(error)))?;
+    let preprocessing = &metadata.preprocessing;
+    let options = ImageOptions {
+        input: Some(preprocessing.input.into()),
+        fit: Some(preprocessing.fit),
+        on_bad_image: arguments.on_bad_image.into(),
+        ..trained_with(metadata)
+    };
+    let pair =
+        data::load_with(&dataset, &search, &options).map_err(|error| Failure::from(FitError::from(error)))?;
+    if pair.train.class_names.len() == metadata.classes.len() && pair.train.class_names != metadata.classes {
+        tracing::warn!(
+            "the classes of the data have other names than the model's: {} and {}",
+            pair.train.class_names.join(", "),
+            metadata.classes.join(", ")
+        );
+    }
     let (images, split) = match arguments.split {
         Split::Test => (&pair.test, "test"),
         Split::Train => (&pair.train, "train"),
@@ -140,6 +161,14 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
         print(&in_words(&evaluation, split, seconds))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the model's own run loaded its images: what it set aside for the test is what is tested on here.
+fn trained_with(metadata: &model::Metadata) -> ImageOptions {
+    let text = metadata.provenance.get("config").and_then(Value::as_str);
+    let config =
+        text.and_then(|text| TrainConfig::from_toml(text, "the model's configuration".as_ref()).ok());
+    config.map_or_else(ImageOptions::default, |config| config.data.images())
 }
 
 fn per_class(evaluation: &Evaluation) -> Vec<ClassResult> {

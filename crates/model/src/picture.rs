@@ -129,6 +129,22 @@ impl Picture {
         planes
     }
 
+    /// The inverse of [`Self::planes`]: a picture from samples by channel, `[C, H, W]`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn from_planes(shape: InputShape, planes: &[u8]) -> Result<Self, PictureError> {
+        let InputShape { channels, height, width } = shape;
+        let plane = width.saturating_mul(height);
+        let mut pixels = Vec::with_capacity(planes.len());
+        if planes.len() == plane.saturating_mul(channels) {
+            pixels.extend((0..plane).flat_map(|at| (0..channels).map(move |c| planes[c * plane + at])));
+        } else {
+            pixels.extend_from_slice(planes);
+        }
+        Self::new(width, height, channels, pixels)
+    }
+
     /// With `channels` channels: RGB becomes grey by its luma (ITU-R BT.601: 0.299 R + 0.587 G +
     /// 0.114 B), grey becomes RGB by repetition.
     ///
@@ -325,6 +341,8 @@ mod tests {
         assert_eq!(grey(1, 1, &[9]).with_channels(3).unwrap().pixels(), [9, 9, 9]);
         let two = Picture::new(2, 1, 3, vec![1, 2, 3, 4, 5, 6]).unwrap();
         assert_eq!(two.planes(), [1, 4, 2, 5, 3, 6]);
+        assert_eq!(Picture::from_planes(InputShape::new(3, 1, 2), &two.planes()).unwrap(), two);
+        assert!(Picture::from_planes(InputShape::new(3, 1, 2), &[0; 5]).is_err());
         assert!(red.with_channels(4).is_err());
     }
 

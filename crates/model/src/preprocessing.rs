@@ -116,6 +116,23 @@ impl Preprocessing {
         );
     }
 
+    /// The inverse of the normalisation, rounded and limited to bytes: normalised images `[N, C, H, W]` as they look.
+    ///
+    /// # Panics
+    /// Values that are no whole images.
+    pub fn denormalize(&self, values: &[f32]) -> Vec<u8> {
+        assert!(!self.input.is_empty(), "an image holds at least one pixel");
+        assert_eq!(values.len() % self.input.len(), 0, "whole images of {}", self.input);
+        let plane = self.input.height * self.input.width;
+        let channels = self.mean.iter().zip(&self.std).cycle();
+        let planes = values.chunks_exact(plane).zip(channels);
+        // Saturates.
+        let byte = |value: f32, mean: f32, std: f32| ((value * std + mean) * 255.0 + 0.5) as u8;
+        planes
+            .flat_map(|(plane, (&mean, &std))| plane.iter().map(move |&value| byte(value, mean, std)))
+            .collect()
+    }
+
     /// `n` images `[n, C, H, W]` as a normalised tensor on `device`.
     ///
     /// # Panics
@@ -176,6 +193,22 @@ mod tests {
             batch.into_data().try_to_vec::<f32>().unwrap(),
             [0.0, 1.0, -1.0, 1.0, -4.0, 0.0, 1.0, 0.0, 1.0, -1.0, 0.0, -4.0]
         );
+    }
+
+    #[test]
+    fn denormalising_gives_the_bytes_back() {
+        let rgb = Preprocessing {
+            input: InputShape::new(3, 16, 16),
+            mean: vec![0.1, 0.5, 0.9],
+            std: vec![0.3, 0.2, 0.7],
+            fit: Fit::default(),
+        };
+        let pixels: Vec<u8> = (0..2 * 768).map(|i| (i * 7 % 256) as u8).collect();
+        let mut values = vec![0.0; pixels.len()];
+        rgb.normalize_into(&pixels, &mut values);
+        assert_eq!(rgb.denormalize(&values), pixels);
+        values.fill(1e9);
+        assert!(rgb.denormalize(&values).iter().all(|&byte| byte == 255));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use data::Search;
+use clap::{Args, ValueEnum};
+use data::{FitName, InputRequest, OnBadImage, Search};
 
 use crate::config::{CheckpointEvery, ConfigError, ConfigLayers, OptimizerName, TrainConfig};
 use crate::device::Backend;
@@ -16,9 +16,23 @@ pub struct CommonArguments {
     /// Where tensors live [default: flex]
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,
-    /// mnist, fashion-mnist, mnist-sample, or a folder with IDX files
-    #[arg(long, value_name = "NAME|FOLDER")]
+    /// mnist, fashion-mnist, mnist-sample, cifar10, cifar100; a folder with a folder of pictures for each class, or of IDX
+    /// or CIFAR files; or a CSV file `path,label`
+    #[arg(long, value_name = "NAME|FOLDER|CSV")]
     pub dataset: Option<String>,
+    /// Size of the images: HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH [default: as the data has it; 64x64 for pictures of
+    /// several sizes]
+    #[arg(long, value_name = "SIZE")]
+    pub input: Option<InputRequest>,
+    /// How pictures of another size are made to fit [default: crop]
+    #[arg(long, value_enum)]
+    pub fit: Option<FitArgument>,
+    /// What a picture that cannot be decoded means [default: error]
+    #[arg(long, value_enum)]
+    pub on_bad_image: Option<OnBadImageArgument>,
+    /// How much each class counts in the loss [default: none]
+    #[arg(long, value_enum)]
+    pub class_weights: Option<ClassWeightsArgument>,
     /// Look for data files here first
     #[arg(long, value_name = "FOLDER", env = "KILN_DATA")]
     pub data_dir: Option<PathBuf>,
@@ -72,6 +86,59 @@ pub struct CommonArguments {
     pub json: bool,
 }
 
+/// `--fit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FitArgument {
+    /// The shortest side resized, then the centre cut out
+    Crop,
+    /// The whole picture between black bars
+    Letterbox,
+    /// Both sides resized, the aspect is lost
+    Stretch,
+}
+
+impl From<FitArgument> for FitName {
+    fn from(argument: FitArgument) -> Self {
+        match argument {
+            FitArgument::Crop => Self::Crop,
+            FitArgument::Letterbox => Self::Letterbox,
+            FitArgument::Stretch => Self::Stretch,
+        }
+    }
+}
+
+/// `--on-bad-image`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnBadImageArgument {
+    /// Stop before training, and list them
+    Error,
+    /// Go on without them, and list them
+    Skip,
+}
+
+impl From<OnBadImageArgument> for OnBadImage {
+    fn from(argument: OnBadImageArgument) -> Self {
+        match argument {
+            OnBadImageArgument::Error => Self::Error,
+            OnBadImageArgument::Skip => Self::Skip,
+        }
+    }
+}
+
+/// `--class-weights`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClassWeightsArgument {
+    /// All classes the same
+    None,
+    /// Rare classes more: n / (k * count)
+    Balanced,
+}
+
+/// The name of a value on the command line, which is its name in the configuration, too.
+fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |name| name.get_name().to_owned())
+}
+
 /// The flags of `train`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrainArguments {
@@ -104,6 +171,18 @@ impl CommonArguments {
         if let Some(dataset) = &self.dataset {
             layers.set("data.dataset", dataset.clone());
         }
+        if let Some(input) = self.input {
+            layers.set("data.input", input.to_string());
+        }
+        if let Some(fit) = &self.fit {
+            layers.set("data.fit", name_of(fit));
+        }
+        if let Some(policy) = &self.on_bad_image {
+            layers.set("data.on_bad_image", name_of(policy));
+        }
+        if let Some(weights) = &self.class_weights {
+            layers.set("regularization.class_weights", name_of(weights));
+        }
         for (key, value) in
             [("epochs", self.epochs), ("batch_size", self.batch_size), ("data.limit", self.limit)]
         {
@@ -118,9 +197,8 @@ impl CommonArguments {
                 layers.set(key, value);
             }
         }
-        if let Some(optimizer) = self.optimizer {
-            let name = clap::ValueEnum::to_possible_value(&optimizer);
-            layers.set("optimizer.name", name.map_or_else(String::new, |name| name.get_name().to_owned()));
+        if let Some(optimizer) = &self.optimizer {
+            layers.set("optimizer.name", name_of(optimizer));
         }
         if let Some(seed) = self.seed {
             layers.set(
@@ -149,6 +227,10 @@ impl CommonArguments {
         [
             ("--backend", self.backend.is_some()),
             ("--dataset", self.dataset.is_some()),
+            ("--input", self.input.is_some()),
+            ("--fit", self.fit.is_some()),
+            ("--on-bad-image", self.on_bad_image.is_some()),
+            ("--class-weights", self.class_weights.is_some()),
             ("--config", self.config.is_some()),
             ("--epochs", self.epochs.is_some()),
             ("--batch-size", self.batch_size.is_some()),

@@ -297,6 +297,15 @@ pub fn print(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("standard output: {error}")))
 }
 
+/// Writes a result to a file, whole or not at all.
+///
+/// # Errors
+/// When the system refuses.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    crate::files::write_atomically(path, bytes)
+        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
+}
+
 /// Prints a line on standard error, if anyone listens.
 pub fn say(text: &str) {
     drop(writeln!(std::io::stderr(), "{text}"));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use data::augment::AugmentConfig;
+use data::{FitName, ImageOptions, InputRequest, OnBadImage, Sampler};
 use model::{CnnConfig, NetworkConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -69,18 +70,37 @@ impl Default for TrainConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// `mnist`, `fashion-mnist`, `mnist-sample`, or a folder with IDX files.
+    /// `mnist`, `fashion-mnist`, `mnist-sample`, `cifar10`, `cifar100`; a folder of IDX or CIFAR files or with a folder
+    /// of pictures for each class; or a CSV file that lists pictures.
     pub dataset: String,
     /// Channels of the images: 1 makes RGB images grey by their luma, 3 makes grey images RGB by repetition, 0 leaves
     /// them as they are. Weights of another program set it to what their network takes.
     pub channels: usize,
+    /// Size of the images: `64x64` (height x width) or `3x64x64`. When absent: as the data has it; for pictures
+    /// their size when they all have one of at most 64 pixels a side, else 64 x 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<InputRequest>,
+    /// How pictures of another size are made to fit: `crop`, `letterbox` or `stretch`. When absent: `crop` for
+    /// pictures, `letterbox` for images of one size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<FitName>,
+    /// With `fit = "crop"`: length of the shortest side before the crop; 0: as short as the crop allows.
+    pub resize: usize,
+    /// What a picture that cannot be decoded means: `error` or `skip`.
+    pub on_bad_image: OnBadImage,
+    /// Memory that the decoded images may take, in MiB.
+    pub memory_mib: u64,
+    /// Share of the labelled images that is set aside for the test when the data names none.
+    pub test_fraction: f64,
+    /// `once`: every image once an epoch; `balanced`: every class equally often.
+    pub sampler: Sampler,
     /// Share of the labelled images that is held back for validation; 1/12 is 5,000 of 60,000.
     pub valid_fraction: f64,
     /// Use only this many labelled images (stratified), validation included. 0: all of them.
     pub limit: usize,
     /// Threads that prepare batches ahead; 0 prepares them in the training thread.
     pub workers: usize,
-    /// Random changes to the training images; all zero is off. By default up to one pixel and five degrees.
+    /// Random changes to the training images; all zero and false is off. By default up to one pixel and five degrees.
     pub augment: AugmentConfig,
 }
 
@@ -89,10 +109,31 @@ impl Default for DataConfig {
         Self {
             dataset: "mnist".to_owned(),
             channels: 0,
+            input: None,
+            fit: None,
+            resize: 0,
+            on_bad_image: OnBadImage::default(),
+            memory_mib: data::MEMORY_LIMIT >> 20,
+            test_fraction: data::TEST_FRACTION,
+            sampler: Sampler::default(),
             valid_fraction: 1.0 / 12.0,
             limit: 0,
             workers: 1,
             augment: AugmentConfig { shift: 1.0, rotate: 5.0, ..AugmentConfig::default() },
+        }
+    }
+}
+
+impl DataConfig {
+    /// How images are loaded.
+    pub fn images(&self) -> ImageOptions {
+        ImageOptions {
+            input: self.input,
+            fit: self.fit.map(|fit| fit.fit(self.resize)),
+            on_bad_image: self.on_bad_image,
+            test_fraction: self.test_fraction,
+            memory_limit: self.memory_mib.saturating_mul(1 << 20),
+            ..ImageOptions::default()
         }
     }
 }
@@ -646,6 +687,21 @@ impl TrainConfig {
             self.data.channels,
             "1 (grey), 3 (RGB) or 0 (as the data has it)",
         )?;
+        let test = self.data.test_fraction;
+        range(test > 0.0 && test < 1.0, "data.test_fraction", test, "between 0 and 1, both excluded")?;
+        range(
+            self.data.resize <= InputRequest::MAX_SIDE,
+            "data.resize",
+            self.data.resize,
+            "0 to 4096, the length of a side",
+        )?;
+        range(
+            self.data.resize == 0 || self.data.fit == Some(FitName::Crop),
+            "data.resize",
+            self.data.resize,
+            "0 without data.fit = \"crop\", which it belongs to",
+        )?;
+        range(self.data.memory_mib >= 1, "data.memory_mib", self.data.memory_mib, "1 or more")?;
         range(self.data.workers <= 64, "data.workers", self.data.workers, "0 to 64")?;
         self.data.augment.validate()?;
         range(positive(optimizer.rate()), "optimizer.learning_rate", optimizer.rate(), "above 0")?;
@@ -774,6 +830,13 @@ mod tests {
             ("data.channels=2", "data.channels"),
             ("data.valid_fraction=0.0", "data.valid_fraction"),
             ("data.valid_fraction=1.0", "data.valid_fraction"),
+            ("data.test_fraction=1.0", "data.test_fraction"),
+            ("data.resize=72", "data.resize"),
+            ("data.memory_mib=0", "data.memory_mib"),
+            ("data.input=64", "64x64"),
+            ("data.fit=squeeze", "squeeze"),
+            ("data.sampler=often", "often"),
+            ("data.augment.crop=2.0", "crop"),
             ("optimizer.learning_rate=0.0", "optimizer.learning_rate"),
             ("optimizer.learning_rate=nan", "optimizer.learning_rate"),
             ("optimizer.momentum=1.0", "optimizer.momentum"),

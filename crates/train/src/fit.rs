@@ -12,7 +12,7 @@ use burn::tensor::{Bytes, Device};
 use burn_train::logger::InMemoryMetricLogger;
 use burn_train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
-use data::{BatchLoader, Dataset, DatasetPair, LoaderConfig, Search};
+use data::{BatchLoader, Dataset, DatasetPair, LoaderConfig, Sampler, Search};
 use model::{Description, InputShape, LoadReport, Loading, Network, WeightAverage};
 use serde_json::json;
 
@@ -218,7 +218,8 @@ impl FitError {
 pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> Result<Outcome, FitError> {
     // Faults that need no data come first.
     if let Some(known) = data::catalog::find(&config.data.dataset) {
-        let mut input = (known.preprocessing)().input;
+        let own = (known.preprocessing)().input;
+        let mut input = config.data.input.map_or(own, |request| request.shape(own.channels));
         if config.data.channels > 0 {
             input.channels = config.data.channels;
         }
@@ -254,6 +255,7 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
             ("valid".to_owned(), data.valid.len()),
             ("test".to_owned(), data.pair.test.len()),
         ]),
+        skipped_images: data.pair.pictures.as_ref().map_or_else(Vec::new, |report| report.bad.clone()),
         error: None,
         result: None,
     };
@@ -296,7 +298,7 @@ struct Splits {
 
 impl Splits {
     fn load(config: &TrainConfig, search: &Search) -> Result<Self, FitError> {
-        let mut pair = data::load(&config.data.dataset, search)?;
+        let mut pair = data::load_with(&config.data.dataset, search, &config.data.images())?;
         if config.data.channels > 0 {
             pair = pair.with_channels(config.data.channels).map_err(FitError::Channels)?;
         }
@@ -309,8 +311,13 @@ impl Splits {
             0 => everything,
             limit => data::split::stratified_subset(labels, &everything, limit, config.seed),
         };
-        let held_back = (labelled.len() as f64 * config.data.valid_fraction).round() as usize;
-        let valid = data::split::stratified_subset(labels, &labelled, held_back, mix(&[config.seed, 1]));
+        let valid = if pair.valid.is_empty() {
+            let held_back = (labelled.len() as f64 * config.data.valid_fraction).round() as usize;
+            data::split::stratified_subset(labels, &labelled, held_back, mix(&[config.seed, 1]))
+        } else {
+            // The data says what to validate on.
+            labelled.iter().copied().filter(|index| pair.valid.binary_search(index).is_ok()).collect()
+        };
         let is_valid: std::collections::HashSet<u32> = valid.iter().copied().collect();
         let train: Vec<u32> = labelled.iter().copied().filter(|index| !is_valid.contains(index)).collect();
         let classes = training.class_names.len();
@@ -321,7 +328,11 @@ impl Splits {
             &train.iter().map(|index| labels[*index as usize]).collect::<Vec<_>>(),
             classes,
         );
-        if let Some(skew) = data::balance::Skew::of(&counts, &training.class_names) {
+        tracing::info!("images to train on, by class: {}", in_words(&training.class_names, &counts));
+        if let Some(skew) = data::balance::Skew::of(&counts, &training.class_names)
+            && config.data.sampler == Sampler::Once
+            && config.regularization.class_weights == ClassWeights::Equal
+        {
             tracing::warn!("{skew}");
         }
         tracing::info!(
@@ -428,6 +439,7 @@ impl Experiment {
             LoaderConfig {
                 batch_size: config.batch_size,
                 shuffle: Some(config.seed),
+                sampler: config.data.sampler,
                 augment: (!augment.is_off()).then_some((*augment, config.seed)),
                 workers: config.data.workers,
             },
@@ -440,6 +452,7 @@ impl Experiment {
             LoaderConfig {
                 batch_size: EVALUATION_BATCH,
                 shuffle: None,
+                sampler: Sampler::Once,
                 augment: None,
                 workers: config.data.workers.min(1),
             },
@@ -768,6 +781,17 @@ fn median_rate(state: &TrainingState) -> f64 {
     let mut rates: Vec<f64> = state.epochs.iter().map(|epoch| epoch.samples_per_second).collect();
     rates.sort_by(f64::total_cmp);
     rates.get(rates.len() / 2).copied().unwrap_or_default()
+}
+
+/// `cat 12, dog 9`, cut short after many classes.
+fn in_words(names: &[String], counts: &[usize]) -> String {
+    const SHOWN: usize = 25;
+    let shown = names.iter().zip(counts).take(SHOWN).map(|(name, count)| format!("{name} {count}"));
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more classes", names.len() - SHOWN));
+    }
+    text
 }
 
 fn network_in_words(summary: &model::Summary) -> String {

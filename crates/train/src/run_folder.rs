@@ -74,6 +74,9 @@ pub struct RunRecord {
     pub parameters: usize,
     /// Images in the splits: train, valid, test.
     pub images: BTreeMap<String, usize>,
+    /// Pictures that were left out because they cannot be decoded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_images: Vec<data::BadImage>,
     /// What went wrong, for a failed run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

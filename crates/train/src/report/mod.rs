@@ -6,6 +6,7 @@ mod curves;
 mod mistakes;
 mod overfitting;
 mod page;
+mod samples;
 
 use std::fmt::Write;
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 pub use mistakes::ReportImage;
 pub use overfitting::overfitting_since;
+pub use samples::{SampleRow, sample_sheet};
 
 use confusion::ConfusionPicture;
 use curves::Curves;

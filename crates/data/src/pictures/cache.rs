@@ -1,0 +1,227 @@
+//! Decoded images on disk, so that the next run does not decode again.
+//!
+//! A file is `KILNPIX1`, the length of the header (`u64`, little-endian), the header (JSON), the images
+//! `[N, C, H, W]`, and the SHA-256 of all that. Its name is the SHA-256 of what it was made from: names, lengths
+//! and times of the files, and the settings. It gets its name by renaming a finished temporary file.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use model::{Fit, InputShape};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::ingest::{BadImage, Sizes};
+use super::listing::{Listing, Part};
+use crate::idx::hexadecimal;
+use crate::options::ImageOptions;
+
+const MAGIC: &[u8; 8] = b"KILNPIX1";
+
+/// Decoded forms (sizes, fits) of one data set that are kept.
+const KEPT: usize = 4;
+
+/// What stands before the images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Header {
+    pub(crate) input: InputShape,
+    pub(crate) fit: Fit,
+    pub(crate) class_names: Vec<String>,
+    pub(crate) labels: Vec<u8>,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) bad: Vec<BadImage>,
+    pub(crate) mislabelled: Vec<String>,
+    pub(crate) sizes: Sizes,
+}
+
+/// Images with their header, and the SHA-256 of both.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Content {
+    pub(crate) header: Header,
+    pub(crate) pixels: Vec<u8>,
+    pub(crate) sha256: String,
+}
+
+impl Content {
+    pub(crate) fn new(header: Header, pixels: Vec<u8>) -> Self {
+        let sha256 = hexadecimal(digest(&head(&header), &pixels));
+        Self { header, pixels, sha256 }
+    }
+}
+
+/// Magic, length and header.
+fn head(header: &Header) -> Vec<u8> {
+    // Text, numbers and lists: always representable.
+    let json = serde_json::to_vec(header).unwrap_or_default();
+    [MAGIC, &(json.len() as u64).to_le_bytes()[..], &json].concat()
+}
+
+fn digest(head: &[u8], pixels: &[u8]) -> Sha256 {
+    Sha256::new().chain_update(head).chain_update(pixels)
+}
+
+/// The file for these pictures with these settings, below the cache folder `cache`.
+pub(crate) fn path(cache: &Path, root: &Path, listing: &Listing, options: &ImageOptions) -> PathBuf {
+    let mut key = Sha256::new();
+    let mut add = |text: &str| {
+        key.update((text.len() as u64).to_le_bytes());
+        key.update(text);
+    };
+    add(env!("CARGO_PKG_VERSION"));
+    add(&format!("{:?} {:?} {:?}", options.input, options.fit, options.decode));
+    for name in &listing.class_names {
+        add(name);
+    }
+    for sample in &listing.samples {
+        add(&sample.path.to_string_lossy());
+        add(&format!("{} {:?} {} {}", sample.label, sample.part, sample.bytes, sample.modified));
+    }
+    let key = hexadecimal(key);
+    let root_key = hexadecimal(Sha256::new().chain_update(root.to_string_lossy().as_bytes()));
+    let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    cache.join("pictures").join(format!("{name}-{}", &root_key[..16])).join(format!("{key}.pix"))
+}
+
+/// What the file holds, or why it cannot be used; `Ok(None)` when there is none.
+pub(crate) fn read(path: &Path, memory_limit: u64) -> Result<Option<Content>, String> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
+    // The header is some bytes for each picture.
+    if length > memory_limit.saturating_mul(2).saturating_add(1 << 30) {
+        return Err(format!("it has {length} bytes, more than the memory limit explains"));
+    }
+    parse(file, length).map(Some)
+}
+
+fn parse(mut file: impl Read, length: u64) -> Result<Content, String> {
+    let damaged = |what: &str| format!("damaged: {what}");
+    let mut start = [0; 16];
+    file.read_exact(&mut start).map_err(|_| damaged("it is too short"))?;
+    let (magic, announced) = start.split_at(8);
+    if magic != MAGIC {
+        return Err(damaged("it does not begin as such a file does"));
+    }
+    let announced = announced.try_into().map(u64::from_le_bytes).unwrap_or(u64::MAX);
+    let rest = length.checked_sub(16 + 32).and_then(|rest| rest.checked_sub(announced));
+    let Some(rest) = rest else {
+        return Err(damaged("its header is longer than the file"));
+    };
+    let mut json = vec![0; announced as usize];
+    let mut pixels = vec![0; rest as usize];
+    let mut seal = [0; 32];
+    for part in [&mut json[..], &mut pixels[..], &mut seal[..]] {
+        file.read_exact(part).map_err(|error| damaged(&error.to_string()))?;
+    }
+    let head = [&start[..], &json].concat();
+    let digest = digest(&head, &pixels);
+    if digest.clone().finalize()[..] != seal {
+        return Err(damaged("its checksum is wrong"));
+    }
+    let header: Header = serde_json::from_slice(&json).map_err(|error| damaged(&error.to_string()))?;
+    let images = header.labels.len();
+    let whole = header.parts.len() == images
+        && images.checked_mul(header.input.len()) == Some(pixels.len())
+        && header.labels.iter().all(|&label| usize::from(label) < header.class_names.len());
+    if !whole {
+        return Err(damaged("its header contradicts itself"));
+    }
+    Ok(Content { header, pixels, sha256: hexadecimal(digest) })
+}
+
+/// Keeps `content` under `path`, and removes the oldest forms of the same data set.
+pub(crate) fn write(path: &Path, content: &Content) -> std::io::Result<()> {
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
+    std::fs::create_dir_all(folder)?;
+    crate::fetch::remove_abandoned(folder);
+    let mut file = crate::fetch::temporary(folder)?;
+    let head = head(&content.header);
+    file.write_all(&head)?;
+    file.write_all(&content.pixels)?;
+    file.write_all(&digest(&head, &content.pixels).finalize())?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    remove_oldest(folder);
+    Ok(())
+}
+
+/// Failing to is no reason to stop.
+fn remove_oldest(folder: &Path) {
+    let Ok(entries) = folder.read_dir() else {
+        return;
+    };
+    let files = entries.flatten().map(|entry| entry.path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "pix"));
+    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    let mut files: Vec<(SystemTime, PathBuf)> =
+        files.filter_map(|path| Some((changed(&path).ok()?, path))).collect();
+    files.sort();
+    for (_, path) in files.iter().rev().skip(KEPT) {
+        let removed = std::fs::remove_file(path);
+        tracing::debug!("{}: an old form of the pictures, removed: {removed:?}", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content() -> Content {
+        let header = Header {
+            input: InputShape::new(1, 2, 2),
+            fit: Fit::Stretch,
+            class_names: vec!["a".into(), "b".into()],
+            labels: vec![0, 1, 1],
+            parts: vec![Part::Train, Part::Train, Part::Test],
+            bad: vec![BadImage { path: "b/x.png".into(), reason: "the file is empty".into() }],
+            mislabelled: Vec::new(),
+            sizes: Sizes { smallest: [2, 2], median: [2, 2], largest: [2, 2], distinct: 1 },
+        };
+        Content::new(header, (0..12).collect())
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/x.pix");
+        assert_eq!(read(&path, 1 << 20), Ok(None));
+        write(&path, &content()).unwrap();
+        assert_eq!(read(&path, 1 << 20), Ok(Some(content())));
+        assert!(read(&path, 0).is_ok());
+    }
+
+    #[test]
+    fn every_changed_or_missing_byte_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.pix");
+        write(&path, &content()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for end in 0..whole.len() {
+            assert!(parse(&whole[..end], end as u64).is_err(), "cut at {end}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(parse(&bytes[..], bytes.len() as u64).is_err(), "bit {bit}");
+        }
+        let longer = [&whole[..], b"x"].concat();
+        assert!(parse(&longer[..], longer.len() as u64).is_err());
+    }
+
+    #[test]
+    fn few_forms_of_a_data_set_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..KEPT + 3 {
+            write(&folder.path().join(format!("{number}.pix")), &content()).unwrap();
+        }
+        assert_eq!(folder.path().read_dir().unwrap().count(), KEPT);
+    }
+}

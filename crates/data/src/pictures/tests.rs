@@ -1,0 +1,332 @@
+use std::io::Cursor;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use burn::data::dataloader::DataLoader;
+use burn::tensor::Device;
+use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb};
+
+use super::*;
+use crate::{BatchLoader, LoaderConfig, Sampler, load_with};
+
+/// A data set in a folder of its own, with a cache beside it.
+struct World {
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// `count` pictures of each of two classes, of one size; class `red` is red, class `blue` blue.
+    fn two_classes(count: usize, width: u32, height: u32) -> Self {
+        let world = Self::new();
+        for number in 0..count {
+            world.put(&format!("red/{number}.png"), &color([255, 0, number as u8], width, height));
+            world.put(&format!("blue/{number}.png"), &color([0, number as u8, 255], width, height));
+        }
+        world
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) {
+        let path = self.root().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn search(&self) -> Search {
+        Search { cache_dir: Some(self.folder.path().join("cache")), ..Search::default() }
+    }
+
+    fn load(&self, options: &ImageOptions) -> Result<DatasetPair, DataError> {
+        load_with(&self.root().display().to_string(), &self.search(), options)
+    }
+
+    fn fails(&self, options: &ImageOptions) -> String {
+        self.load(options).unwrap_err().to_string()
+    }
+}
+
+fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn color(rgb: [u8; 3], width: u32, height: u32) -> Vec<u8> {
+    encoded(&DynamicImage::ImageRgb8(ImageBuffer::from_pixel(width, height, Rgb(rgb))), ImageFormat::Png)
+}
+
+fn grey(value: u8, width: u32, height: u32) -> Vec<u8> {
+    encoded(
+        &DynamicImage::ImageLuma8(ImageBuffer::from_pixel(width, height, Luma([value]))),
+        ImageFormat::Png,
+    )
+}
+
+fn skip() -> ImageOptions {
+    ImageOptions { on_bad_image: OnBadImage::Skip, ..ImageOptions::default() }
+}
+
+#[test]
+fn class_folders_become_images_names_and_a_test_part() {
+    let pair = World::two_classes(20, 10, 6).load(&ImageOptions::default()).unwrap();
+    assert_eq!(pair.train.class_names, ["blue", "red"]);
+    assert_eq!(pair.train.shape, InputShape::new(3, 6, 10));
+    // 15 % of 40.
+    assert_eq!((pair.train.class_counts(), pair.test.class_counts()), (vec![17, 17], vec![3, 3]));
+    for dataset in [&pair.train, &pair.test] {
+        for index in 0..dataset.len() {
+            let image = dataset.image(index);
+            let red = dataset.labels[index] == 1;
+            assert!(image[..60].iter().all(|&v| v == if red { 255 } else { 0 }));
+            assert!(red || image[120..].iter().all(|&v| v == 255));
+        }
+    }
+    // Half of the training images are all red.
+    assert!((pair.preprocessing.mean[0] - 0.5).abs() < 1e-6);
+    assert_eq!(pair.preprocessing.fit, Fit::Crop { resize: 0 });
+    assert_eq!(
+        pair.pictures.unwrap().sizes,
+        Sizes { smallest: [10, 6], median: [10, 6], largest: [10, 6], distinct: 1 }
+    );
+}
+
+#[test]
+fn the_size_of_the_input_follows_the_pictures_unless_it_is_given() {
+    let shape = |world: &World, input: Option<&str>| {
+        let options =
+            ImageOptions { input: input.map(|text| text.parse().unwrap()), ..ImageOptions::default() };
+        world.load(&options).unwrap().train.shape
+    };
+    let world = World::two_classes(4, 10, 6);
+    assert_eq!(shape(&world, Some("5x7")), InputShape::new(3, 5, 7));
+    assert_eq!(shape(&world, Some("1x5x7")), InputShape::new(1, 5, 7));
+    world.put("red/other.png", &color([255, 0, 0], 11, 6));
+    assert_eq!(shape(&world, None), InputShape::new(3, 64, 64), "two sizes");
+    assert_eq!(shape(&World::two_classes(4, 65, 65), None), InputShape::new(3, 64, 64), "large");
+    let world = World::new();
+    for number in 0..4 {
+        world.put(&format!("a/{number}.png"), &grey(10, 8, 8));
+        world.put(&format!("b/{number}.png"), &grey(200, 8, 8));
+    }
+    assert_eq!(shape(&world, None), InputShape::new(1, 8, 8), "all grey");
+    world.put("b/colour.png", &color([1, 2, 3], 8, 8));
+    assert_eq!(shape(&world, None), InputShape::new(3, 8, 8), "one is coloured");
+}
+
+#[test]
+fn the_second_run_decodes_nothing_until_something_changes() {
+    let world = World::two_classes(10, 8, 8);
+    let first = world.load(&ImageOptions::default()).unwrap();
+    let again = world.load(&ImageOptions::default()).unwrap();
+    assert_eq!((&again.train, &again.test, &again.sha256), (&first.train, &first.test, &first.sha256));
+    let cached = |options: &ImageOptions| world.load(options).unwrap().pictures.unwrap().from_cache;
+    assert!(!first.pictures.unwrap().from_cache && again.pictures.unwrap().from_cache);
+    // Another size is another content; the first one stays.
+    let small = ImageOptions { input: "4x4".parse().ok(), ..ImageOptions::default() };
+    assert!(!cached(&small) && cached(&small) && cached(&ImageOptions::default()));
+    world.put("red/0.png", &color([255, 9, 9], 8, 9));
+    assert!(!cached(&ImageOptions::default()), "a file changed");
+    std::fs::remove_file(world.root().join("red/0.png")).unwrap();
+    assert!(!cached(&ImageOptions::default()), "a file is gone");
+    // A damaged cache is noticed.
+    let folder =
+        world.folder.path().join("cache/pictures").read_dir().unwrap().next().unwrap().unwrap().path();
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert!(!cached(&ImageOptions::default()) && cached(&ImageOptions::default()));
+}
+
+#[test]
+fn every_kind_of_bad_file_is_named_with_its_reason() {
+    let world = World::two_classes(5, 8, 8);
+    let whole = color([255, 0, 0], 8, 8);
+    world.put("red/empty.png", b"");
+    world.put("red/cut.png", &whole[..whole.len() / 2]);
+    world.put("red/text.jpg", b"this is no picture");
+    world.put("blue/long.bmp", &vec![0; 20_001]);
+    world.put("blue/wide.png", &color([0; 3], 101, 1));
+    // A header that announces no rows.
+    let mut no_rows = whole.clone();
+    no_rows[20..24].fill(0);
+    world.put("blue/norows.png", &no_rows);
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("nowhere", world.root().join("blue/gone.png")).unwrap();
+    world.put("blue/notes.txt", b"no picture by its name");
+    let decode = crate::DecodeLimits { bytes: 20_000, side: 100, ..Default::default() };
+    let options = ImageOptions { decode, ..ImageOptions::default() };
+    let error = world.fails(&options);
+    let bad = if cfg!(unix) { 7 } else { 6 };
+    for words in [
+        &format!("{bad} of {} pictures cannot be used", 10 + bad),
+        "red/empty.png: the file is empty",
+        "red/cut.png: damaged or unsupported PNG",
+        "red/text.jpg: not a PNG",
+        "blue/long.bmp: the file has 20001 bytes; expected at most 20000",
+        "blue/wide.png: the image is 101x1 pixels; expected at most 100",
+        "blue/norows.png: damaged",
+        "--on-bad-image skip",
+    ] {
+        assert!(error.contains(words), "`{words}` is not in:\n{error}");
+    }
+    #[cfg(unix)]
+    assert!(error.contains("blue/gone.png: cannot read it"), "{error}");
+    let pair = world.load(&ImageOptions { on_bad_image: OnBadImage::Skip, ..options.clone() }).unwrap();
+    assert_eq!(pair.train.len() + pair.test.len(), 10);
+    let report = pair.pictures.unwrap();
+    assert_eq!((report.bad.len(), report.ignored), (bad, vec!["blue/notes.txt".to_owned()]));
+    // What is cached without them is no excuse for a run that wants to know.
+    assert!(world.fails(&options).contains("cannot be used"));
+}
+
+#[test]
+fn a_class_of_bad_pictures_only_is_an_error_even_when_they_are_skipped() {
+    let world = World::two_classes(5, 8, 8);
+    world.put("zebra/1.png", b"");
+    assert!(world.fails(&skip()).contains("no usable picture of class `zebra` is left for training"));
+}
+
+#[test]
+fn no_sample_is_lost_without_a_word_whatever_the_workers() {
+    let world = World::two_classes(500, 4, 4);
+    for broken in [1, 10, 100] {
+        for number in 0..broken {
+            world.put(&format!("red/{}.png", number * 5), b"broken");
+        }
+        let error = world.fails(&ImageOptions::default());
+        assert!(error.contains(&format!("{broken} of 1000 pictures cannot be used")), "{error}");
+        let lines = error.lines().filter(|line| line.contains(".png:")).count();
+        assert_eq!(lines, broken.min(20), "{error}");
+        let pair = world.load(&skip()).unwrap();
+        assert_eq!(pair.pictures.as_ref().unwrap().bad.len(), broken);
+        assert_eq!(pair.train.len() + pair.test.len(), 1000 - broken);
+        let train = Arc::new(pair.train);
+        for workers in [0, 1, 4] {
+            let config = LoaderConfig {
+                batch_size: 32,
+                shuffle: Some(1),
+                sampler: Sampler::Once,
+                augment: None,
+                workers,
+            };
+            let indices: Arc<[u32]> = (0..train.len() as u32).collect();
+            let loader =
+                BatchLoader::new(train.clone(), indices, pair.preprocessing.clone(), config, Device::flex());
+            let loader = loader.unwrap();
+            let mut seen: Vec<u32> = loader.iter().flat_map(|batch| batch.unwrap().indices).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..train.len() as u32).collect::<Vec<_>>(), "{workers} workers");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_extension_is_read_by_content_and_counted() {
+    let world = World::two_classes(5, 8, 8);
+    world.put("red/really-png.jpg", &color([255, 0, 0], 8, 8));
+    let jpeg = DynamicImage::ImageRgb8(ImageBuffer::from_pixel(8, 8, Rgb([0, 0, 255])));
+    world.put("blue/really-jpeg.png", &encoded(&jpeg, ImageFormat::Jpeg));
+    world.put("blue/right.jpeg", &encoded(&jpeg, ImageFormat::Jpeg));
+    let pair = world.load(&ImageOptions::default()).unwrap();
+    let report = pair.pictures.unwrap();
+    assert_eq!(report.mislabelled, ["blue/really-jpeg.png", "red/really-png.jpg"]);
+    assert_eq!(pair.train.len() + pair.test.len(), 13);
+}
+
+#[test]
+fn named_parts_are_kept_and_nothing_is_set_aside() {
+    let world = World::new();
+    for (part, count) in [("train", 6), ("valid", 2), ("test", 3)] {
+        for number in 0..count {
+            world.put(&format!("{part}/a/{number}.png"), &grey(10, 8, 8));
+            world.put(&format!("{part}/b/{number}.png"), &grey(200, 8, 8));
+        }
+    }
+    let pair = world.load(&ImageOptions::default()).unwrap();
+    assert_eq!((pair.train.len(), pair.test.len()), (16, 6));
+    assert_eq!(pair.valid, [12, 13, 14, 15]);
+    assert_eq!(pair.train.labels[12..], [0, 0, 1, 1]);
+}
+
+#[test]
+fn what_is_set_aside_is_the_same_in_every_run_and_in_no_other_part() {
+    let world = World::new();
+    for number in 0..60 {
+        world.put(&format!("a/{number:02}.png"), &grey(number, 8, 8));
+        world.put(&format!("b/{number:02}.png"), &grey(100 + number, 8, 8));
+    }
+    let values = |dataset: &Dataset| (0..dataset.len()).map(|i| dataset.image(i)[0]).collect::<Vec<u8>>();
+    let pair = world.load(&ImageOptions::default()).unwrap();
+    let (train, test) = (values(&pair.train), values(&pair.test));
+    assert_eq!((test.len(), pair.test.class_counts()), (18, vec![9, 9]));
+    let mut all = [&train[..], &test].concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..60).chain(100..160).collect::<Vec<u8>>());
+    assert_eq!(values(&world.load(&ImageOptions::default()).unwrap().test), test);
+    let half = ImageOptions { test_fraction: 0.5, ..ImageOptions::default() };
+    assert_eq!(world.load(&half).unwrap().test.len(), 60);
+}
+
+#[test]
+fn a_list_names_pictures_anywhere() {
+    let world = World::two_classes(6, 8, 8);
+    let mut text = "path,label,split\n".to_owned();
+    for number in 0..6 {
+        let split = if number < 4 { "train" } else { "test" };
+        text.push_str(&format!("../data/red/{number}.png,rot,{split}\nblue/{number}.png,blau,{split}\n"));
+    }
+    world.put("list.csv", text.as_bytes());
+    let list = world.root().join("list.csv").display().to_string();
+    let pair = load_with(&list, &world.search(), &ImageOptions::default()).unwrap();
+    assert_eq!(pair.train.class_names, ["blau", "rot"]);
+    assert_eq!((pair.train.class_counts(), pair.test.class_counts()), (vec![4, 4], vec![2, 2]));
+    world.put("list.csv", text.replace("red/3", "red/33").as_bytes());
+    let error = load_with(&list, &world.search(), &ImageOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("1 of 12") && error.contains("../data/red/33.png: cannot read it"), "{error}");
+}
+
+#[test]
+fn too_much_for_the_memory_allowed_is_refused_before_it_is_decoded() {
+    let world = World::two_classes(20, 8, 8);
+    let options =
+        ImageOptions { memory_limit: 1 << 20, input: "3x512x512".parse().ok(), ..ImageOptions::default() };
+    let error = world.fails(&options);
+    assert!(error.contains("40 images of 3x512x512 need 30 MiB; 1 MiB are allowed"), "{error}");
+    assert!(error.contains("--input") && error.contains("data.memory_mib=30"), "{error}");
+}
+
+#[test]
+fn a_pipe_or_a_folder_with_the_name_of_a_picture_is_no_trap() {
+    let world = World::two_classes(5, 8, 8);
+    std::fs::create_dir(world.root().join("red/folder.png")).unwrap();
+    assert_eq!(world.load(&ImageOptions::default()).unwrap().pictures.unwrap().bad, []);
+    #[cfg(unix)]
+    {
+        std::os::unix::net::UnixListener::bind(world.root().join("red/socket.png")).unwrap();
+        assert!(world.fails(&ImageOptions::default()).contains("red/socket.png: not a regular file"));
+    }
+}
+
+#[test]
+fn cifar_folders_are_recognised_as_they_unpack() {
+    use crate::cifar::{CIFAR10, tests::records};
+
+    let world = World::new();
+    world.put("cifar-10-batches-bin/data_batch_1.bin", &records(&CIFAR10, 40));
+    world.put("cifar-10-batches-bin/test_batch.bin", &records(&CIFAR10, 10));
+    let pair = world.load(&ImageOptions::default()).unwrap();
+    assert_eq!((pair.train.len(), pair.test.len(), pair.train.shape), (40, 10, InputShape::new(3, 32, 32)));
+    let grey = ImageOptions { input: "1x28x28".parse().ok(), ..ImageOptions::default() };
+    assert_eq!(world.load(&grey).unwrap().train.shape, InputShape::new(1, 28, 28));
+}
