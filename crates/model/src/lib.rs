@@ -10,6 +10,7 @@
 mod average;
 mod cnn;
 mod config;
+mod groups;
 mod initialization;
 mod model_file;
 mod network;
@@ -22,6 +23,7 @@ mod summary;
 pub use average::{AverageError, WeightAverage};
 pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
 pub use config::{Activation, InputShape, NetworkConfig};
+pub use groups::LayerGroups;
 pub use initialization::Initialization;
 pub use model_file::{
     Description, FORMAT_VERSION, Metadata, Model, ModelFileError, PROBE_IMAGES, PROBE_TOLERANCE, decode,
