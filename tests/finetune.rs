@@ -15,13 +15,24 @@ use train::arguments::{CommonArguments, TrainArguments};
 /// `quarters` has four classes (label modulo 4), `tens` all ten.
 fn bench() -> Bench {
     let bench = Bench::new(env!("CARGO_BIN_EXE_finetune"));
+    train_start(&bench, "plain", &[]);
+    fs::copy(bench.path("elsewhere/plain/model.kiln"), bench.path("start.kiln")).expect("a model");
+    let sample = data::load("mnist-sample", &data::Search::default()).expect("the sample");
+    write_idx(&bench.path("tens"), &sample, |label| label);
+    write_idx(&bench.path("quarters"), &sample, |label| label % 4);
+    bench
+}
+
+/// Trains a model to start from.
+fn train_start(bench: &Bench, name: &str, set: &[&str]) {
     let arguments = TrainArguments {
         common: CommonArguments {
             dataset: Some("mnist-sample".to_owned()),
             epochs: Some(4),
             learning_rate: Some(3e-3),
+            set: set.iter().map(|&set| set.to_owned()).collect(),
             out: bench.path("elsewhere"),
-            name: Some("start".to_owned()),
+            name: Some(name.to_owned()),
             progress: Some(train::progress::ProgressMode::None),
             ..CommonArguments::default()
         },
@@ -30,11 +41,6 @@ fn bench() -> Bench {
     let config = arguments.config().expect("a configuration");
     let start = train::fit::Start::Scratch;
     train::command::run_silently("train", &config, start, &arguments.common).expect("a trained model");
-    fs::copy(bench.path("elsewhere/start/model.kiln"), bench.path("start.kiln")).expect("a model");
-    let sample = data::load("mnist-sample", &data::Search::default()).expect("the sample");
-    write_idx(&bench.path("tens"), &sample, |label| label);
-    write_idx(&bench.path("quarters"), &sample, |label| label % 4);
-    bench
 }
 
 fn write_idx(folder: &Path, pair: &data::DatasetPair, relabel: impl Fn(u8) -> u8) {
@@ -120,6 +126,143 @@ fn thawed_features_and_a_rate_of_their_own_move() {
     assert!(none.abs() < f64::MIN_POSITIVE, "{none}");
     assert!(slow > 0.0 && slow < full / 5.0, "{slow} {full}");
     assert!(late > 0.0 && late < full, "{late} {full}");
+}
+
+/// Batch normalisation takes part in what is frozen: its running statistics stay, too.
+#[test]
+fn frozen_batch_normalisation_keeps_its_statistics() {
+    let bench = bench();
+    train_start(&bench, "normed", &["network.batch_norm=true", "epochs=1"]);
+    let start = bench.path("elsewhere/normed/model.kiln");
+    let from = start.display().to_string();
+    let tune = |name: &str, freeze: &str| {
+        bench.json(&with(&["--from", &from, "--dataset", "quarters", "--freeze", freeze, "--name", name]));
+        changed(&start, &bench.path(&format!("artifacts/{name}/model.kiln")))
+    };
+    let frozen = tune("frozen", "features");
+    assert!(frozen.iter().any(|name| name.starts_with("head.")), "{frozen:?}");
+    assert!(frozen.iter().all(|name| !name.starts_with("blocks.")), "{frozen:?}");
+    let free = tune("free", "none");
+    for name in ["blocks.0.norm.running_mean", "blocks.1.norm.running_var", "blocks.0.norm.gamma"] {
+        assert!(free.iter().any(|changed| changed == name), "{name} moves when nothing is frozen: {free:?}");
+    }
+    let half = tune("half", r"blocks\.0\.");
+    assert!(half.iter().all(|name| !name.starts_with("blocks.0.")), "{half:?}");
+    assert!(half.iter().any(|name| name == "blocks.1.norm.running_mean"), "{half:?}");
+}
+
+#[test]
+fn layer_groups_thaw_one_after_the_other() {
+    let bench = bench();
+    let result = bench.json(&with(&[
+        "--from",
+        "start.kiln",
+        "--dataset",
+        "quarters",
+        "--freeze",
+        "features",
+        "--unfreeze-at",
+        "2,3",
+        "--name",
+        "staged",
+    ]));
+    assert_eq!(
+        result["best_epoch"], 2,
+        "the second epoch is the better one, or this shows nothing: {result}"
+    );
+    let changed = changed(&bench.path("start.kiln"), &bench.path("artifacts/staged/model.kiln"));
+    assert!(changed.iter().any(|name| name == "blocks.1.conv.weight"), "thawed in epoch 2: {changed:?}");
+    assert!(changed.iter().all(|name| !name.starts_with("blocks.0.")), "frozen up to epoch 3: {changed:?}");
+    let config = fs::read_to_string(bench.path("artifacts/staged/config.toml")).expect("config.toml");
+    assert!(config.contains("unfreeze_at = [2, 3]"), "{config}");
+
+    let run = |more: &[&'static str]| {
+        bench.run(&with(&[&["--from", "start.kiln", "--dataset", "quarters"], more].concat()))
+    };
+    run(&["--unfreeze-at", "3,2"]).fails(2, &["finetune.unfreeze_at", "[3, 2]"]);
+    run(&["--unfreeze-at", "soon"]).fails(2, &["soon", "2,4,6"]);
+    run(&["--freeze", "features", "--unfreeze-at", "1,2,3"]).fails(2, &["3 epochs", "blocks.1, blocks.0"]);
+    run(&["--freeze", "layer4"]).fails(2, &["layer4", "matches no parameter"]);
+    run(&["--layer-decay", "0"]).fails(2, &["finetune.layer_decay"]);
+    run(&["--layer-decay", "1.5"]).fails(2, &["finetune.layer_decay"]);
+}
+
+#[test]
+fn rates_decay_from_the_head_down() {
+    let bench = bench();
+    let moved = |name: &str, more: &[&str]| {
+        let mut arguments = with(&["--from", "start.kiln", "--dataset", "quarters", "--name", name]);
+        arguments.extend(more);
+        bench.json(&arguments);
+        let before = tensors(&bench.path("start.kiln"));
+        let after = tensors(&bench.path(&format!("artifacts/{name}/model.kiln")));
+        ["blocks.0.conv.weight", "blocks.1.conv.weight", "dense.0.weight"].map(|name| {
+            let values = |tensors: &[(String, Vec<f32>)]| {
+                tensors.iter().find(|(found, _)| found == name).expect("a weight").1.clone()
+            };
+            let (before, after) = (values(&before), values(&after));
+            before.iter().zip(&after).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+        })
+    };
+    let (even, decayed) = (moved("even", &[]), moved("decayed", &["--layer-decay", "0.2"]));
+    let ratios: Vec<f64> = even.iter().zip(&decayed).map(|(even, decayed)| decayed / even).collect();
+    assert!(ratios.windows(2).all(|pair| pair[0] < pair[1] / 2.0), "the deeper, the slower: {ratios:?}");
+    assert!(ratios[2] < 0.6, "{ratios:?}");
+}
+
+#[test]
+fn limits_warm_up_early_stopping_and_folds_work_as_in_training() {
+    let bench = bench();
+    let arguments = |more: &[&'static str]| {
+        with(&[&["--from", "start.kiln", "--dataset", "quarters", "--limit-per-class", "30"], more].concat())
+    };
+    let stopped = bench.json(&arguments(&[
+        "--name",
+        "stopped",
+        "--set",
+        "epochs=9",
+        "--set",
+        "early_stopping.patience=1",
+        "--set",
+        "early_stopping.min_delta=10",
+        "--set",
+        "schedule.name=\"constant\"",
+        "--set",
+        "schedule.warmup_epochs=1.5",
+        "--learning-rate",
+        "0.004",
+        "--valid-fraction",
+        "0.2",
+        "--batch-size",
+        "16",
+    ]));
+    assert_eq!(stopped["epochs"], 2);
+    let record = fs::read_to_string(bench.path("artifacts/stopped/run.json")).expect("run.json");
+    let record: Value = serde_json::from_str(&record).expect("JSON");
+    assert_eq!((&record["images"]["train"], &record["images"]["valid"]), (&96.into(), &24.into()));
+    let metrics = fs::read_to_string(bench.path("artifacts/stopped/metrics.jsonl")).expect("metrics");
+    let rates: Vec<f64> = metrics
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).expect("a record")["learning_rate"]
+                .as_f64()
+                .expect("a number")
+        })
+        .collect();
+    // Six updates an epoch: the sixth of nine warming up, then the full rate.
+    assert!((rates[0] - 0.004 * 6.0 / 9.0).abs() < 1e-9 && (rates[1] - 0.004).abs() < 1e-9, "{rates:?}");
+
+    let folds = bench.json(&arguments(&["--folds", "2", "--name", "cv", "--freeze", "features"]));
+    assert_eq!(folds["runs"].as_array().expect("a list").len(), 2);
+    for fold in 1..=2 {
+        let model = bench.path(&format!("artifacts/cv/fold-{fold}/model.kiln"));
+        let changed = changed(&bench.path("start.kiln"), &model);
+        assert!(
+            !changed.is_empty() && changed.iter().all(|name| !name.starts_with("blocks.")),
+            "{changed:?}"
+        );
+    }
+    bench.run(&arguments(&["--limit", "50"])).fails(2, &["data.limit_per_class", "only one"]);
 }
 
 #[test]

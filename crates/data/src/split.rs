@@ -55,6 +55,16 @@ pub fn stratified_test(labels: &[u8], indices: &[u32], n: usize) -> Vec<u32> {
     divide(classes, n).0
 }
 
+/// `n` of the samples of every class among `indices`, all of a class that has fewer; in ascending order.
+pub fn balanced_subset(labels: &[u8], indices: &[u32], n: usize, seed: u64) -> Vec<u32> {
+    let mut taken: Vec<u32> = shuffled_classes(labels, indices.iter().copied(), seed, Purpose::Subset)
+        .into_iter()
+        .flat_map(|members| members.into_iter().take(n))
+        .collect();
+    taken.sort_unstable();
+    taken
+}
+
 /// The samples of each class, in random order.
 fn shuffled_classes(
     labels: &[u8],
@@ -185,6 +195,18 @@ mod tests {
                 prop_assert!((count(&labels, &subset, class) as f64 - exact).abs() < 1.0);
             }
         }
+    }
+
+    #[test]
+    fn a_balanced_subset_takes_as_many_of_every_class_as_there_are() {
+        let labels = [0, 1, 0, 0, 2, 1, 0, 2, 2, 0];
+        let all: Vec<u32> = (0..10).collect();
+        let subset = balanced_subset(&labels, &all, 2, 7);
+        assert_eq!([0, 1, 2].map(|class| count(&labels, &subset, class)), [2, 2, 2]);
+        assert!(subset.windows(2).all(|pair| pair[0] < pair[1]));
+        let most = balanced_subset(&labels, &all, 4, 7);
+        assert_eq!([0, 1, 2].map(|class| count(&labels, &most, class)), [4, 2, 3]);
+        assert!(subset.iter().all(|index| most.contains(index)), "a larger subset holds the smaller one");
     }
 
     #[test]

@@ -52,13 +52,21 @@ fn rows(finetuned: &Finished, scratch: &Finished) -> Vec<[String; 3]> {
         [name.to_owned(), figure(&finetuned.result), figure(&scratch.result)]
     };
     vec![
-        row("test accuracy", &|run| format!("{:.2} %", run.test_accuracy * 100.0)),
-        row("test macro F1", &|run| format!("{:.4}", run.test_macro_f1)),
+        row("test accuracy", &|run| percent(run.test_accuracy)),
+        row("test macro F1", &|run| run.test_macro_f1.map_or_else(untested, |f1| format!("{f1:.4}"))),
         row("validation accuracy", &|run| format!("{:.2} %", run.valid_accuracy * 100.0)),
         row("best epoch", &|run| format!("{} of {}", run.best_epoch, run.epochs)),
         row("seconds", &|run| format!("{:.1}", run.seconds)),
         row("run", &|run| run.run.clone()),
     ]
+}
+
+fn percent(accuracy: Option<f64>) -> String {
+    accuracy.map_or_else(untested, |accuracy| format!("{:.2} %", accuracy * 100.0))
+}
+
+fn untested() -> String {
+    "-".to_owned()
 }
 
 fn table(finetuned: &Finished, scratch: &Finished) -> String {

@@ -13,7 +13,7 @@ use clap::Args;
 use model::Model;
 use train::arguments::CommonArguments;
 use train::command::{Failure, resumed, run, set_up, started_from};
-use train::config::{ConfigError, ConfigLayers, TrainConfig};
+use train::config::{ConfigError, ConfigLayers, TrainConfig, UnfreezeAt};
 use train::fit::{ForeignHead, Start};
 use train::weights::ForeignWeights;
 
@@ -43,12 +43,16 @@ pub struct FinetuneArguments {
     /// Parameters that stay as they are: features, none, or a regular expression over their paths [default: none]
     #[arg(long, value_name = "features|none|REGEX")]
     pub freeze: Option<String>,
-    /// From this epoch on (counted from 1) nothing is frozen
-    #[arg(long, value_name = "EPOCH")]
-    pub unfreeze_at: Option<usize>,
-    /// Learning rate of the convolutional layers, as a factor of the base rate [default: 1]
+    /// From this epoch on (counted from 1) nothing is frozen; with a list such as 2,4,6 the frozen layer groups thaw one
+    /// after the other, from the head down
+    #[arg(long, value_name = "EPOCH[,EPOCH...]")]
+    pub unfreeze_at: Option<UnfreezeAt>,
+    /// Learning rate of the features (all below the classifier), as a factor of the base rate [default: 1]
     #[arg(long, value_name = "FACTOR")]
     pub feature_rate: Option<f64>,
+    /// Learning rate of each layer group, as a factor of that of the group above it [default: 1]
+    #[arg(long, value_name = "FACTOR")]
+    pub layer_decay: Option<f64>,
     /// Keep the old classification head; the class counts must agree
     #[arg(long)]
     pub keep_head: bool,
@@ -123,6 +127,7 @@ impl FinetuneArguments {
             ("--freeze", self.freeze.is_some()),
             ("--unfreeze-at", self.unfreeze_at.is_some()),
             ("--feature-rate", self.feature_rate.is_some()),
+            ("--layer-decay", self.layer_decay.is_some()),
             ("--keep-head", self.keep_head),
         ]
         .into_iter()
@@ -136,11 +141,14 @@ impl FinetuneArguments {
         if let Some(freeze) = &self.freeze {
             layers.set("finetune.freeze", freeze.clone());
         }
-        if let Some(epoch) = self.unfreeze_at {
-            layers.set("finetune.unfreeze_at", i64::try_from(epoch).unwrap_or(i64::MAX));
+        if let Some(at) = &self.unfreeze_at {
+            layers.set("finetune.unfreeze_at", at.clone());
         }
         if let Some(rate) = self.feature_rate {
             layers.set("finetune.feature_rate", rate);
+        }
+        if let Some(decay) = self.layer_decay {
+            layers.set("finetune.layer_decay", decay);
         }
         if self.keep_head {
             layers.set("finetune.keep_head", true);

@@ -1,10 +1,14 @@
 //! `kiln`: every command of the product.
 #![recursion_limit = "256"]
 
+mod compare;
 mod data_command;
 mod evaluate;
 mod models;
+mod federated;
+mod lr_find;
 mod runs;
+mod sweep;
 mod table;
 
 use std::process::ExitCode;
@@ -32,7 +36,15 @@ enum Command {
     Data(data_command::DataArguments),
     /// List the networks, with parameters and multiply-accumulates
     Models(models::ModelsArguments),
-    /// List and compare runs
+    /// Put finished runs side by side, with a paired test of their answers
+    Compare(compare::CompareArguments),
+    /// Train many variants, judge them on validation images, and write the best one's configuration
+    Sweep(sweep::SweepArguments),
+    /// Find a learning rate: raise it step by step and watch the loss
+    LrFind(lr_find::LrFindArguments),
+    /// Federated averaging: nodes that share weights, not images
+    Federated(federated::FederatedArguments),
+    /// List runs
     Runs(runs::RunsArguments),
 }
 
@@ -43,6 +55,10 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Data(arguments) => data_command::run(&arguments),
         Command::Models(arguments) => models::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Sweep(arguments) => sweep::run(&arguments),
+        Command::LrFind(arguments) => lr_find::run(&arguments),
+        Command::Federated(arguments) => federated::run(&arguments),
         Command::Runs(arguments) => runs::run(&arguments),
     })
 }

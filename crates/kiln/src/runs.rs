@@ -87,7 +87,12 @@ pub(crate) fn run(arguments: &RunsArguments) -> Result<ExitCode, Failure> {
 }
 
 fn accuracy(run: &ListedRun) -> f64 {
-    run.record.result.as_ref().map_or(-1.0, |result| result.test_accuracy)
+    run.record.result.as_ref().map_or(-1.0, |result| result.test_accuracy.unwrap_or(-1.0))
+}
+
+/// In a table, for a run that was not tested.
+fn absent() -> String {
+    "-".to_owned()
 }
 
 fn row(run: &ListedRun) -> Vec<String> {
@@ -109,8 +114,8 @@ fn row(run: &ListedRun) -> Vec<String> {
         Some(result) => row.extend([
             result.epochs.to_string(),
             format!("{:.2}%", result.valid_accuracy * 100.0),
-            format!("{:.2}%", result.test_accuracy * 100.0),
-            format!("{:.4}", result.test_macro_f1),
+            result.test_accuracy.map_or_else(absent, |accuracy| format!("{:.2}%", accuracy * 100.0)),
+            result.test_macro_f1.map_or_else(absent, |f1| format!("{f1:.4}")),
             record.parameters.to_string(),
             format!("{:.1}", result.seconds),
             format!("{:.0}", result.train_samples_per_second),

@@ -13,6 +13,7 @@ mod catalog;
 mod cnn;
 mod config;
 mod foreign;
+mod groups;
 mod initialization;
 mod lenet5;
 mod mlp;
@@ -37,6 +38,7 @@ pub use foreign::{
     BurnpackWeights, FloatType, ForeignError, SafetensorsWeights, WeightLayout, WeightSource, input_channels,
     load_foreign,
 };
+pub use groups::LayerGroups;
 pub use initialization::Initialization;
 pub use lenet5::LeNet5Config;
 pub use mlp::{Mlp, MlpConfig};

@@ -60,6 +60,12 @@ pub struct CommonArguments {
     /// Use only this many labelled images (stratified), validation included
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Use only this many labelled images of each class, validation included
+    #[arg(long, value_name = "N")]
+    pub limit_per_class: Option<usize>,
+    /// Cross-validation: K runs, each with another K-th of the labelled images held back; the test split is not read
+    #[arg(long, value_name = "K")]
+    pub folds: Option<usize>,
     /// Besides every epoch: `500` or `500steps`, or `10m` for minutes
     #[arg(long, value_name = "STEPS|MINUTES")]
     pub checkpoint_every: Option<CheckpointEvery>,
@@ -183,9 +189,13 @@ impl CommonArguments {
         if let Some(weights) = &self.class_weights {
             layers.set("regularization.class_weights", name_of(weights));
         }
-        for (key, value) in
-            [("epochs", self.epochs), ("batch_size", self.batch_size), ("data.limit", self.limit)]
-        {
+        for (key, value) in [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("data.limit", self.limit),
+            ("data.limit_per_class", self.limit_per_class),
+            ("data.folds", self.folds),
+        ] {
             if let Some(value) = value {
                 layers.set(key, integer(value));
             }
@@ -239,6 +249,8 @@ impl CommonArguments {
             ("--seed", self.seed.is_some()),
             ("--valid-fraction", self.valid_fraction.is_some()),
             ("--limit", self.limit.is_some()),
+            ("--limit-per-class", self.limit_per_class.is_some()),
+            ("--folds", self.folds.is_some()),
             ("--checkpoint-every", self.checkpoint_every.is_some()),
             ("--set", !self.set.is_empty()),
             ("--name", self.name.is_some()),

@@ -212,6 +212,9 @@ pub fn run(
     start: Start,
     common: &CommonArguments,
 ) -> Result<ExitCode, Failure> {
+    if config.data.is_cross_validation() {
+        return crate::folds::run(command, config, start, common);
+    }
     let (status, finished) = run_silently(command, config, start, common)?;
     if let Some(finished) = finished {
         report(&finished, common.json)?;
@@ -229,15 +232,7 @@ pub fn run_silently(
     start: Start,
     common: &CommonArguments,
 ) -> Result<(ExitCode, Option<Box<Finished>>), Failure> {
-    let stop = stop_flag().map_err(Failure::failed)?;
-    let surroundings = Surroundings {
-        command,
-        artifacts: common.out.clone(),
-        name: common.name.clone(),
-        search: common.search(),
-        progress: ProgressMode::resolve(common.progress),
-        stop,
-    };
+    let surroundings = surroundings(command, common)?;
     match fit(config, &surroundings, start)? {
         Outcome::Finished(finished) => Ok((ExitCode::SUCCESS, Some(finished))),
         Outcome::Interrupted { run, step } => {
@@ -251,8 +246,23 @@ pub fn run_silently(
     }
 }
 
+/// What a run needs besides its configuration, as the flags have it; a signal stops it from here on.
+///
+/// # Errors
+/// When the system refuses a signal handler.
+pub fn surroundings(command: &'static str, common: &CommonArguments) -> Result<Surroundings, Failure> {
+    Ok(Surroundings {
+        command,
+        artifacts: common.out.clone(),
+        name: common.name.clone(),
+        search: common.search(),
+        progress: ProgressMode::resolve(common.progress),
+        stop: stop_flag().map_err(Failure::failed)?,
+    })
+}
+
 /// How a person starts this command: through cargo in a checkout, by its name when installed.
-fn how_to_call(command: &str) -> String {
+pub(crate) fn how_to_call(command: &str) -> String {
     let program = std::env::args().next().unwrap_or_default();
     let installed = Path::new(&program).file_stem().is_some_and(|stem| stem == "kiln");
     if installed { format!("kiln {command}") } else { format!("cargo run -p {command} --") }
@@ -263,12 +273,14 @@ fn report(finished: &Finished, json: bool) -> Result<(), Failure> {
     if json {
         return print_json(result);
     }
+    let test = match result.test_accuracy.zip(result.test_macro_f1) {
+        Some((accuracy, f1)) => format!("test accuracy {:.2}%  macro F1 {f1:.4}", accuracy * 100.0),
+        None => "the test split was not read".to_owned(),
+    };
     print(&format!(
-        "test accuracy {:.2}%  macro F1 {:.4}  (best epoch {} of {}, validation accuracy {:.2}%)\n\
+        "{test}  (best epoch {} of {}, validation accuracy {:.2}%)\n\
          {} parameters, {:.1} s of training, {:.0} images/s\n\
          model   {}\nreport  {}/report/index.html",
-        result.test_accuracy * 100.0,
-        result.test_macro_f1,
         result.best_epoch,
         result.epochs,
         result.valid_accuracy * 100.0,

@@ -15,6 +15,9 @@ use toml::{Table, Value};
 
 use crate::device::Backend;
 
+/// Runs of a cross-validation at most.
+const MOST_FOLDS: usize = 100;
+
 /// Everything that decides the numbers of a run. Saved as `config.toml` in the run folder, and enough
 /// to repeat the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +31,10 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Where the tensors live.
     pub backend: Backend,
+    /// Whether the finished run reads the test split. Runs that are chosen from do not: they are reported on
+    /// their validation images.
+    #[serde(skip_serializing_if = "is_true")]
+    pub test: bool,
     /// The data set, its split and its augmentation.
     pub data: DataConfig,
     /// The network.
@@ -54,6 +61,7 @@ impl Default for TrainConfig {
             epochs: 10,
             batch_size: 128,
             backend: Backend::Flex,
+            test: true,
             data: DataConfig::default(),
             network: NetworkConfig::Cnn(CnnConfig { dense: vec![128], ..CnnConfig::default() }),
             optimizer: OptimizerConfig::default(),
@@ -64,6 +72,11 @@ impl Default for TrainConfig {
             finetune: None,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// The images and what is done to them.
@@ -98,6 +111,16 @@ pub struct DataConfig {
     pub valid_fraction: f64,
     /// Use only this many labelled images (stratified), validation included. 0: all of them.
     pub limit: usize,
+    /// Use only this many labelled images of each class, validation included. 0: all of them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub limit_per_class: usize,
+    /// Cross-validation: the labelled images are dealt into this many folds, and each is held back in turn. 0: off,
+    /// and `valid_fraction` says what is held back.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub folds: usize,
+    /// The fold that this run holds back, from 1. 0 with `folds`: all of them, one run after the other.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub fold: usize,
     /// Threads that prepare batches ahead; 0 prepares them in the training thread.
     pub workers: usize,
     /// Random changes to the training images; all zero and false is off. By default up to one pixel and five degrees.
@@ -118,10 +141,18 @@ impl Default for DataConfig {
             sampler: Sampler::default(),
             valid_fraction: 1.0 / 12.0,
             limit: 0,
+            limit_per_class: 0,
+            folds: 0,
+            fold: 0,
             workers: 1,
             augment: AugmentConfig { shift: 1.0, rotate: 5.0, ..AugmentConfig::default() },
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 impl DataConfig {
@@ -135,6 +166,11 @@ impl DataConfig {
             memory_limit: self.memory_mib.saturating_mul(1 << 20),
             ..ImageOptions::default()
         }
+    }
+
+    /// Whether the configuration stands for several runs, one for each fold.
+    pub fn is_cross_validation(&self) -> bool {
+        self.folds > 0 && self.fold == 0
     }
 }
 
@@ -265,6 +301,19 @@ impl Default for ScheduleConfig {
             gamma: 0.1,
             final_factor: 0.001,
             patience: 2,
+        }
+    }
+}
+
+impl ScheduleConfig {
+    /// Whether the rates of the first `epochs` epochs are the same however many follow.
+    pub fn ignores_later_epochs(&self, epochs: usize) -> bool {
+        match self.name {
+            // A warm-up that is longer than the run is cut at its end.
+            ScheduleName::Constant | ScheduleName::Step | ScheduleName::Plateau => {
+                self.warmup_epochs <= epochs as f64
+            }
+            ScheduleName::Cosine | ScheduleName::Linear | ScheduleName::OneCycle => false,
         }
     }
 }
@@ -425,10 +474,14 @@ pub struct FinetuneConfig {
     pub from_weights_sha256: String,
     /// `features`, `none`, or a regular expression over parameter paths.
     pub freeze: String,
-    /// First epoch (counted from 1) in which nothing is frozen any more; 0: never.
-    pub unfreeze_at: usize,
-    /// The rate of the layers below the head, as a factor of the base rate.
+    /// First epoch (counted from 1) in which nothing is frozen any more; 0: never. Or a list of epochs, ascending: at
+    /// each the next frozen layer group thaws, from the head down.
+    pub unfreeze_at: UnfreezeAt,
+    /// The rate of the features (the layers below the classifier), as a factor of the base rate.
     pub feature_rate: f64,
+    /// The rate of each layer group, as a factor of the rate of the group above it; the head has the base rate.
+    #[serde(skip_serializing_if = "is_one")]
+    pub layer_decay: f64,
     /// Whether the old classification head was kept.
     pub keep_head: bool,
 }
@@ -439,20 +492,63 @@ impl Default for FinetuneConfig {
             from: String::new(),
             from_weights_sha256: String::new(),
             freeze: "none".to_owned(),
-            unfreeze_at: 0,
+            unfreeze_at: UnfreezeAt::default(),
             feature_rate: 1.0,
+            layer_decay: 1.0,
             keep_head: false,
         }
     }
 }
 
-impl FinetuneConfig {
-    /// The regular expression over parameter paths that `freeze` stands for.
-    pub fn freeze_pattern(&self) -> Option<String> {
-        match self.freeze.as_str() {
-            "none" | "" => None,
-            "features" => Some(FEATURES_PATTERN.to_owned()),
-            pattern => Some(pattern.to_owned()),
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    clippy::float_cmp,
+    reason = "serde's signature; exactly the default"
+)]
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
+}
+
+/// When what is frozen thaws; epochs count from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected an epoch, or a list of epochs such as [2, 4, 6]")]
+pub enum UnfreezeAt {
+    /// Everything at once; 0: never.
+    All(usize),
+    /// One layer group after the other, from the head down.
+    Stages(Vec<usize>),
+}
+
+impl Default for UnfreezeAt {
+    fn default() -> Self {
+        Self::All(0)
+    }
+}
+
+impl FromStr for UnfreezeAt {
+    type Err = String;
+
+    /// `4`, or `2,4,6`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let epoch = |part: &str| {
+            part.trim()
+                .parse()
+                .map_err(|_| format!("`{text}` is no epoch and no list of epochs such as 2,4,6"))
+        };
+        if text.contains(',') {
+            text.split(',').map(epoch).collect::<Result<_, _>>().map(Self::Stages)
+        } else {
+            epoch(text).map(Self::All)
+        }
+    }
+}
+
+impl From<UnfreezeAt> for Value {
+    fn from(at: UnfreezeAt) -> Self {
+        let integer = |epoch: usize| Self::Integer(i64::try_from(epoch).unwrap_or(i64::MAX));
+        match at {
+            UnfreezeAt::All(epoch) => integer(epoch),
+            UnfreezeAt::Stages(epochs) => Self::Array(epochs.into_iter().map(integer).collect()),
         }
     }
 }
@@ -526,6 +622,32 @@ impl ConfigLayers {
         Ok(Self { table, origin: Some(path.to_owned()) })
     }
 
+    /// These layers over others.
+    #[must_use]
+    pub fn over(self, mut under: Self) -> Self {
+        merge(&mut under.table, self.table);
+        Self { origin: self.origin, ..under }
+    }
+
+    /// All keys that were given.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Takes out a top-level key.
+    pub fn take(&mut self, key: &str) -> Option<Value> {
+        self.table.remove(key)
+    }
+
+    /// The value of a dotted key, if it was given.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        let mut found = self.table.get(key.split('.').next().unwrap_or_default());
+        for part in key.split('.').skip(1) {
+            found = found.and_then(|value| value.get(part));
+        }
+        found
+    }
+
     /// Sets one dotted key, over what was there.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) {
         let mut table = &mut self.table;
@@ -579,11 +701,7 @@ impl ConfigLayers {
 
     /// Sets one dotted key unless a layer has it.
     pub fn set_default(&mut self, key: &str, value: impl Into<Value>) {
-        let mut found = self.table.get(key.split('.').next().unwrap_or_default());
-        for part in key.split('.').skip(1) {
-            found = found.and_then(|value| value.get(part));
-        }
-        if found.is_none() {
+        if self.get(key).is_none() {
             self.set(key, value);
         }
     }
@@ -626,6 +744,18 @@ impl ConfigLayers {
         config.optimizer.momentum = Some(config.optimizer.momentum());
         config.check()?;
         Ok(config)
+    }
+}
+
+/// Puts `over` into `under`, key by key.
+fn merge(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => merge(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
     }
 }
 
@@ -702,6 +832,15 @@ impl TrainConfig {
             "0 without data.fit = \"crop\", which it belongs to",
         )?;
         range(self.data.memory_mib >= 1, "data.memory_mib", self.data.memory_mib, "1 or more")?;
+        let DataConfig { folds, fold, limit, limit_per_class, .. } = self.data;
+        range(folds == 0 || (2..=MOST_FOLDS).contains(&folds), "data.folds", folds, "2 to 100, or 0: off")?;
+        range(fold <= folds, "data.fold", fold, "1 to data.folds")?;
+        range(
+            limit == 0 || limit_per_class == 0,
+            "data.limit_per_class",
+            limit_per_class,
+            "only one of data.limit and data.limit_per_class",
+        )?;
         range(self.data.workers <= 64, "data.workers", self.data.workers, "0 to 64")?;
         self.data.augment.validate()?;
         range(positive(optimizer.rate()), "optimizer.learning_rate", optimizer.rate(), "above 0")?;
@@ -749,6 +888,16 @@ impl TrainConfig {
         if let Some(finetune) = &self.finetune {
             let rate = finetune.feature_rate;
             range(not_negative(rate), "finetune.feature_rate", rate, "0 or more")?;
+            let decay = finetune.layer_decay;
+            range(decay > 0.0 && decay <= 1.0, "finetune.layer_decay", decay, "above 0, at most 1")?;
+            if let UnfreezeAt::Stages(epochs) = &finetune.unfreeze_at {
+                range(
+                    !epochs.is_empty() && epochs[0] >= 1 && epochs.is_sorted(),
+                    "finetune.unfreeze_at",
+                    format!("{epochs:?}"),
+                    "one epoch, or a list of epochs from 1 on that does not fall",
+                )?;
+            }
         }
         Ok(())
     }

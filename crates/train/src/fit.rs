@@ -21,13 +21,14 @@ use crate::config::{ClassWeighting, ClassWeights, ConfigError, TrainConfig};
 use crate::device::DeviceError;
 use crate::evaluate::{EvaluateError, evaluate};
 use crate::files::sha256_hex;
+use crate::freeze::FreezeError;
 use crate::metrics::Evaluation;
 use crate::optimizer::{learning_rates, optimizer};
 use crate::progress::{Lines, Observer, ProgressMode, Recorder, Silent, quiet::QuietRenderer};
 use crate::report::{ReportImage, ReportInput, overfitting_notice};
 use crate::run_folder::{RunFolder, RunFolderError, RunRecord, RunResult, RunStatus, now};
 use crate::schedule::{PlateauFactor, Schedule};
-use crate::step::{FreezePatternError, Objective, Trainable};
+use crate::step::{Objective, Trainable};
 use crate::strategy::{EVALUATION_BATCH, Ending, EpochLoop, LoopResult, mix};
 use crate::weights::{ForeignWeights, WeightsError};
 
@@ -90,7 +91,7 @@ pub enum Outcome {
 pub struct Finished {
     /// Its figures.
     pub result: RunResult,
-    /// The test.
+    /// The test; of a run that is not tested, its predictions on the validation split.
     pub evaluation: Evaluation,
     /// What was taken from the starting model.
     pub loaded: Option<LoadReport>,
@@ -107,7 +108,7 @@ pub enum FitError {
     Shape(#[from] model::ShapeError),
     /// `freeze`.
     #[error(transparent)]
-    Freeze(#[from] FreezePatternError),
+    Freeze(#[from] FreezeError),
     /// The backend.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -128,6 +129,24 @@ pub enum FitError {
         "{0} was changed since the run began: its checkpoints belong to another configuration; restore it, or start a new run with --config {0}"
     )]
     ConfigChanged(PathBuf),
+    /// The folder of a cross-validation was handed to a single run.
+    #[error(
+        "data.folds = {0} stands for {0} runs: this takes a single one; set data.fold to 1 to {0}, or data.folds = 0"
+    )]
+    Folds(usize),
+    /// A starting model that cannot be read.
+    #[error(transparent)]
+    ModelIo(#[from] crate::model_io::ModelIoError),
+    /// A starting model that is not the one the configuration was made for.
+    #[error("{path} was changed since the run began: its weights are {found}, expected {expected}")]
+    WeightsChanged {
+        /// The model file.
+        path: PathBuf,
+        /// SHA-256 of the weights in it.
+        found: String,
+        /// SHA-256 in the configuration.
+        expected: String,
+    },
     /// The starting model.
     #[error("the starting model does not fit: {0}")]
     Weights(#[from] model::RecordError),
@@ -206,6 +225,7 @@ impl FitError {
                 | Self::Freeze(_)
                 | Self::Kernels(_)
                 | Self::ClassWeights { .. }
+                | Self::Folds(_)
                 | Self::Run(RunFolderError::Exists(_) | RunFolderError::Name(_))
         )
     }
@@ -217,6 +237,9 @@ impl FitError {
 /// Everything in [`FitError`]; the run folder, once it exists, keeps what was done.
 pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> Result<Outcome, FitError> {
     // Faults that need no data come first.
+    if config.data.is_cross_validation() {
+        return Err(FitError::Folds(config.data.folds));
+    }
     if let Some(known) = data::catalog::find(&config.data.dataset) {
         let own = (known.preprocessing)().input;
         let mut input = config.data.input.map_or(own, |request| request.shape(own.channels));
@@ -259,8 +282,9 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
         error: None,
         result: None,
     };
-    run.write("config.toml", experiment.config_text.as_bytes())?;
+    // In this order: a finished run that is prolonged never stands there as finished with the new configuration.
     run.write_record(&record)?;
+    run.write("config.toml", experiment.config_text.as_bytes())?;
 
     let ended = experiment
         .train(&data, surroundings, record.started)
@@ -289,31 +313,43 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
 }
 
 /// The data set and who gets which image.
-struct Splits {
-    pair: DatasetPair,
-    training: Arc<Dataset>,
-    train: Arc<[u32]>,
-    valid: Arc<[u32]>,
+pub(crate) struct Splits {
+    pub(crate) pair: DatasetPair,
+    pub(crate) training: Arc<Dataset>,
+    pub(crate) train: Arc<[u32]>,
+    pub(crate) valid: Arc<[u32]>,
 }
 
 impl Splits {
-    fn load(config: &TrainConfig, search: &Search) -> Result<Self, FitError> {
+    pub(crate) fn load(config: &TrainConfig, search: &Search) -> Result<Self, FitError> {
         let mut pair = data::load_with(&config.data.dataset, search, &config.data.images())?;
         if config.data.channels > 0 {
             pair = pair.with_channels(config.data.channels).map_err(FitError::Channels)?;
         }
         // Taken out rather than copied: 47 MB for MNIST.
         let empty = Dataset { pixels: Vec::new(), labels: Vec::new(), ..pair.test.clone() };
+        if !config.test {
+            pair.test = empty.clone();
+        }
         let training = std::mem::replace(&mut pair.train, empty);
         let labels = &training.labels;
         let everything: Vec<u32> = (0..labels.len() as u32).collect();
-        let labelled = match config.data.limit {
-            0 => everything,
-            limit => data::split::stratified_subset(labels, &everything, limit, config.seed),
+        let labelled = match (config.data.limit, config.data.limit_per_class) {
+            (0, 0) => everything,
+            (0, limit) => {
+                for (class, count) in training.class_names.iter().zip(training.class_counts()) {
+                    if count < limit {
+                        tracing::warn!(
+                            "class {class} has {count} labelled images, fewer than the limit {limit}"
+                        );
+                    }
+                }
+                data::split::balanced_subset(labels, &everything, limit, config.seed)
+            }
+            (limit, _) => data::split::stratified_subset(labels, &everything, limit, config.seed),
         };
-        let valid = if pair.valid.is_empty() {
-            let held_back = (labelled.len() as f64 * config.data.valid_fraction).round() as usize;
-            data::split::stratified_subset(labels, &labelled, held_back, mix(&[config.seed, 1]))
+        let valid = if pair.valid.is_empty() || config.data.folds > 0 {
+            held_back(labels, &labelled, config)
         } else {
             // The data says what to validate on.
             labelled.iter().copied().filter(|index| pair.valid.binary_search(index).is_ok()).collect()
@@ -346,9 +382,49 @@ impl Splits {
         Ok(Self { pair, training: Arc::new(training), train: train.into(), valid: valid.into() })
     }
 
-    fn classes(&self) -> usize {
+    pub(crate) fn classes(&self) -> usize {
         self.training.class_names.len()
     }
+
+    /// The batches to learn from.
+    pub(crate) fn training_loader(
+        &self,
+        config: &TrainConfig,
+        device: &Device,
+    ) -> Result<BatchLoader, FitError> {
+        let augment = &config.data.augment;
+        let loading = LoaderConfig {
+            batch_size: config.batch_size,
+            shuffle: Some(config.seed),
+            sampler: config.data.sampler,
+            augment: (!augment.is_off()).then_some((*augment, config.seed)),
+            workers: config.data.workers,
+        };
+        let (images, indices) = (Arc::clone(&self.training), Arc::clone(&self.train));
+        Ok(BatchLoader::new(images, indices, self.pair.preprocessing.clone(), loading, device.clone())?)
+    }
+
+    /// What a finished run is evaluated on: name, data set and positions in it.
+    fn held_out(&self, test: bool) -> (&'static str, &Dataset, Vec<u32>) {
+        if test {
+            ("test", &self.pair.test, (0..self.pair.test.len() as u32).collect())
+        } else {
+            ("validation", &self.training, self.valid.to_vec())
+        }
+    }
+}
+
+/// Which of the labelled images are held back for validation.
+fn held_back(labels: &[u8], labelled: &[u32], config: &TrainConfig) -> Vec<u32> {
+    let seed = mix(&[config.seed, 1]);
+    if config.data.fold == 0 {
+        let share = (labelled.len() as f64 * config.data.valid_fraction).round() as usize;
+        return data::split::stratified_subset(labels, labelled, share, seed);
+    }
+    let of_labelled: Vec<u8> = labelled.iter().map(|index| labels[*index as usize]).collect();
+    let folds = data::split::stratified_folds(&of_labelled, config.data.folds, seed);
+    let fold = folds.get(config.data.fold - 1).map_or(&[][..], |fold| &fold.valid);
+    fold.iter().map(|position| labelled[*position as usize]).collect()
 }
 
 /// Everything that is ready before the first step.
@@ -373,18 +449,21 @@ impl Experiment {
     ) -> Result<Self, FitError> {
         let input = data.pair.preprocessing.input;
         let class_weights = class_weights(&config.regularization.class_weights, data)?;
-        let objective = Objective::new(&config.regularization, class_weights, config.finetune.as_ref())?;
         let network = config.network.init(input, data.classes(), config.seed, device)?;
+        let objective =
+            Objective::new(&config.regularization, class_weights, config.finetune.as_ref(), &network)?;
         let config_text = config.to_toml()?;
         let label = format!("{}-{}", surroundings.command, short_name(&config.data.dataset));
         let (run, network, snapshot, loaded) = match start {
             Start::Resume(run) => {
                 let store = run.checkpoints();
                 store.clean()?;
-                let snapshot = store.newest()?;
-                if snapshot.state.config_sha256 != sha256_hex(config_text.as_bytes()) {
+                let mut snapshot = store.newest()?;
+                let config_sha256 = sha256_hex(config_text.as_bytes());
+                if snapshot.state.config_sha256 != config_sha256 && !prolongs(config, &snapshot)? {
                     return Err(FitError::ConfigChanged(run.path().join("config.toml")));
                 }
+                snapshot.state.config_sha256 = config_sha256;
                 tracing::info!(
                     "going on with {} after step {} (epoch {})",
                     run.path().display(),
@@ -431,20 +510,7 @@ impl Experiment {
         let config = &self.config;
         let training_device = self.device.clone().autodiff();
         let preprocessing = &data.pair.preprocessing;
-        let augment = &config.data.augment;
-        let loader = Arc::new(BatchLoader::new(
-            Arc::clone(&data.training),
-            Arc::clone(&data.train),
-            preprocessing.clone(),
-            LoaderConfig {
-                batch_size: config.batch_size,
-                shuffle: Some(config.seed),
-                sampler: config.data.sampler,
-                augment: (!augment.is_off()).then_some((*augment, config.seed)),
-                workers: config.data.workers,
-            },
-            training_device.clone(),
-        )?);
+        let loader = Arc::new(data.training_loader(config, &training_device)?);
         let valid = Arc::new(BatchLoader::new(
             Arc::clone(&data.training),
             Arc::clone(&data.valid),
@@ -464,7 +530,11 @@ impl Experiment {
         let schedule = |base| Schedule::new(&config.schedule, base, updates, config.epochs, plateau.clone());
         let model =
             Trainable::new(self.network.clone(), self.objective.clone()).train().fork(&training_device);
-        let learner = Learner::new(model, optimizer(config), learning_rates(config, schedule));
+        let learner = Learner::new(
+            model,
+            optimizer(config),
+            learning_rates(config, &self.network.layer_groups(), schedule),
+        );
 
         let snapshot = self.snapshot.take();
         let start = snapshot.as_ref().map_or_else(
@@ -575,14 +645,16 @@ impl Experiment {
         let network = self.weights_of(&store.read(best.step)?)?;
         let optimizer_sha256 = optimizer_sha256(&store.newest()?.optimizer)?;
 
-        // The one look at the test split.
-        let class_names = &data.training.class_names;
-        let test = &data.pair.test;
-        let indices: Vec<u32> = (0..test.len() as u32).collect();
-        let preprocessing = &data.pair.preprocessing;
-        let evaluation = evaluate(&network, preprocessing, class_names, test, &indices, &self.device)?;
-
+        // The one look at the test split, for a run that is not one of several to choose from.
         let config = &self.config;
+        let class_names = &data.training.class_names;
+        let (subset, images, indices) = data.held_out(config.test);
+        let preprocessing = &data.pair.preprocessing;
+        let evaluation = evaluate(&network, preprocessing, class_names, images, &indices, &self.device)?;
+        let tested = |figure: f64| config.test.then_some(figure);
+        let test_accuracy = tested(evaluation.accuracy());
+        let test_macro_f1 = tested(evaluation.confusion.macro_average().f1);
+
         let weights_sha256 = model::weights_sha256(&network);
         let provenance = BTreeMap::from([
             ("run".to_owned(), json!(self.run.name())),
@@ -596,8 +668,8 @@ impl Experiment {
             ("seconds".to_owned(), json!(state.seconds)),
             ("train_samples_per_second".to_owned(), json!(median_rate(state))),
             ("valid_accuracy".to_owned(), json!(best.valid_accuracy)),
-            ("test_accuracy".to_owned(), json!(evaluation.accuracy())),
-            ("test_macro_f1".to_owned(), json!(evaluation.confusion.macro_average().f1)),
+            ("test_accuracy".to_owned(), json!(test_accuracy)),
+            ("test_macro_f1".to_owned(), json!(test_macro_f1)),
             ("config".to_owned(), json!(self.config_text)),
         ]);
         let description = Description {
@@ -620,9 +692,9 @@ impl Experiment {
             parameters: record.parameters,
             valid_accuracy: best.valid_accuracy,
             valid_loss: best.valid_loss,
-            test_accuracy: evaluation.accuracy(),
-            test_loss: evaluation.mean_loss,
-            test_macro_f1: evaluation.confusion.macro_average().f1,
+            test_accuracy,
+            test_loss: tested(evaluation.mean_loss),
+            test_macro_f1,
             train_samples_per_second: median_rate(state),
             seconds: state.seconds,
             model_bytes: bytes.len() as u64,
@@ -630,7 +702,7 @@ impl Experiment {
             last_weights_sha256: model::weights_sha256(last_network),
             optimizer_sha256,
         };
-        self.write_report(data, state, &evaluation, &result, record)?;
+        self.write_report(data, state, (subset, images, &evaluation), &result, record)?;
         let loaded = self.loaded.take();
         Ok(Outcome::Finished(Box::new(Finished { result, evaluation, loaded })))
     }
@@ -653,10 +725,11 @@ impl Experiment {
         &self,
         data: &Splits,
         state: &TrainingState,
-        evaluation: &Evaluation,
+        (subset, images, evaluation): (&str, &Dataset, &Evaluation),
         result: &RunResult,
         record: &RunRecord,
     ) -> Result<(), FitError> {
+        let test_figures = result.test_accuracy.zip(result.test_macro_f1);
         let facts = [
             ("Command", record.command.clone()),
             ("Data set", format!("{} (from {})", result.dataset, data.pair.origin)),
@@ -678,22 +751,26 @@ impl Experiment {
             ("Seed", result.seed.to_string()),
             ("Epochs", format!("{} (best: {})", result.epochs, result.best_epoch)),
             ("Validation accuracy", format!("{:.2} %", result.valid_accuracy * 100.0)),
-            ("Test accuracy", format!("{:.2} %", result.test_accuracy * 100.0)),
-            ("Test macro F1", format!("{:.4}", result.test_macro_f1)),
+            (
+                "Test",
+                test_figures.map_or_else(
+                    || "not read: this run is one of several to choose from".to_owned(),
+                    |(accuracy, f1)| format!("accuracy {:.2} %, macro F1 {f1:.4}", accuracy * 100.0),
+                ),
+            ),
             ("Training", format!("{:.0} s, {:.0} images/s", result.seconds, result.train_samples_per_second)),
             ("Weights SHA-256", result.weights_sha256.clone()),
         ];
         let facts: Vec<(String, String)> =
             facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let test = &data.pair.test;
         let files = crate::report::render(&ReportInput {
             title: &self.run.name(),
             facts: &facts,
             epochs: &state.epochs,
             best_epoch: Some(result.best_epoch),
-            subset: "test",
+            subset,
             evaluation,
-            image: &|index| picture(test, index),
+            image: &|index| picture(images, index),
         })?;
         if let Some(notice) = overfitting_notice(&state.epochs) {
             tracing::warn!("{notice}");
@@ -709,9 +786,19 @@ fn picture(dataset: &Dataset, index: u32) -> Option<ReportImage<'_>> {
     known.then(|| ReportImage { channels, height, width, pixels: dataset.image(index as usize).into() })
 }
 
+/// Whether `config` is that of a finished run with nothing changed but more epochs, and the learning rates of the
+/// epochs that are done would have been the same: then the run can go on where it ended.
+fn prolongs(config: &TrainConfig, snapshot: &Snapshot) -> Result<bool, ConfigError> {
+    let done = snapshot.state.epoch.saturating_sub(1);
+    let before = TrainConfig { epochs: done, ..config.clone() };
+    Ok(done < config.epochs
+        && config.schedule.ignores_later_epochs(done)
+        && snapshot.state.config_sha256 == sha256_hex(before.to_toml()?.as_bytes()))
+}
+
 /// The starting model's tensors in the new network: all of them when the classes stay and the head is
 /// kept, all but the head otherwise.
-fn start_weights(
+pub(crate) fn start_weights(
     network: Network,
     model: &model::Model,
     config: &TrainConfig,
@@ -753,7 +840,7 @@ fn say_loaded(report: &LoadReport) {
     }
 }
 
-fn class_weights(weights: &ClassWeights, data: &Splits) -> Result<Option<Vec<f32>>, FitError> {
+pub(crate) fn class_weights(weights: &ClassWeights, data: &Splits) -> Result<Option<Vec<f32>>, FitError> {
     match weights {
         ClassWeights::Equal | ClassWeights::Named(ClassWeighting::None) => Ok(None),
         ClassWeights::Named(ClassWeighting::Balanced) => {
@@ -799,7 +886,7 @@ fn network_in_words(summary: &model::Summary) -> String {
 }
 
 /// The last part of a path, for the name of a run.
-fn short_name(dataset: &str) -> String {
+pub(crate) fn short_name(dataset: &str) -> String {
     let name = std::path::Path::new(dataset)
         .file_name()
         .map_or_else(|| "data".to_owned(), |name| name.to_string_lossy().into_owned());

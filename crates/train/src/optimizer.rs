@@ -4,14 +4,15 @@
 //! compiled in and fails where there is none; and Adam here is one pass over memory on the CPU. The
 //! state below always loads onto the CPU and moves to the parameter's device with the next update.
 
-use burn::module::ParamGroup;
+use burn::optim::lr_scheduler::LrScheduler;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{Device, Tensor};
 use kernels::AdamStep;
+use model::LayerGroups;
 
-use crate::config::{FEATURES_PATTERN, OptimizerConfig, OptimizerName, TrainConfig};
-use crate::schedule::Schedule;
+use crate::config::{OptimizerConfig, OptimizerName, TrainConfig};
+use crate::freeze::rate_factors;
 
 /// Momentum, squared average or both moments of one parameter, and how many updates it has seen.
 #[derive(Clone, Debug)]
@@ -136,19 +137,18 @@ pub fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
     ModuleOptimizer::from(Rule { config: config.optimizer.clone() })
 }
 
-/// The learning rates of a run: one schedule, and a second one for the features when fine-tuning
-/// gives them their own rate.
-pub fn learning_rates(config: &TrainConfig, schedule: impl Fn(f64) -> Schedule) -> ModuleLrScheduler {
+/// The learning rates of a run: one schedule, and another for every layer group to which fine-tuning gives a rate of
+/// its own.
+pub fn learning_rates<S: LrScheduler + 'static>(
+    config: &TrainConfig,
+    groups: &LayerGroups,
+    schedule: impl Fn(f64) -> S,
+) -> ModuleLrScheduler {
     let base = config.optimizer.rate();
-    let scheduler = ModuleLrScheduler::new(schedule(base));
-    match &config.finetune {
-        #[expect(clippy::float_cmp, reason = "exactly the default means: no second group")]
-        Some(finetune) if finetune.feature_rate != 1.0 => match ParamGroup::from_regex(FEATURES_PATTERN) {
-            Ok(features) => scheduler.with_group(features, schedule(base * finetune.feature_rate)),
-            Err(_) => scheduler,
-        },
-        _ => scheduler,
-    }
+    let factors = config.finetune.as_ref().map_or_else(Vec::new, |finetune| rate_factors(finetune, groups));
+    factors.into_iter().fold(ModuleLrScheduler::new(schedule(base)), |scheduler, (group, factor)| {
+        scheduler.with_group(group, schedule(base * factor))
+    })
 }
 
 #[cfg(test)]

@@ -108,12 +108,15 @@ pub struct RunResult {
     pub valid_accuracy: f64,
     /// Mean cross-entropy of the saved model on the validation split.
     pub valid_loss: f64,
-    /// Accuracy on the test split, 0 to 1.
-    pub test_accuracy: f64,
-    /// Mean cross-entropy on the test split.
-    pub test_loss: f64,
-    /// Unweighted mean of the classes' F1 on the test split.
-    pub test_macro_f1: f64,
+    /// Accuracy on the test split, 0 to 1; absent when the run was not tested (`test = false`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_accuracy: Option<f64>,
+    /// Mean cross-entropy on the test split; absent when the run was not tested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_loss: Option<f64>,
+    /// Unweighted mean of the classes' F1 on the test split; absent when the run was not tested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_macro_f1: Option<f64>,
     /// Training images a second, median over the epochs.
     pub train_samples_per_second: f64,
     /// Seconds of training, over all processes that worked on the run.
@@ -203,11 +206,45 @@ impl RunFolder {
     /// # Errors
     /// When it is no run, or another process holds it.
     pub fn open(path: &Path) -> Result<Self, RunFolderError> {
-        if !path.join("config.toml").is_file() {
-            let reason = "it has no config.toml".to_owned();
+        Self::open_with(path, "config.toml")
+    }
+
+    /// Opens an existing folder that holds the file `mark`, which tells what kind of folder it is.
+    ///
+    /// # Errors
+    /// When it does not hold that file, or another process holds it.
+    pub fn open_with(path: &Path, mark: &str) -> Result<Self, RunFolderError> {
+        if !path.join(mark).is_file() {
+            let reason = format!("it has no {mark}");
             return Err(RunFolderError::NotARun { path: path.to_owned(), reason });
         }
         Self::lock(path.to_owned())
+    }
+
+    /// Opens the folder `name` in this one, creating it where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be created, or another process holds it.
+    pub fn member(&self, name: &str) -> Result<Self, RunFolderError> {
+        let path = self.path.join(name);
+        fs::create_dir_all(&path).map_err(|source| failed("create", &path, source))?;
+        Self::lock(path)
+    }
+
+    /// Opens the folder of a run that may have been killed before its first file.
+    ///
+    /// # Errors
+    /// When another process holds it.
+    pub(crate) fn open_any(path: &Path) -> Result<Self, RunFolderError> {
+        Self::lock(path.to_owned())
+    }
+
+    /// Removes the folder of a run that has nothing worth keeping.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn discard(self) -> Result<(), RunFolderError> {
+        fs::remove_dir_all(&self.path).map_err(|source| failed("remove", &self.path, source))
     }
 
     /// The newest run in `artifacts` that is not finished and has a checkpoint.

@@ -14,6 +14,7 @@ use data::Batch;
 use model::Network;
 
 use crate::config::{FinetuneConfig, RegularizationConfig};
+use crate::freeze::{FreezeError, Freezing};
 
 /// A network together with what it is trained for.
 #[derive(Module, Debug)]
@@ -36,37 +37,26 @@ struct Settings {
     class_weights: Option<Vec<f32>>,
     l1: f64,
     clip_norm: f64,
-    frozen: Option<ParamGroup>,
-    unfreeze_at: usize,
+    freezing: Option<Freezing>,
     /// Epoch, counted from 1.
     epoch: AtomicUsize,
     /// Batches behind the gradients that are handed to `optimize`.
     accumulated: AtomicUsize,
 }
 
-/// `freeze` is no regular expression.
-#[derive(Debug, thiserror::Error)]
-#[error("finetune.freeze = {pattern}: expected `features`, `none` or a regular expression: {message}")]
-pub struct FreezePatternError {
-    pattern: String,
-    message: String,
-}
-
 impl Objective {
-    /// `class_weights` `[K]` as resolved for the data set.
+    /// `class_weights` `[K]` as resolved for the data set; `network` is the one to train.
     ///
     /// # Errors
-    /// When `freeze` is not a regular expression.
+    /// As [`Freezing::new`].
     pub fn new(
         regularization: &RegularizationConfig,
         class_weights: Option<Vec<f32>>,
         finetune: Option<&FinetuneConfig>,
-    ) -> Result<Self, FreezePatternError> {
-        let frozen = match finetune.and_then(FinetuneConfig::freeze_pattern) {
-            Some(pattern) => Some(ParamGroup::from_regex(&pattern).map_err(|error| FreezePatternError {
-                pattern: pattern.clone(),
-                message: format!("{error:?}"),
-            })?),
+        network: &Network,
+    ) -> Result<Self, FreezeError> {
+        let freezing = match finetune {
+            Some(finetune) => Freezing::new(finetune, network)?,
             None => None,
         };
         Ok(Self {
@@ -75,8 +65,7 @@ impl Objective {
                 class_weights,
                 l1: regularization.l1,
                 clip_norm: regularization.clip_norm,
-                frozen,
-                unfreeze_at: finetune.map_or(0, |finetune| finetune.unfreeze_at),
+                freezing,
                 epoch: AtomicUsize::new(1),
                 accumulated: AtomicUsize::new(1),
             }),
@@ -94,10 +83,7 @@ impl Objective {
     }
 
     fn frozen_now(&self) -> Option<&ParamGroup> {
-        let settings = &self.settings;
-        let thawed =
-            settings.unfreeze_at > 0 && settings.epoch.load(Ordering::Relaxed) >= settings.unfreeze_at;
-        settings.frozen.as_ref().filter(|_| !thawed)
+        self.settings.freezing.as_ref()?.at(self.settings.epoch.load(Ordering::Relaxed))
     }
 }
 
@@ -152,7 +138,8 @@ impl TrainStep for Trainable {
 
     fn step(&self, batch: Batch) -> TrainOutput<ClassificationOutput> {
         let output = match self.objective.frozen_now() {
-            // A frozen copy: its parameters are out of the graph, so no time goes into their gradients.
+            // A frozen copy: its parameters are out of the graph, so no time goes into their gradients, and its batch
+            // normalisation uses its running statistics and leaves them as they are.
             Some(group) => self.forward(&self.clone().freeze_group(group.clone()).network, batch),
             None => self.forward(&self.network, batch),
         };

@@ -1,5 +1,6 @@
 //! The report of a run: pictures, tables and one page, as bytes. The run folder writes them.
 
+mod axis;
 mod canvas;
 mod confusion;
 mod curves;
@@ -7,15 +8,20 @@ mod mistakes;
 mod overfitting;
 mod page;
 mod samples;
+mod range_test;
+mod trials;
 
 use std::fmt::Write;
 
 use image::RgbImage;
 use serde::Serialize;
 
+pub use axis::Scale;
 pub use mistakes::ReportImage;
 pub use overfitting::overfitting_since;
 pub use samples::{SampleRow, sample_sheet};
+pub use range_test::RangeTestPicture;
+pub use trials::{TrialKind, TrialPicture, TrialPoint};
 
 use confusion::ConfusionPicture;
 use curves::Curves;
@@ -152,6 +158,33 @@ pub fn render(input: &ReportInput) -> Result<Vec<ReportFile>, ReportError> {
     file("evaluation.json", figures(input)?);
     file("predictions.csv", predictions(input.evaluation)?.into_bytes());
     Ok(files)
+}
+
+/// The picture of a sweep: `sweep.svg` and `sweep.png`.
+///
+/// # Errors
+/// When plotters refuses.
+pub fn render_trials(picture: &TrialPicture) -> Result<Vec<ReportFile>, ReportError> {
+    both("sweep.svg", "sweep.png", picture)
+}
+
+/// The picture of a learning-rate range test: `lr-find.svg` and `lr-find.png`.
+///
+/// # Errors
+/// When plotters refuses.
+pub fn render_range_test(picture: &RangeTestPicture) -> Result<Vec<ReportFile>, ReportError> {
+    both("lr-find.svg", "lr-find.png", picture)
+}
+
+fn both<P: canvas::Picture>(
+    svg: &'static str,
+    png: &'static str,
+    picture: &P,
+) -> Result<Vec<ReportFile>, ReportError> {
+    Ok(vec![
+        ReportFile { name: svg, bytes: canvas::svg(picture)?.into_bytes() },
+        ReportFile { name: png, bytes: canvas::png(picture)? },
+    ])
 }
 
 /// What to tell the user when [`overfitting_since`] finds something; the page shows the same text.

@@ -1,0 +1,219 @@
+//! `kiln compare`: finished runs side by side, and whether their answers differ by more than chance.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use train::command::{Failure, print, print_json};
+use train::paired_test::{PairedTest, holm};
+use train::predictions::Predictions;
+use train::run_folder::{RunRecord, RunResult, RunStatus, read_record};
+
+use crate::table::table;
+
+/// Flags of `kiln compare`.
+#[derive(Args, Debug)]
+pub(crate) struct CompareArguments {
+    /// Run folders, or names of runs in --out
+    #[arg(value_name = "RUN", required = true, num_args = 2..)]
+    runs: Vec<PathBuf>,
+    /// Folder of runs
+    #[arg(long, value_name = "FOLDER", default_value = "artifacts")]
+    out: PathBuf,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Comparison<'a> {
+    subset: &'a str,
+    images: usize,
+    runs: Vec<&'a RunResult>,
+    pairs: Vec<Pair<'a>>,
+}
+
+#[derive(Serialize)]
+struct Pair<'a> {
+    first: &'a str,
+    second: &'a str,
+    #[serde(flatten)]
+    test: PairedTest,
+    /// `p_value` adjusted for the number of pairs.
+    p_value_holm: f64,
+}
+
+struct Run {
+    name: String,
+    record: RunRecord,
+    result: RunResult,
+    predictions: Predictions,
+}
+
+pub(crate) fn run(arguments: &CompareArguments) -> Result<ExitCode, Failure> {
+    let mut runs: Vec<Run> = Vec::new();
+    for name in &arguments.runs {
+        let run = Run::read(name, &arguments.out)?;
+        if runs.iter().any(|other| other.name == run.name) {
+            return Err(Failure::usage(format!("{} is named twice", run.name)));
+        }
+        if let Some(first) = runs.first() {
+            same_images(first, &run)?;
+        }
+        runs.push(run);
+    }
+    let pairs = pairs(&runs);
+    let images = runs.first().map_or(0, |run| run.predictions.targets.len());
+    let subset = runs.first().map_or("", |run| &run.predictions.subset);
+    if arguments.json {
+        print_json(&Comparison {
+            subset,
+            images,
+            runs: runs.iter().map(|run| &run.result).collect(),
+            pairs,
+        })?;
+    } else {
+        print(&in_words(subset, images, &runs, &pairs))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Run {
+    fn read(name: &Path, runs: &Path) -> Result<Self, Failure> {
+        let path = if name.is_dir() { name.to_owned() } else { runs.join(name) };
+        if !path.is_dir() {
+            return Err(Failure::failed(format!(
+                "there is no run {}: expected a run folder, or the name of one in {}; `kiln runs` lists them",
+                name.display(),
+                runs.display()
+            )));
+        }
+        let record = read_record(&path)?;
+        let result = match (&record.result, record.status) {
+            (Some(result), RunStatus::Finished) => result.clone(),
+            _ => {
+                return Err(Failure::failed(format!(
+                    "{} has not finished: only finished runs can be compared; go on with it by --resume {0}",
+                    path.display()
+                )));
+            }
+        };
+        let predictions = Predictions::read(&path).map_err(Failure::failed)?;
+        Ok(Self { name: path.display().to_string(), record, result, predictions })
+    }
+}
+
+/// A paired test needs pairs: both runs must have answered the same images.
+fn same_images(first: &Run, second: &Run) -> Result<(), Failure> {
+    let refuse = |what: String| {
+        Failure::failed(format!(
+            "{} and {} cannot be compared: {what}; evaluate both models on the same data first",
+            first.name, second.name
+        ))
+    };
+    let (a, b) = (&first.predictions, &second.predictions);
+    if a.subset != b.subset {
+        return Err(refuse(format!(
+            "the first was judged on {} images, the second on {}",
+            a.subset, b.subset
+        )));
+    }
+    if first.record.data_sha256 != second.record.data_sha256 {
+        return Err(refuse(format!(
+            "their images are not the same ({} and {}: the SHA-256 of the data differs)",
+            first.record.dataset, second.record.dataset
+        )));
+    }
+    if a.indices != b.indices || a.targets != b.targets {
+        return Err(refuse(format!(
+            "they held back different images of {} ({} and {})",
+            first.record.dataset,
+            a.targets.len(),
+            b.targets.len()
+        )));
+    }
+    Ok(())
+}
+
+fn pairs(runs: &[Run]) -> Vec<Pair<'_>> {
+    let mut pairs = Vec::new();
+    for (index, first) in runs.iter().enumerate() {
+        for second in &runs[index + 1..] {
+            let test = PairedTest::new(first.predictions.right().zip(second.predictions.right()));
+            pairs.push(Pair { first: &first.name, second: &second.name, test, p_value_holm: test.p_value });
+        }
+    }
+    let adjusted = holm(&pairs.iter().map(|pair| pair.test.p_value).collect::<Vec<_>>());
+    for (pair, adjusted) in pairs.iter_mut().zip(adjusted) {
+        pair.p_value_holm = adjusted;
+    }
+    pairs
+}
+
+fn p_value(p: f64) -> String {
+    if p < 1e-3 { format!("{p:.1e}") } else { format!("{p:.3}") }
+}
+
+fn in_words(subset: &str, images: usize, runs: &[Run], pairs: &[Pair]) -> String {
+    let header = [
+        "run",
+        "data",
+        "seed",
+        "epochs",
+        "best",
+        "valid",
+        "test",
+        "macro F1",
+        "parameters",
+        "seconds",
+        "images/s",
+        "KiB",
+    ];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    let absent = || "-".to_owned();
+    rows.extend(runs.iter().map(|Run { name, result, .. }| {
+        vec![
+            name.clone(),
+            result.dataset.clone(),
+            result.seed.to_string(),
+            result.epochs.to_string(),
+            result.best_epoch.to_string(),
+            format!("{:.2}%", result.valid_accuracy * 100.0),
+            result.test_accuracy.map_or_else(absent, |accuracy| format!("{:.2}%", accuracy * 100.0)),
+            result.test_macro_f1.map_or_else(absent, |f1| format!("{f1:.4}")),
+            result.parameters.to_string(),
+            format!("{:.1}", result.seconds),
+            format!("{:.0}", result.train_samples_per_second),
+            (result.model_bytes / 1024).to_string(),
+        ]
+    }));
+    let several = pairs.len() > 1;
+    let mut header = vec!["first", "second", "only first right", "only second right", "difference", "p"];
+    if several {
+        header.push("p (Holm)");
+    }
+    let mut tests = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    tests.extend(pairs.iter().map(|pair| {
+        let mut row = vec![
+            pair.first.to_owned(),
+            pair.second.to_owned(),
+            pair.test.only_first_right.to_string(),
+            pair.test.only_second_right.to_string(),
+            format!("{:+.2}%", pair.test.difference * 100.0),
+            p_value(pair.test.p_value),
+        ];
+        if several {
+            row.push(p_value(pair.p_value_holm));
+        }
+        row
+    }));
+    let adjusted = if several { ", and `p (Holm)` allows for the number of pairs" } else { "" };
+    format!(
+        "{}\n\nMcNemar's exact test on the same {images} {subset} images:\n{}\n\
+         p is the chance of so uneven a split of the disagreements if neither were better{adjusted}.",
+        table(&rows),
+        table(&tests)
+    )
+}

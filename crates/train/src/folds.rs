@@ -1,0 +1,150 @@
+//! Cross-validation: the labelled images are dealt into folds, and one run for each is judged on the images that it
+//! has not seen. The test split takes no part.
+//!
+//! ```text
+//! artifacts/<name>/
+//!   config.toml      the configuration, with `data.folds` and without `data.fold`
+//!   folds.json       mean and standard deviation, and the figures of the runs that have finished
+//!   fold-1/ ...      run folders
+//! ```
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+
+use crate::arguments::CommonArguments;
+use crate::command::{Failure, how_to_call, print, print_json, say, surroundings};
+use crate::config::TrainConfig;
+use crate::fit::{FitError, Start, Surroundings, short_name};
+use crate::interrupt::INTERRUPTED;
+use crate::run_folder::{RunFolder, RunFolderError, RunResult};
+use crate::series::{Member, Spread, complete};
+
+/// The file with the figures of a cross-validation.
+pub const FOLDS_FILE: &str = "folds.json";
+
+/// `folds.json`; with `--json`, what is printed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FoldsResult {
+    /// The folder of the runs.
+    pub run: String,
+    /// Data set.
+    pub dataset: String,
+    /// How many folds there are.
+    pub folds: usize,
+    /// Whether every fold has finished.
+    pub finished: bool,
+    /// Accuracy on the images held back, 0 to 1, over the folds that have finished.
+    pub valid_accuracy: Spread,
+    /// Mean cross-entropy on the images held back.
+    pub valid_loss: Spread,
+    /// Seconds of training, all folds together.
+    pub seconds: f64,
+    /// The figures of each fold.
+    pub runs: Vec<RunResult>,
+}
+
+impl FoldsResult {
+    fn new(folder: &Path, config: &TrainConfig, runs: Vec<RunResult>) -> Self {
+        let spread = |figure: fn(&RunResult) -> f64| Spread::of(&runs.iter().map(figure).collect::<Vec<_>>());
+        Self {
+            run: folder.display().to_string(),
+            dataset: config.data.dataset.clone(),
+            folds: config.data.folds,
+            finished: runs.len() == config.data.folds,
+            valid_accuracy: spread(|run| run.valid_accuracy),
+            valid_loss: spread(|run| run.valid_loss),
+            seconds: runs.iter().map(|run| run.seconds).sum(),
+            runs,
+        }
+    }
+}
+
+/// Runs every fold of `config` that has not finished, one after the other; `None` when a signal stopped one.
+///
+/// # Errors
+/// As [`complete`]; what is done stays done.
+pub fn cross_validate(
+    config: &TrainConfig,
+    folder: &RunFolder,
+    surroundings: &Surroundings,
+) -> Result<Option<FoldsResult>, FitError> {
+    folder.write("config.toml", config.to_toml()?.as_bytes())?;
+    let mut runs = Vec::new();
+    for fold in 1..=config.data.folds {
+        let mut config = config.clone();
+        config.data.fold = fold;
+        config.test = false;
+        tracing::info!("fold {fold} of {}", config.data.folds);
+        match complete(&config, folder.path(), &format!("fold-{fold}"), surroundings)? {
+            Member::Finished(result) => runs.push(*result),
+            Member::Interrupted => return Ok(None),
+        }
+        let result = FoldsResult::new(folder.path(), &config, runs.clone());
+        let text = serde_json::to_string_pretty(&result).map_err(|error| RunFolderError::Io {
+            action: "serialise",
+            path: folder.path().join(FOLDS_FILE),
+            source: error.into(),
+        })?;
+        folder.write(FOLDS_FILE, format!("{text}\n").as_bytes())?;
+    }
+    Ok(Some(FoldsResult::new(folder.path(), config, runs)))
+}
+
+/// Cross-validates and prints what came out; `start` is the folder of a cross-validation to go on with, or anything
+/// else for a new one.
+///
+/// # Errors
+/// As [`cross_validate`].
+pub fn run(
+    command: &'static str,
+    config: &TrainConfig,
+    start: Start,
+    common: &CommonArguments,
+) -> Result<ExitCode, Failure> {
+    let surroundings = surroundings(command, common)?;
+    let folder = match start {
+        Start::Resume(folder) => folder,
+        Start::Weights(_) | Start::Scratch => {
+            let label = format!("{command}-folds-{}", short_name(&config.data.dataset));
+            RunFolder::create(&common.out, common.name.as_deref(), &label)?
+        }
+    };
+    let Some(result) = cross_validate(config, &folder, &surroundings)? else {
+        say(&format!(
+            "stopped; what is done is saved. Go on with:\n  {} --resume {}",
+            how_to_call(command),
+            folder.path().display()
+        ));
+        return Ok(ExitCode::from(INTERRUPTED as u8));
+    };
+    if common.json {
+        print_json(&result)?;
+    } else {
+        print(&in_words(&result))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn in_words(result: &FoldsResult) -> String {
+    let mut text = String::new();
+    for (index, run) in result.runs.iter().enumerate() {
+        text.push_str(&format!(
+            "fold {}  validation accuracy {:.2}%  loss {:.4}  (best epoch {} of {})\n",
+            index + 1,
+            run.valid_accuracy * 100.0,
+            run.valid_loss,
+            run.best_epoch,
+            run.epochs,
+        ));
+    }
+    format!(
+        "{text}validation accuracy {:.2}% +- {:.2}% (mean and standard deviation of {} folds; the test split was not \
+         read)\nruns    {}",
+        result.valid_accuracy.mean * 100.0,
+        result.valid_accuracy.deviation * 100.0,
+        result.folds,
+        result.run
+    )
+}
