@@ -10,7 +10,10 @@
 mod average;
 mod cnn;
 mod config;
+mod digit;
 mod initialization;
+mod ink;
+mod inspect;
 mod model_file;
 mod network;
 mod picture;
