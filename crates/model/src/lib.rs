@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod average;
+mod classifier;
 mod cnn;
 mod config;
 mod digit;
@@ -23,6 +24,7 @@ mod shape;
 mod summary;
 
 pub use average::{AverageError, WeightAverage};
+pub use classifier::{ClassProbability, Classifier, ClassifyError, Policy, Prediction, Scores};
 pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
 pub use config::{Activation, InputShape, NetworkConfig};
 pub use initialization::Initialization;
