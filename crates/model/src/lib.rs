@@ -10,8 +10,10 @@
 mod average;
 mod classifier;
 mod cnn;
+mod confidence;
 mod config;
 mod digit;
+mod explain;
 mod initialization;
 mod ink;
 mod inspect;
@@ -19,14 +21,22 @@ mod model_file;
 mod network;
 mod picture;
 mod preprocessing;
+mod reading;
 mod record;
 mod shape;
 mod summary;
 
 pub use average::{AverageError, WeightAverage};
-pub use classifier::{ClassProbability, Classifier, ClassifyError, Policy, Prediction, Scores};
+pub use classifier::{
+    ClassProbability, Classifier, ClassifyError, Policy, Prediction, Scores, scores, softmax,
+};
 pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
+pub use confidence::{
+    CALIBRATION_BINS, Confidence, ConfidenceError, DEFAULT_KEEP, Labelled, Novelty, calibration_error,
+    cross_entropy, fit_temperature,
+};
 pub use config::{Activation, InputShape, NetworkConfig};
+pub use explain::{Explanation, Map};
 pub use initialization::Initialization;
 pub use model_file::{
     Description, FORMAT_VERSION, Metadata, Model, ModelFileError, PROBE_IMAGES, PROBE_TOLERANCE, decode,
@@ -35,6 +45,7 @@ pub use model_file::{
 pub use network::Network;
 pub use picture::{Fit, Picture, PictureError};
 pub use preprocessing::{Preprocessing, PreprocessingError};
+pub use reading::{ReadDigit, Reading};
 pub use record::{
     LoadReport, Loading, Mismatch, RecordError, load, load_partial, named_tensors, tensor_name,
     weights_sha256,
