@@ -6,6 +6,7 @@ mod evaluate;
 mod explain;
 mod pictures;
 mod predict;
+mod rejection;
 mod runs;
 mod table;
 
