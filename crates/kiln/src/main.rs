@@ -7,6 +7,10 @@ mod evaluate;
 mod models;
 mod federated;
 mod lr_find;
+mod explain;
+mod pictures;
+mod predict;
+mod rejection;
 mod runs;
 mod sweep;
 mod table;
@@ -32,6 +36,10 @@ enum Command {
     Finetune(finetune::FinetuneArguments),
     /// Test a model on labelled images
     Evaluate(evaluate::EvaluateArguments),
+    /// Say what is on pictures, or read the digits on them
+    Predict(predict::PredictArguments),
+    /// Show why a model answers as it does
+    Explain(explain::ExplainArguments),
     /// Show, fetch and check data sets
     Data(data_command::DataArguments),
     /// List the networks, with parameters and multiply-accumulates
@@ -53,6 +61,8 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::command::train(&arguments),
         Command::Finetune(arguments) => finetune::finetune(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Predict(arguments) => predict::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Data(arguments) => data_command::run(&arguments),
         Command::Models(arguments) => models::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),

@@ -10,17 +10,24 @@
 mod alexnet;
 mod average;
 mod catalog;
+mod classifier;
 mod cnn;
+mod confidence;
 mod config;
+mod digit;
+mod explain;
 mod foreign;
 mod groups;
 mod initialization;
+mod ink;
+mod inspect;
 mod lenet5;
 mod mlp;
 mod model_file;
 mod network;
 mod picture;
 mod preprocessing;
+mod reading;
 mod record;
 mod resnet;
 mod rnn;
@@ -32,13 +39,21 @@ mod vit;
 pub use alexnet::AlexNetConfig;
 pub use average::{AverageError, WeightAverage};
 pub use catalog::{CatalogEntry, catalog};
+pub use classifier::{
+    ClassProbability, Classifier, ClassifyError, Policy, Prediction, Scores, scores, softmax,
+};
 pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
+pub use confidence::{
+    CALIBRATION_BINS, Confidence, ConfidenceError, DEFAULT_KEEP, Labelled, Novelty, calibration_error,
+    cross_entropy, fit_temperature,
+};
 pub use config::{Activation, InputShape, NetworkConfig};
 pub use foreign::{
     BurnpackWeights, FloatType, ForeignError, SafetensorsWeights, WeightLayout, WeightSource, input_channels,
     load_foreign,
 };
 pub use groups::LayerGroups;
+pub use explain::{Explanation, Map};
 pub use initialization::Initialization;
 pub use lenet5::LeNet5Config;
 pub use mlp::{Mlp, MlpConfig};
@@ -49,6 +64,7 @@ pub use model_file::{
 pub use network::{FEATURES_PATTERN, Network};
 pub use picture::{Fit, Picture, PictureError};
 pub use preprocessing::{Preprocessing, PreprocessingError};
+pub use reading::{ReadDigit, Reading};
 pub use record::{
     LoadReport, Loading, Mismatch, RecordError, load, load_partial, named_tensors, tensor_name,
     weights_sha256,

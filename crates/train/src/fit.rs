@@ -17,6 +17,7 @@ use model::{Description, InputShape, LoadReport, Loading, Network, WeightAverage
 use serde_json::json;
 
 use crate::checkpoint::{AlwaysSave, CheckpointError, Committer, Snapshot, TrainingState};
+use crate::confidence::{Calibration, Scored, coverage, fit_confidence};
 use crate::config::{ClassWeighting, ClassWeights, ConfigError, TrainConfig};
 use crate::device::DeviceError;
 use crate::evaluate::{EvaluateError, evaluate};
@@ -204,6 +205,9 @@ pub enum FitError {
     /// The test.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// The device, after training.
+    #[error(transparent)]
+    Classify(#[from] model::ClassifyError),
     /// The model file.
     #[error(transparent)]
     ModelFile(#[from] model::ModelFileError),
@@ -655,6 +659,16 @@ impl Experiment {
         let test_accuracy = tested(evaluation.accuracy());
         let test_macro_f1 = tested(evaluation.confusion.macro_average().f1);
 
+        let score = |dataset: &Dataset, indices: &[u32]| {
+            Scored::of(&network, preprocessing, dataset, indices, &self.device)
+        };
+        let valid = score(&data.training, &data.valid)?;
+        let confidence =
+            fit_confidence(&network, preprocessing, &data.training, &data.train, &valid, &self.device)?;
+        let judged = score(images, &indices)?;
+        let calibration = config.test.then(|| Calibration::measure(&confidence, &valid, &judged));
+        let answers = judged.answers(confidence.temperature);
+
         let weights_sha256 = model::weights_sha256(&network);
         let provenance = BTreeMap::from([
             ("run".to_owned(), json!(self.run.name())),
@@ -677,6 +691,7 @@ impl Experiment {
             preprocessing: preprocessing.clone(),
             classes: class_names.clone(),
             provenance,
+            confidence: Some(confidence),
         };
         let bytes = model::encode(&network, description)?;
         self.run.write(crate::run_folder::MODEL_FILE, &bytes)?;
@@ -701,8 +716,9 @@ impl Experiment {
             weights_sha256,
             last_weights_sha256: model::weights_sha256(last_network),
             optimizer_sha256,
+            calibration,
         };
-        self.write_report(data, state, (subset, images, &evaluation), &result, record)?;
+        self.write_report(data, state, (subset, images, &evaluation), &answers, &result, record)?;
         let loaded = self.loaded.take();
         Ok(Outcome::Finished(Box::new(Finished { result, evaluation, loaded })))
     }
@@ -726,10 +742,19 @@ impl Experiment {
         data: &Splits,
         state: &TrainingState,
         (subset, images, evaluation): (&str, &Dataset, &Evaluation),
+        answers: &[(f32, bool)],
         result: &RunResult,
         record: &RunRecord,
     ) -> Result<(), FitError> {
         let test_figures = result.test_accuracy.zip(result.test_macro_f1);
+        let calibration = result.calibration.as_ref().map_or_else(String::new, |calibration| {
+            format!(
+                "temperature {:.3}; expected calibration error on test {:.2} %, {:.2} % without it",
+                calibration.temperature,
+                calibration.test_error * 100.0,
+                calibration.test_error_before * 100.0
+            )
+        });
         let facts = [
             ("Command", record.command.clone()),
             ("Data set", format!("{} (from {})", result.dataset, data.pair.origin)),
@@ -758,6 +783,7 @@ impl Experiment {
                     |(accuracy, f1)| format!("accuracy {:.2} %, macro F1 {f1:.4}", accuracy * 100.0),
                 ),
             ),
+            ("Calibration", calibration),
             ("Training", format!("{:.0} s, {:.0} images/s", result.seconds, result.train_samples_per_second)),
             ("Weights SHA-256", result.weights_sha256.clone()),
         ];
@@ -770,6 +796,7 @@ impl Experiment {
             best_epoch: Some(result.best_epoch),
             subset,
             evaluation,
+            coverage: &coverage(answers),
             image: &|index| picture(images, index),
         })?;
         if let Some(notice) = overfitting_notice(&state.epochs) {

@@ -11,11 +11,12 @@
 pub mod arguments;
 pub mod checkpoint;
 pub mod command;
+pub mod confidence;
 pub mod config;
 pub mod device;
 pub mod evaluate;
 pub mod federated;
-mod files;
+pub mod files;
 pub mod fit;
 pub mod folds;
 pub mod freeze;

@@ -1,0 +1,349 @@
+//! From pictures to answers: the one way that the command line, the server and the browser share.
+
+use burn::tensor::{Device, Tensor};
+use serde::Serialize;
+
+use crate::{Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing};
+
+/// Images that go through the network at once. More would cost memory and gain no speed.
+const BATCH: usize = 256;
+
+/// A loaded model with all that stands between a picture and an answer: preprocessing, network,
+/// probabilities, and whether the answer is to be believed.
+#[derive(Clone, Debug)]
+pub struct Classifier {
+    model: Model,
+    device: Device,
+}
+
+/// What the caller may choose about an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Policy {
+    /// How many classes to name, the answer included. At least one is named.
+    pub top: usize,
+    /// An answer with a smaller probability is rejected.
+    pub reject_below: f32,
+    /// Images stranger than this share of the validation images are rejected; 1 rejects none for that.
+    /// Without effect on a model that was not given a [`crate::Novelty`].
+    pub keep: f32,
+}
+
+impl Default for Policy {
+    /// The answer and the next two classes; what is stranger than 99 of 100 validation images is rejected.
+    fn default() -> Self {
+        Self { top: 3, reject_below: 0.0, keep: crate::confidence::DEFAULT_KEEP }
+    }
+}
+
+/// What the network says about one image, before anything is made of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// Logits `[K]`.
+    pub logits: Vec<f32>,
+    /// Mean activation of the last convolution's channels, `[S]`, for [`crate::Novelty`].
+    pub signature: Vec<f32>,
+    /// Whether there was nothing to see: one value in every pixel.
+    pub blank: bool,
+}
+
+/// The answer for one picture.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The most probable class.
+    pub label: String,
+    /// Its probability.
+    pub probability: f32,
+    /// The most probable classes, the answer first.
+    pub top: Vec<ClassProbability>,
+    /// Whether the answer is not to be believed, see [`Policy`].
+    pub rejected: bool,
+}
+
+/// A class and its probability.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassProbability {
+    /// Name of the class.
+    pub label: String,
+    /// Between 0 and 1.
+    pub probability: f32,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ClassifyError {
+    /// A picture that cannot be made to fit.
+    #[error("picture {index}: {source}")]
+    Picture {
+        /// Position among the pictures, from 0.
+        index: usize,
+        /// What is wrong with it.
+        source: PictureError,
+    },
+    /// The device could not be read.
+    #[error("the device did not give its result: {0}")]
+    Device(String),
+}
+
+impl Classifier {
+    /// A model on the device that it was decoded to. An autodiff device is stripped to what lies
+    /// below: an answer needs no gradients.
+    pub fn new(model: Model, device: Device) -> Self {
+        let device = device.inner();
+        let Model { network, metadata } = model;
+        let network = if burn::module::Module::devices(&network).iter().any(Device::is_autodiff) {
+            network.valid()
+        } else {
+            network
+        };
+        Self { model: Model { network, metadata }, device }
+    }
+
+    /// What the model file says about itself.
+    pub fn metadata(&self) -> &Metadata {
+        &self.model.metadata
+    }
+
+    /// The network, without autodiff.
+    pub fn network(&self) -> &Network {
+        &self.model.network
+    }
+
+    /// Where the network is.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Size of the network's images.
+    pub fn input(&self) -> InputShape {
+        self.metadata().preprocessing.input
+    }
+
+    /// A picture of any size as one image `[C, H, W]` for [`Self::scores`].
+    ///
+    /// # Errors
+    /// A picture that cannot be fitted.
+    pub fn prepare(&self, picture: &Picture) -> Result<Vec<u8>, PictureError> {
+        self.metadata().preprocessing.prepare(picture)
+    }
+
+    /// The scores of prepared images `[N, C, H, W]`, one after the other. On Flex and `NdArray` the
+    /// scores of an image are the same bits whatever images it shares a batch with.
+    ///
+    /// # Errors
+    /// When the device could not be read.
+    ///
+    /// # Panics
+    /// A length that is no multiple of an image.
+    pub fn scores(&self, images: &[u8]) -> Result<Vec<Scores>, ClassifyError> {
+        scores(self.network(), &self.metadata().preprocessing, images, &self.device)
+    }
+
+    /// The probability of every class `[K]`: the softmax of the logits divided by the model's temperature,
+    /// computed in `f64`.
+    pub fn probabilities(&self, scores: &Scores) -> Vec<f32> {
+        softmax(&scores.logits, self.metadata().confidence.as_ref().map_or(1.0, |known| known.temperature))
+    }
+
+    /// How strange the image is: 0 is ordinary, and above 1 lies one of 100 validation images. `None` for a
+    /// model that was not given a [`crate::Novelty`].
+    pub fn novelty(&self, scores: &Scores) -> Option<f32> {
+        Some(self.metadata().confidence.as_ref()?.novelty.as_ref()?.of(scores))
+    }
+
+    /// Whether the image is refused whatever the network says: nothing is on it, or it is too strange.
+    fn is_strange(&self, scores: &Scores, keep: f32) -> bool {
+        let novelty = self.metadata().confidence.as_ref().and_then(|known| known.novelty.as_ref());
+        let digit = self.metadata().preprocessing.fit == Fit::Digit;
+        digit && scores.blank
+            || keep < 1.0 && novelty.is_some_and(|novelty| novelty.of(scores) > novelty.threshold(keep))
+    }
+
+    /// What the scores of an image mean.
+    pub fn prediction(&self, scores: &Scores, policy: &Policy) -> Prediction {
+        let probabilities = self.probabilities(scores);
+        let mut order: Vec<usize> = (0..probabilities.len()).collect();
+        // Stable: of equal classes the first comes first.
+        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+        let top: Vec<ClassProbability> = order
+            .into_iter()
+            .take(policy.top.max(1))
+            .map(|class| ClassProbability {
+                label: self.metadata().classes[class].clone(),
+                probability: probabilities[class],
+            })
+            .collect();
+        let ClassProbability { label, probability } = top[0].clone();
+        let rejected = probability < policy.reject_below || self.is_strange(scores, policy.keep);
+        Prediction { label, probability, top, rejected }
+    }
+
+    /// The answers for pictures of any size, in their order.
+    ///
+    /// # Errors
+    /// The first picture that cannot be fitted, or a device that could not be read.
+    pub fn classify(&self, pictures: &[Picture], policy: &Policy) -> Result<Vec<Prediction>, ClassifyError> {
+        let mut images = Vec::with_capacity(pictures.len() * self.input().len());
+        for (index, picture) in pictures.iter().enumerate() {
+            let image = self.prepare(picture).map_err(|source| ClassifyError::Picture { index, source })?;
+            images.extend_from_slice(&image);
+        }
+        Ok(self.scores(&images)?.iter().map(|scores| self.prediction(scores, policy)).collect())
+    }
+}
+
+/// What `network` says about prepared images `[N, C, H, W]`, see [`Classifier::scores`]; it must be on
+/// `device`, without autodiff.
+///
+/// # Errors
+/// When the device could not be read.
+///
+/// # Panics
+/// A length that is no multiple of an image.
+pub fn scores(
+    network: &Network,
+    preprocessing: &Preprocessing,
+    images: &[u8],
+    device: &Device,
+) -> Result<Vec<Scores>, ClassifyError> {
+    let len = preprocessing.input.len();
+    assert_eq!(images.len() % len, 0, "whole images of {}", preprocessing.input);
+    let mut scores = Vec::with_capacity(images.len() / len);
+    for images in images.chunks(BATCH * len) {
+        let batch = preprocessing.batch(images, images.len() / len, device);
+        let (features, signatures) = network.features(batch); // [n, F], [n, S]
+        let logits = rows(network.classify_features(features))?; // [n, K]
+        let signatures = rows(signatures)?;
+        let images = images.chunks_exact(len);
+        scores.extend(logits.into_iter().zip(signatures).zip(images).map(|((logits, signature), image)| {
+            Scores { logits, signature, blank: image.iter().all(|&value| value == image[0]) }
+        }));
+    }
+    Ok(scores)
+}
+
+/// The rows of `[N, D]`.
+fn rows(tensor: Tensor<2>) -> Result<Vec<Vec<f32>>, ClassifyError> {
+    let [_, columns] = tensor.dims();
+    let data = tensor.try_into_data().map_err(|error| ClassifyError::Device(error.to_string()))?;
+    let values: Vec<f32> = data.iter::<f32>().collect();
+    Ok(values.chunks_exact(columns).map(<[f32]>::to_vec).collect())
+}
+
+/// `exp(x_i / t) / sum_j exp(x_j / t)`, shifted by the largest so that nothing overflows.
+pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exponentials: Vec<f64> = logits
+        .iter()
+        .map(|&logit| ((f64::from(logit) - f64::from(largest)) / f64::from(temperature)).exp())
+        .collect();
+    let sum: f64 = exponentials.iter().sum();
+    exponentials.into_iter().map(|value| (value / sum) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{CnnConfig, Description, NetworkConfig, Preprocessing, decode, encode};
+
+    fn classifier(device: &Device) -> Classifier {
+        let network = NetworkConfig::Cnn(CnnConfig { dense: vec![16], ..CnnConfig::default() });
+        let description = Description {
+            network: network.clone(),
+            preprocessing: Preprocessing::mnist(),
+            classes: (0..10).map(|digit| digit.to_string()).collect(),
+            provenance: BTreeMap::new(),
+            confidence: None,
+        };
+        let built = network.init(description.preprocessing.input, 10, 3, &Device::flex()).unwrap();
+        let model = decode(&encode(&built, description).unwrap(), device).unwrap();
+        Classifier::new(model, device.clone())
+    }
+
+    fn pictures(n: usize) -> Vec<Picture> {
+        let picture = |i: usize| {
+            // Every second one of another size, in colour.
+            let (width, height, channels) = if i % 2 == 0 { (28, 28, 1) } else { (40 + i, 31, 3) };
+            let pixels = (0..width * height * channels).map(|at| ((at * (i + 7) * 31) >> 3) as u8);
+            Picture::new(width, height, channels, pixels.collect()).unwrap()
+        };
+        (0..n).map(picture).collect()
+    }
+
+    #[test]
+    fn softmax_of_hand_computed_logits() {
+        // [0, ln 3] gives [1/4, 3/4].
+        let probabilities = softmax(&[0.0, 3f32.ln()], 1.0);
+        assert!((probabilities[0] - 0.25).abs() < 1e-7 && (probabilities[1] - 0.75).abs() < 1e-7);
+        assert_eq!(softmax(&[1e30, -1e30], 1.0), [1.0, 0.0]);
+        // A temperature of 2 takes the root of the ratio of 9.
+        let probabilities = softmax(&[0.0, 9f32.ln()], 2.0);
+        assert!((probabilities[1] - 0.75).abs() < 1e-7, "{probabilities:?}");
+    }
+
+    #[test]
+    fn an_answer_does_not_depend_on_its_batch() {
+        let classifier = classifier(&Device::flex());
+        // More than one batch of the network, so that the last one is smaller.
+        let pictures = pictures(BATCH + 37);
+        let images: Vec<u8> = pictures.iter().flat_map(|p| classifier.prepare(p).unwrap()).collect();
+        let together = classifier.scores(&images).unwrap();
+        assert_eq!(together.len(), pictures.len());
+        let bits = |scores: &Scores| scores.logits.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        for (index, image) in images.chunks(classifier.input().len()).enumerate() {
+            let alone = classifier.scores(image).unwrap();
+            assert_eq!(bits(&alone[0]), bits(&together[index]), "image {index}");
+        }
+        for size in [2, 3, 7, 16, 64] {
+            let some = classifier.scores(&images[..size * classifier.input().len()]).unwrap();
+            for (index, scores) in some.iter().enumerate() {
+                assert_eq!(bits(scores), bits(&together[index]), "image {index} of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_probable_classes_come_first() {
+        let classifier = classifier(&Device::flex());
+        let mut logits = vec![0.0; 10];
+        (logits[4], logits[7], logits[2]) = (3.0, 2.0, 3.0);
+        let scores = Scores { logits, signature: vec![], blank: false };
+        let prediction = classifier.prediction(&scores, &Policy::default());
+        let labels: Vec<&str> = prediction.top.iter().map(|class| class.label.as_str()).collect();
+        assert_eq!(labels, ["2", "4", "7"]);
+        // e^3 / (2 e^3 + e^2 + 7)
+        let expected = 3f32.exp() / (2.0 * 3f32.exp() + 2f32.exp() + 7.0);
+        assert!((prediction.probability - expected).abs() < 1e-6, "{}", prediction.probability);
+        assert_eq!(prediction.top[0].probability.to_bits(), prediction.probability.to_bits());
+        assert!(!prediction.rejected);
+
+        let strict = Policy { top: 0, reject_below: 0.5, ..Policy::default() };
+        let prediction = classifier.prediction(&scores, &strict);
+        assert_eq!((prediction.top.len(), prediction.rejected), (1, true));
+        let all = classifier.prediction(&scores, &Policy { top: 99, ..strict }).top;
+        assert_eq!(all.len(), 10);
+        assert!((all.iter().map(|class| class.probability).sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn pictures_of_any_size_are_answered_in_order() {
+        let classifier = classifier(&Device::flex());
+        let pictures = pictures(6);
+        let together = classifier.classify(&pictures, &Policy::default()).unwrap();
+        for (picture, prediction) in pictures.iter().zip(&together) {
+            let alone = classifier.classify(std::slice::from_ref(picture), &Policy::default()).unwrap();
+            assert_eq!(alone[0], *prediction);
+        }
+        assert_eq!(classifier.classify(&[], &Policy::default()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_model_on_an_autodiff_device_answers_the_same() {
+        let pictures = pictures(3);
+        let plain = classifier(&Device::flex()).classify(&pictures, &Policy::default()).unwrap();
+        let stripped = classifier(&Device::flex().autodiff());
+        assert!(!stripped.device().is_autodiff());
+        assert_eq!(stripped.classify(&pictures, &Policy::default()).unwrap(), plain);
+    }
+}
