@@ -4,6 +4,7 @@
 mod data_command;
 mod evaluate;
 mod runs;
+mod serve;
 mod table;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Command {
     Data(data_command::DataArguments),
     /// List and compare runs
     Runs(runs::RunsArguments),
+    /// Answer requests over HTTP with a trained model
+    Serve(serve::ServeArguments),
 }
 
 fn main() -> ExitCode {
@@ -40,5 +43,6 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Data(arguments) => data_command::run(&arguments),
         Command::Runs(arguments) => runs::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
     })
 }
