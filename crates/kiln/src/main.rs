@@ -3,6 +3,7 @@
 
 mod data_command;
 mod evaluate;
+mod export;
 mod runs;
 mod serve;
 mod table;
@@ -32,6 +33,8 @@ enum Command {
     Data(data_command::DataArguments),
     /// List and compare runs
     Runs(runs::RunsArguments),
+    /// Write a model in a format of others
+    Export(export::ExportArguments),
     /// Answer requests over HTTP with a trained model
     Serve(serve::ServeArguments),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Data(arguments) => data_command::run(&arguments),
         Command::Runs(arguments) => runs::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
     })
 }

@@ -11,6 +11,7 @@ mod average;
 mod classifier;
 mod cnn;
 mod config;
+pub mod export;
 mod initialization;
 mod model_file;
 mod network;

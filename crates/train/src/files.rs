@@ -17,7 +17,10 @@ pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 /// Writes beside `path`, syncs, and renames over it.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// When the folder cannot be made or written to.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;

@@ -14,7 +14,7 @@ pub mod command;
 pub mod config;
 pub mod device;
 pub mod evaluate;
-mod files;
+pub mod files;
 pub mod fit;
 pub mod interrupt;
 pub mod metrics;

@@ -57,7 +57,7 @@ pub(crate) async fn serve(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = told(&mut stop) => break,
         };
         while connections.try_join_next().is_some() {}
         let (stream, peer) = match accepted {
@@ -85,6 +85,11 @@ pub(crate) async fn serve(
     if finished.await.is_err() {
         tracing::warn!("{} connections were cut off after {:?}", connections.len(), limits.farewell);
     }
+}
+
+/// Waits until the server is told to stop; a sender that is gone has said so.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 /// A connection's place, and its part of the count.
@@ -121,7 +126,7 @@ async fn converse(
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stop.wait_for(|stop| *stop) => {
+        () = told(&mut stop) => {
             // Finishes the request that is open, if one is, and closes.
             connection.as_mut().graceful_shutdown();
             connection.await

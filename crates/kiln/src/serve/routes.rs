@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use axum::extract::{DefaultBodyLimit, Query, Request, State, rejection::QueryRejection};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -50,15 +50,11 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/model", get(describe))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(app), shell::authorize));
-    let open = Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .fallback(get(page));
+    let open =
+        Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready)).fallback(page);
     let routes = open
         .merge(guarded)
-        .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the header Allow names the methods of this address")
-        })
+        .method_not_allowed_fallback(async || wrong_method())
         // Bodies are read by `BodyLimits`.
         .layer(DefaultBodyLimit::disable())
         .with_state(Arc::clone(app));
@@ -222,10 +218,17 @@ async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
 }
 
 async fn page(State(app): State<Arc<App>>, request: Request) -> Response {
-    match app.pages.get(request.uri().path()) {
-        Some(page) => page.into_response(),
-        None => {
-            Problem::new(StatusCode::NOT_FOUND, "nothing is here; /docs lists what there is").into_response()
-        }
+    let Some(page) = app.pages.get(request.uri().path()) else {
+        return Problem::new(StatusCode::NOT_FOUND, "nothing is here; /docs lists what there is")
+            .into_response();
+    };
+    match *request.method() {
+        // The body of an answer to HEAD is not sent.
+        Method::GET | Method::HEAD => page.into_response(),
+        _ => ([(header::ALLOW, "GET,HEAD")], wrong_method()).into_response(),
     }
+}
+
+fn wrong_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the header Allow names the methods of this address")
 }
