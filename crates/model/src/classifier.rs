@@ -1,6 +1,6 @@
 //! From pictures to answers: the one way that the command line, the server and the browser share.
 
-use burn::tensor::Device;
+use burn::{module::Module, tensor::Device};
 use serde::Serialize;
 
 use crate::{InputShape, Metadata, Model, Network, Picture, PictureError};
@@ -83,11 +83,8 @@ impl Classifier {
     pub fn new(model: Model, device: Device) -> Self {
         let device = device.inner();
         let Model { network, metadata } = model;
-        let network = if burn::module::Module::devices(&network).iter().any(Device::is_autodiff) {
-            network.valid()
-        } else {
-            network
-        };
+        let network =
+            if network.devices().iter().any(Device::is_autodiff) { network.valid() } else { network };
         Self { model: Model { network, metadata }, device }
     }
 

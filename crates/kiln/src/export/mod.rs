@@ -1,7 +1,6 @@
 //! `kiln export`: a model in a format of others.
 
 mod npz;
-mod onnx;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +8,9 @@ use std::process::ExitCode;
 use burn::tensor::{Device, TensorData};
 use clap::Args;
 use data::{Dataset, Search};
-use model::export::{ExportError, WeightTensor, burnpack, c_header, quantize_int8, safetensors, sequence};
+use model::export::{
+    ExportError, WeightTensor, burnpack, c_header, onnx, quantize_int8, safetensors, sequence,
+};
 use model::{Model, named_tensors};
 use serde::Serialize;
 use train::command::{Failure, log_to_stderr, print, print_json};
@@ -145,7 +146,7 @@ fn encode(format: Format, model: &Model, tensors: &[(String, WeightTensor)]) -> 
         Format::Safetensors => safetensors(&sequence("safetensors")?, metadata),
         Format::CHeader => Ok(c_header(&sequence("c-header")?, &metadata.network, metadata)?.into_bytes()),
         Format::Burnpack => burnpack(&named_tensors(network), metadata),
-        Format::Onnx => onnx::onnx(network, metadata, tensors),
+        Format::Onnx => onnx(&sequence("onnx")?, metadata),
         Format::Npz => {
             let json = serde_json::to_string(metadata)
                 .map_err(|error| ExportError::Container { format: "npz", reason: error.to_string() })?;

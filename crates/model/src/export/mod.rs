@@ -1,6 +1,7 @@
 //! A model in other formats. Everything here makes bytes; the caller writes them.
 
 mod c_header;
+mod onnx;
 mod pytorch;
 mod quantize;
 mod sequence;
@@ -9,6 +10,7 @@ use burn::tensor::{Bytes, DType};
 use burn_pack::{Tensor, Writer};
 
 pub use c_header::c_header;
+pub use onnx::onnx;
 pub use pytorch::{safetensors, sequential_in_pytorch};
 pub use quantize::{QuantizedTensor, WeightTensor, quantize_int8};
 pub use sequence::{Layer, Sequence, sequence};

@@ -45,7 +45,7 @@ pub fn safetensors(sequence: &Sequence, metadata: &Metadata) -> Result<Vec<u8>, 
     let float =
         |shape: Vec<usize>, values: &[f32]| Stored { dtype: Dtype::F32, shape, bytes: little_endian(values) };
     let vector = |values: &[f32]| float(vec![values.len()], values);
-    let mut weight = |name: String, tensor: WeightTensor, tensors: &mut Vec<(String, Stored)>| match tensor {
+    let weight = |name: String, tensor: WeightTensor, tensors: &mut Vec<(String, Stored)>| match tensor {
         WeightTensor::Float { shape, values } => tensors.push((name, float(shape, &values))),
         WeightTensor::Int8(tensor) => {
             tensors.push((format!("{name}_scale"), vector(&tensor.scales)));

@@ -78,7 +78,7 @@ pub fn sequence(
         NetworkConfig::Cnn(cnn) => cnn_layers(cnn, &mut weights)?,
         #[expect(unreachable_patterns, reason = "networks to come are refused until they are written here")]
         other => {
-            let reason = "it is not a plain sequence of layers; export it as onnx, npz or burnpack";
+            let reason = "it is not a plain sequence of layers; export it as npz or burnpack";
             return Err(ExportError::unsupported(other, format, reason));
         }
     };
