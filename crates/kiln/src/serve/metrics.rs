@@ -55,7 +55,7 @@ impl<const N: usize> Histogram<N> {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// By route and status, both from small closed sets.
-    requests: Mutex<BTreeMap<(String, u16), u64>>,
+    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     request_seconds: Histogram<12>,
     batch_images: Histogram<9>,
     batch_seconds: Histogram<12>,
@@ -94,16 +94,10 @@ impl Metrics {
     }
 
     /// A request was answered.
-    pub(crate) fn request(&self, route: &str, status: u16, duration: Duration) {
+    pub(crate) fn request(&self, route: &'static str, status: u16, duration: Duration) {
         self.request_seconds.observe(duration.as_secs_f64());
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        // Allocates only once for each route and status.
-        match requests.iter_mut().find(|((known, code), _)| known == route && *code == status) {
-            Some((_, count)) => *count += 1,
-            None => {
-                requests.insert((route.to_owned(), status), 1);
-            }
-        }
+        *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry((route, status)).or_default() +=
+            1;
     }
 
     /// The network has seen a batch.

@@ -48,10 +48,6 @@ impl Problem {
         self.image = Some(index);
         self
     }
-
-    pub(crate) fn status(&self) -> StatusCode {
-        self.status
-    }
 }
 
 impl IntoResponse for Problem {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use axum::extract::{DefaultBodyLimit, Query, Request, State, rejection::QueryRejection};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use model::{Picture, Policy, Prediction, Scores};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -61,34 +61,37 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     shell::wrap(routes, Arc::clone(&app.metrics), &app.cors)
 }
 
-/// `?top=5&reject_below=0.9`
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Choices {
-    top: usize,
-    reject_below: f32,
-}
-
-impl Default for Choices {
-    fn default() -> Self {
-        let Policy { top, reject_below } = Policy::default();
-        Self { top, reject_below }
-    }
-}
-
-impl Choices {
-    fn policy(self) -> Result<Policy, Problem> {
-        let Self { top, reject_below } = self;
-        if top == 0 {
-            return Err(Problem::bad_request("`top` is 0; expected at least 1"));
+/// What `?top=5&reject_below=0.9` asks for.
+fn policy(query: &str) -> Result<Policy, Problem> {
+    let mut policy = Policy::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let expected = |what: &str| {
+            // Not longer than a line, whatever was sent.
+            let value: String = value.chars().take(40).collect();
+            Problem::bad_request(format!("`{key}` is `{value}`; expected {what}"))
+        };
+        match key {
+            "top" => {
+                policy.top =
+                    value.parse().ok().filter(|&top| top > 0).ok_or_else(|| expected("a number from 1"))?;
+            }
+            "reject_below" => {
+                policy.reject_below = value
+                    .parse()
+                    .ok()
+                    .filter(|below| (0.0..=1.0).contains(below))
+                    .ok_or_else(|| expected("a probability from 0 to 1"))?;
+            }
+            _ => {
+                let key: String = key.chars().take(40).collect();
+                return Err(Problem::bad_request(format!(
+                    "unknown parameter `{key}`; expected `top` or `reject_below`"
+                )));
+            }
         }
-        if !(0.0..=1.0).contains(&reject_below) {
-            return Err(Problem::bad_request(format!(
-                "`reject_below` is {reject_below}; expected a probability from 0 to 1"
-            )));
-        }
-        Ok(Policy { top, reject_below })
     }
+    Ok(policy)
 }
 
 #[derive(Serialize)]
@@ -113,15 +116,10 @@ impl<'a> From<&'a Loaded> for ModelId<'a> {
     }
 }
 
-async fn predict(
-    State(app): State<Arc<App>>,
-    choices: Result<Query<Choices>, QueryRejection>,
-    request: Request,
-) -> Result<Response, Problem> {
+async fn predict(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let held = app.body.read(&parts.headers, body).await?;
-    let Query(choices) = choices.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let policy = choices.policy()?;
+    let policy = policy(parts.uri.query().unwrap_or_default())?;
     let full = || Problem::busy("too many requests are in progress; try again");
     let mut place = app.queue.admit().ok_or_else(full)?;
 
