@@ -4,14 +4,16 @@
 mod compare;
 mod data_command;
 mod evaluate;
-mod models;
+mod explain;
+mod export;
 mod federated;
 mod lr_find;
-mod explain;
+mod models;
 mod pictures;
 mod predict;
 mod rejection;
 mod runs;
+mod serve;
 mod sweep;
 mod table;
 
@@ -54,6 +56,10 @@ enum Command {
     Federated(federated::FederatedArguments),
     /// List runs
     Runs(runs::RunsArguments),
+    /// Write a model in a format of others
+    Export(export::ExportArguments),
+    /// Answer requests over HTTP with a trained model
+    Serve(serve::ServeArguments),
 }
 
 fn main() -> ExitCode {
@@ -70,5 +76,7 @@ fn main() -> ExitCode {
         Command::LrFind(arguments) => lr_find::run(&arguments),
         Command::Federated(arguments) => federated::run(&arguments),
         Command::Runs(arguments) => runs::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
     })
 }

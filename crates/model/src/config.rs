@@ -170,6 +170,13 @@ impl NetworkConfig {
         })
     }
 
+    /// The network's `name` in a recipe.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cnn(_) => "cnn",
+        }
+    }
+
     /// Every layer with its output shape, parameters and multiply-accumulates; needs no device.
     ///
     /// # Errors

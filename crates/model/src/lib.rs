@@ -18,6 +18,7 @@ mod digit;
 mod explain;
 mod foreign;
 mod groups;
+pub mod export;
 mod initialization;
 mod ink;
 mod inspect;

@@ -56,7 +56,11 @@ pub fn load_metadata(path: &Path) -> Result<Metadata, ModelIoError> {
     model::read_metadata(&bytes).map_err(|source| ModelIoError::Content { path, source })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ModelIoError> {
+/// The bytes of a model file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, ModelIoError> {
     fs::read(path).map_err(|source| ModelIoError::Read {
         path: path.to_owned(),
         source,

@@ -1,0 +1,53 @@
+"use strict";
+const element = (id) => document.getElementById(id);
+const percent = (probability) => (100 * probability).toFixed(1) + " %";
+
+function show(files, predictions) {
+  const table = document.createElement("table");
+  const head = table.insertRow();
+  for (const title of ["picture", "answer", "probability", "next"]) {
+    const cell = document.createElement("th");
+    cell.textContent = title;
+    head.append(cell);
+  }
+  predictions.forEach((prediction, index) => {
+    const row = table.insertRow();
+    const image = document.createElement("img");
+    image.src = URL.createObjectURL(files[index]);
+    image.alt = files[index].name;
+    row.insertCell().append(image);
+    row.insertCell().textContent = prediction.label + (prediction.rejected ? " (rejected)" : "");
+    row.insertCell().textContent = percent(prediction.probability);
+    const next = prediction.top.slice(1);
+    row.insertCell().textContent = next.map((c) => `${c.label} ${percent(c.probability)}`).join(", ");
+  });
+  element("result").replaceChildren(table);
+}
+
+element("form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const files = [...element("files").files];
+  const form = new FormData();
+  for (const file of files) form.append("image", file);
+  const token = element("token").value;
+  const button = event.target.querySelector("button");
+  button.disabled = true;
+  element("error").textContent = "";
+  element("result").replaceChildren();
+  try {
+    const headers = token ? { Authorization: "Bearer " + token } : {};
+    const response = await fetch("v1/predict", { method: "POST", body: form, headers });
+    const answer = await response.json();
+    if (response.ok) {
+      show(files, answer.predictions);
+    } else {
+      if (response.status === 401) element("token-label").hidden = false;
+      const which = answer.image === undefined ? "" : files[answer.image].name + ": ";
+      element("error").textContent = which + answer.detail;
+    }
+  } catch (error) {
+    element("error").textContent = "The server did not answer: " + error.message;
+  } finally {
+    button.disabled = false;
+  }
+});

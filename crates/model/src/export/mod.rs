@@ -1,0 +1,81 @@
+//! A model in other formats. Everything here makes bytes; the caller writes them.
+
+mod c_header;
+mod onnx;
+mod pytorch;
+mod quantize;
+mod sequence;
+
+use burn::tensor::{Bytes, DType};
+use burn_pack::{Tensor, Writer};
+
+pub use c_header::c_header;
+pub use onnx::onnx;
+pub use pytorch::{safetensors, sequential_in_pytorch};
+pub use quantize::{QuantizedTensor, WeightTensor, quantize_int8};
+pub use sequence::{Layer, Sequence, sequence};
+
+use crate::{
+    Metadata, NetworkConfig,
+    record::{little_endian, values},
+};
+
+/// Why a model cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// A network that is not a plain sequence of layers.
+    #[error("a network `{network}` cannot be written as {format}: {reason}")]
+    Unsupported {
+        /// Name of the network.
+        network: String,
+        /// What was asked for.
+        format: &'static str,
+        /// Why, and what to do instead.
+        reason: String,
+    },
+    /// The container could not be written.
+    #[error("{format} could not be written: {reason}")]
+    Container {
+        /// What was asked for.
+        format: &'static str,
+        /// What its writer said.
+        reason: String,
+    },
+}
+
+impl ExportError {
+    pub(crate) fn unsupported(
+        config: &NetworkConfig,
+        format: &'static str,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Unsupported { network: config.name().to_owned(), format, reason: reason.into() }
+    }
+}
+
+/// A plain burnpack with our names and layouts, [`crate::named_tensors`]:
+/// `Cnn::try_load_record(ModuleRecord::load(path)?)` reads it. Its string metadata has the entry `kiln`,
+/// the [`Metadata`] as JSON. Without the seal of a model file.
+///
+/// # Errors
+/// [`ExportError::Container`].
+pub fn burnpack(
+    tensors: &[(String, burn::tensor::TensorData)],
+    metadata: &Metadata,
+) -> Result<Vec<u8>, ExportError> {
+    let failed = |reason: &dyn std::fmt::Display| ExportError::Container {
+        format: "burnpack",
+        reason: reason.to_string(),
+    };
+    let json = serde_json::to_string(metadata).map_err(|error| failed(&error))?;
+    let tensors = tensors
+        .iter()
+        .map(|(name, data)| {
+            let bytes = Bytes::from_bytes_vec(little_endian(&values(data)));
+            Tensor::new(name.clone(), DType::F32, data.shape().clone(), None, bytes)
+        })
+        .collect();
+    let pack =
+        Writer::new(tensors).with_metadata("kiln", &json).into_bytes().map_err(|error| failed(&error))?;
+    Ok(pack.to_vec())
+}

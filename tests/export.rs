@@ -1,0 +1,428 @@
+//! `kiln export`: every format, for networks with everything that a `Cnn` may have.
+//!
+//! `KILN_PYTHON=target/python/bin/python` also lets `PyTorch`, ONNX's checker, ONNX Runtime and `NumPy` read the files
+//! (`just export-peers` installs them).
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::Path;
+use std::process::Command;
+
+use burn::module::Module;
+use burn::store::ModuleRecord;
+use burn::tensor::{Bytes, Device, TensorData};
+use model::{
+    Activation, CnnConfig, ConvBlockConfig, Description, Initialization, InputShape, Model, Network,
+    NetworkConfig, PoolConfig, PoolKind, Preprocessing, decode, encode, load, named_tensors,
+};
+use serde_json::Value;
+use support::Bench;
+
+/// Images per model, of real digits for the reference model.
+const IMAGES: usize = 16;
+
+/// Of the logits, absolute up to a magnitude of 1 and relative above.
+const TOLERANCE: f32 = 1e-5;
+
+fn reference() -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../artifacts/reference/model.kiln"))
+        .expect("the model")
+}
+
+/// A model that was never trained, on images that are not square and not grey.
+fn untrained(config: CnnConfig) -> Vec<u8> {
+    let input = InputShape::new(3, 19, 16);
+    let network = NetworkConfig::Cnn(config);
+    let device = Device::flex().autodiff();
+    let built = network.init(input, 4, 11, &device).expect("a network");
+    // Moves the running statistics.
+    let images = TensorData::new(
+        (0..6 * input.len()).map(|i| ((i * 37) % 101) as f32 / 20.0 - 2.0).collect(),
+        [6, 3, 19, 16],
+    );
+    built.forward(burn::tensor::Tensor::from_data(images, &device));
+    let description = Description {
+        network,
+        preprocessing: Preprocessing {
+            input,
+            mean: vec![0.5, 0.4, 0.3],
+            std: vec![0.2, 0.25, 0.3],
+            fit: model::Fit::default(),
+        },
+        classes: ["plain", "with \"quotes\"", "ünïcode??/", "back\\slash"].map(String::from).into(),
+        provenance: BTreeMap::new(),
+    };
+    encode(&built, description).expect("a model")
+}
+
+fn block(channels: usize) -> ConvBlockConfig {
+    ConvBlockConfig::new(channels)
+}
+
+/// The reference model, and models that differ in everything a configuration may say.
+fn models() -> Vec<(&'static str, Vec<u8>)> {
+    let initialization = Initialization::FanInUniform;
+    let pool = |kind, kernel, stride, padding| Some(PoolConfig { kind, kernel, stride, padding });
+    let normalised = CnnConfig {
+        blocks: vec![
+            ConvBlockConfig { padding: 1, pool: pool(PoolKind::Max, 3, Some(2), 1), ..block(6) },
+            ConvBlockConfig { kernel: 5, stride: 2, padding: 2, dropout: 0.3, ..block(9) },
+        ],
+        dense: vec![13, 7],
+        dropout: 0.5,
+        batch_norm: true,
+        activation: Activation::LeakyRelu,
+        initialization,
+    };
+    let smooth = |activation| CnnConfig {
+        blocks: vec![
+            ConvBlockConfig { kernel: 2, pool: pool(PoolKind::Average, 3, Some(2), 1), ..block(5) },
+            ConvBlockConfig { kernel: 1, ..block(8) },
+        ],
+        dense: vec![9],
+        activation,
+        initialization,
+        ..CnnConfig::default()
+    };
+    let flat = CnnConfig { blocks: vec![], ..CnnConfig::default() };
+    vec![
+        ("reference", reference()),
+        ("normalised", untrained(normalised)),
+        ("silu", untrained(smooth(Activation::Silu))),
+        ("sigmoid", untrained(smooth(Activation::Sigmoid))),
+        ("tanh", untrained(smooth(Activation::Tanh))),
+        ("gelu", untrained(smooth(Activation::Gelu))),
+        ("flat", untrained(flat)),
+    ]
+}
+
+/// Images of a model, 8 bits.
+fn pixels(name: &str, input: InputShape) -> Vec<u8> {
+    if name == "reference" {
+        let test = data::load("mnist-sample", &data::Search::default()).expect("the sample").test;
+        return test.pixels[..IMAGES * input.len()].to_vec();
+    }
+    (0..IMAGES * input.len()).map(|i| ((i * i + 31 * i) >> 2) as u8).collect()
+}
+
+/// Logits `[N, K]` as Flex computes them.
+fn logits(model: &Model, pixels: &[u8]) -> Vec<f32> {
+    let images = model.metadata.preprocessing.batch(pixels, IMAGES, &Device::flex());
+    model.network.forward(images).into_data().try_to_vec().expect("floats")
+}
+
+fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (found - expected).abs();
+        assert!(
+            error <= TOLERANCE * expected.abs().max(1.0),
+            "{what}, logit {index}: {found}, expected {expected}"
+        );
+    }
+}
+
+struct Exporter {
+    bench: Bench,
+}
+
+impl Exporter {
+    fn new() -> Self {
+        Self { bench: Bench::new(env!("CARGO_BIN_EXE_kiln")) }
+    }
+
+    fn write_model(&self, name: &str, bytes: &[u8]) -> Model {
+        fs::create_dir_all(self.bench.path(name)).expect("a folder");
+        fs::write(self.bench.path(&format!("{name}/model.kiln")), bytes).expect("written");
+        decode(bytes, &Device::flex()).expect("a model")
+    }
+
+    /// Exports `NAME/model.kiln`; gives the file's bytes.
+    fn export(&self, name: &str, format: &str, extension: &str, quantized: bool) -> Vec<u8> {
+        let out = format!("{name}/model{}.{extension}", if quantized { "_int8" } else { "" });
+        let model = format!("{name}/model.kiln");
+        let mut arguments = vec!["export", "--model", &model, "--format", format, "--out", &out, "--json"];
+        let data = self.bench.path("data").display().to_string();
+        if quantized {
+            arguments.extend(["--quantize", "int8"]);
+            arguments.extend(["--dataset", if name == "reference" { "mnist-sample" } else { &data }]);
+        }
+        let result = self.bench.json(&arguments);
+        let bytes = fs::read(self.bench.path(&out)).expect("the file");
+        assert_eq!(result["bytes"], bytes.len());
+        bytes
+    }
+
+    /// Test data for the untrained models: images of their size as IDX files would need a colour format, so the
+    /// accuracy of their quantised form is measured on nothing; only the reference model's is.
+    fn quantizable(name: &str) -> bool {
+        name == "reference"
+    }
+}
+
+/// The arrays of an npz.
+fn arrays(npz: &[u8]) -> BTreeMap<String, (String, Vec<u8>)> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(npz)).expect("a zip");
+    (0..archive.len())
+        .map(|index| {
+            let mut entry = archive.by_index(index).expect("an entry");
+            let name = entry.name().strip_suffix(".npy").expect("an array").to_owned();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).expect("bytes");
+            let header = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+            let text = String::from_utf8(bytes[10..10 + header].to_vec()).expect("text");
+            (name, (text, bytes[10 + header..].to_vec()))
+        })
+        .collect()
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// The model whose weights are what the integers of an npz stand for.
+fn dequantized(model: &Model, npz: &[u8]) -> Model {
+    let arrays = arrays(npz);
+    let mut int8 = 0;
+    let record: Vec<(String, TensorData)> = named_tensors(&model.network)
+        .into_iter()
+        .map(|(name, data)| {
+            let (header, bytes) = &arrays[&name];
+            let shape = data.shape().to_vec();
+            if !header.contains("|i1") {
+                assert_eq!(floats(bytes), data.to_vec::<f32>().expect("floats"), "{name}");
+                return (name, data);
+            }
+            int8 += 1;
+            let scales = floats(&arrays[&format!("{name}_scale")].1);
+            // Outputs are the first dimension of filters, the last of matrices.
+            let inner = if shape.len() == 4 { shape[1..].iter().product() } else { 1 };
+            let values: Vec<f32> = bytes
+                .iter()
+                .enumerate()
+                .map(|(index, &byte)| {
+                    f32::from(i8::from_le_bytes([byte])) * scales[index / inner % scales.len()]
+                })
+                .collect();
+            (name, TensorData::new(values, shape))
+        })
+        .collect();
+    assert!(int8 > 0);
+    Model {
+        network: load(model.network.clone(), &record).expect("a network"),
+        metadata: model.metadata.clone(),
+    }
+}
+
+/// Compiles the header as strictly as compilers do, and runs it over the pixels.
+fn run_in_c(folder: &Path, header: &str, pixels: &[u8], classes: usize) -> Vec<f32> {
+    let main = format!(
+        "#include <stdio.h>\n#include \"{header}\"\n\
+         int main(void) {{\n\
+             static unsigned char pixels[KILN_CHANNELS * KILN_HEIGHT * KILN_WIDTH];\n\
+             static float logits[KILN_CLASSES], scratch[KILN_SCRATCH];\n\
+             while (fread(pixels, 1, sizeof pixels, stdin) == sizeof pixels) {{\n\
+                 int class = kiln_classify(pixels, logits, scratch);\n\
+                 if (!kiln_classes[class]) return 1;\n\
+                 for (int k = 0; k < KILN_CLASSES; k++) printf(\"%.9g\\n\", (double)logits[k]);\n\
+             }}\n\
+             return 0;\n\
+         }}\n"
+    );
+    fs::write(folder.join("main.c"), main).expect("written");
+    fs::write(folder.join("pixels"), pixels).expect("written");
+    let compiled = Command::new("cc")
+        .args([
+            "-std=c99",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Wpedantic",
+            "-Wconversion",
+            "-Wno-sign-conversion",
+            "-Werror",
+        ])
+        .args(["main.c", "-o", "main", "-lm"])
+        .current_dir(folder)
+        .output()
+        .expect("a C compiler");
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    let ran = Command::new(folder.join("main"))
+        .stdin(fs::File::open(folder.join("pixels")).expect("the pixels"))
+        .output()
+        .expect("it runs");
+    assert!(ran.status.success());
+    let text = String::from_utf8(ran.stdout).expect("text");
+    let logits: Vec<f32> = text.lines().map(|line| line.parse().expect("a number")).collect();
+    assert_eq!(logits.len(), IMAGES * classes);
+    logits
+}
+
+#[test]
+fn a_header_computes_what_the_network_computes() {
+    let exporter = Exporter::new();
+    for (name, bytes) in models() {
+        let model = exporter.write_model(name, &bytes);
+        let pixels = pixels(name, model.metadata.preprocessing.input);
+        let folder = exporter.bench.path(name);
+        exporter.export(name, "c-header", "h", false);
+        let classes = model.metadata.classes.len();
+        assert_close(name, &run_in_c(&folder, "model.h", &pixels, classes), &logits(&model, &pixels));
+        if Exporter::quantizable(name) {
+            exporter.export(name, "c-header", "h", true);
+            let rounded = dequantized(&model, &exporter.export(name, "npz", "npz", true));
+            let expected = logits(&rounded, &pixels);
+            assert_close(name, &run_in_c(&folder, "model_int8.h", &pixels, classes), &expected);
+            assert_ne!(expected, logits(&model, &pixels), "rounding changes something");
+        }
+    }
+}
+
+#[test]
+fn names_layouts_and_values_are_kept() {
+    let exporter = Exporter::new();
+    for (name, bytes) in models() {
+        let model = exporter.write_model(name, &bytes);
+        let record = named_tensors(&model.network);
+        // npz: our names and layouts.
+        let npz = arrays(&exporter.export(name, "npz", "npz", false));
+        assert_eq!(npz.len(), record.len() + 1);
+        for (tensor, data) in &record {
+            let (header, bytes) = &npz[tensor];
+            let sizes: String = data.shape().iter().map(|size| format!("{size},")).collect();
+            assert!(header.contains(&format!("'shape': ({sizes})")) && header.contains("'<f4'"), "{header}");
+            assert_eq!(floats(bytes), data.to_vec::<f32>().expect("floats"), "{tensor}");
+        }
+        // burnpack: what Burn itself loads.
+        let pack = exporter.export(name, "burnpack", "bpk", false);
+        let metadata = &model.metadata;
+        let empty =
+            metadata.network.init(metadata.preprocessing.input, metadata.classes.len(), 99, &Device::flex());
+        let Network::Cnn(empty) = empty.expect("a network") else { panic!("a Cnn") };
+        let pack = ModuleRecord::from_bytes(Bytes::from_bytes_vec(pack)).expect("a record");
+        let loaded = Network::Cnn(empty.try_load_record(pack).expect("it fits"));
+        assert_eq!(model::weights_sha256(&loaded), metadata.weights_sha256);
+        // safetensors: PyTorch's names and layouts.
+        let file = exporter.export(name, "safetensors", "safetensors", false);
+        let tensors = safetensors::SafeTensors::deserialize(&file).expect("safetensors");
+        assert_eq!(tensors.len(), record.len());
+        let (_, head) = record.iter().find(|(tensor, _)| tensor == "head.weight").expect("a head");
+        let [inputs, outputs] = head.shape().dims::<2>();
+        let last = tensors
+            .iter()
+            .filter(|(tensor, view)| tensor.starts_with("classifier.") && view.shape().len() == 2)
+            .max_by_key(|(tensor, _)| tensor.to_string())
+            .expect("a matrix")
+            .1;
+        assert_eq!(last.shape(), [outputs, inputs]);
+        let (ours, theirs) = (head.to_vec::<f32>().expect("floats"), floats(last.data()));
+        for input in 0..inputs {
+            for output in 0..outputs {
+                assert_eq!(
+                    ours[input * outputs + output].to_bits(),
+                    theirs[output * inputs + input].to_bits(),
+                    "{name}: {input}, {output}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn eight_bits_cost_what_is_printed() {
+    let exporter = Exporter::new();
+    let bench = &exporter.bench;
+    exporter.write_model("reference", &reference());
+    let export = |format: &str, flags: &[&str]| {
+        let mut arguments =
+            vec!["export", "--model", "reference/model.kiln", "--format", format, "--out", "out", "--json"];
+        arguments.extend(flags);
+        bench.json(&arguments)
+    };
+    let evaluated =
+        bench.json(&["evaluate", "--model", "reference/model.kiln", "--dataset", "mnist-sample", "--json"]);
+    for format in ["npz", "safetensors", "onnx", "c-header"] {
+        let whole = export(format, &[]);
+        let small = export(format, &["--quantize", "int8", "--dataset", "mnist-sample"]);
+        assert!(whole["quantized"].is_null());
+        let cost = &small["quantized"];
+        assert_eq!(cost["accuracy_before"], evaluated["test_accuracy"]);
+        assert_eq!(cost["loss_before"], evaluated["test_loss"]);
+        assert_ne!(cost["loss_after"], cost["loss_before"]);
+        let (before, after) = (&cost["accuracy_before"], &cost["accuracy_after"]);
+        let lost = before.as_f64().expect("a number") - after.as_f64().expect("a number");
+        assert!(lost < 0.01, "{cost}");
+        let bytes = |result: &Value| result["bytes"].as_u64().expect("a number");
+        assert!(bytes(&small) * 2 < bytes(&whole), "{format}: {} {}", bytes(&small), bytes(&whole));
+    }
+}
+
+#[test]
+fn wrong_requests_are_refused() {
+    let exporter = Exporter::new();
+    let bench = &exporter.bench;
+    exporter.write_model("reference", &reference());
+    let model = ["export", "--model", "reference/model.kiln", "--out", "out"];
+    let run = |flags: &[&str]| bench.run(&[&model[..], flags].concat());
+    run(&["--format", "burnpack", "--quantize", "int8"]).fails(2, &["burnpack", "npz"]);
+    run(&["--format", "pickle"]).fails(2, &["pickle", "safetensors"]);
+    run(&[]).fails(2, &["--format"]);
+    run(&["--format", "npz", "--dataset", "mnist-sample"]).fails(2, &["--quantize"]);
+    run(&["--format", "npz", "--quantize", "int8", "--dataset", "nothing"]).fails(2, &["nothing"]);
+    assert!(!bench.path("out").exists());
+    fs::write(bench.path("file"), "").expect("written");
+    bench
+        .run(&["export", "--model", "reference/model.kiln", "--format", "npz", "--out", "file/model.npz"])
+        .fails(1, &["cannot write file/model.npz"]);
+    bench
+        .run(&["export", "--model", "file", "--format", "npz", "--out", "out"])
+        .fails(1, &["not a Kiln model file"]);
+}
+
+/// `PyTorch`, ONNX's checker, ONNX Runtime and `NumPy` on every model, against our logits.
+#[test]
+fn peers_compute_the_same() {
+    let Some(python) = std::env::var_os("KILN_PYTHON") else {
+        eprintln!("KILN_PYTHON is not set: the peers are not asked");
+        return;
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace");
+    let exporter = Exporter::new();
+    let write = |path: String, values: &[f32]| {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        fs::write(exporter.bench.path(&path), bytes).expect("written");
+    };
+    let mut folders = Vec::new();
+    for (name, bytes) in models() {
+        let model = exporter.write_model(name, &bytes);
+        let preprocessing = &model.metadata.preprocessing;
+        let pixels = pixels(name, preprocessing.input);
+        let mut images = vec![0.0; pixels.len()];
+        preprocessing.normalize_into(&pixels, &mut images);
+        write(format!("{name}/images.f32"), &images);
+        write(format!("{name}/logits.f32"), &logits(&model, &pixels));
+        for (format, extension) in [("safetensors", "safetensors"), ("onnx", "onnx"), ("npz", "npz")] {
+            exporter.export(name, format, extension, false);
+            if Exporter::quantizable(name) {
+                let file = exporter.export(name, format, extension, true);
+                if format == "npz" {
+                    write(format!("{name}/logits_int8.f32"), &logits(&dequantized(&model, &file), &pixels));
+                }
+            }
+        }
+        folders.push(exporter.bench.path(name));
+    }
+    let output = Command::new(root.join(python))
+        .arg(root.join("tests/peers/export_check.py"))
+        .args(&folders)
+        .output()
+        .expect("Python starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.lines().count() >= 3 * folders.len(), "{text}");
+}
