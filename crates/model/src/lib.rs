@@ -11,6 +11,7 @@ mod average;
 mod classifier;
 mod cnn;
 mod config;
+mod head;
 mod initialization;
 mod model_file;
 mod network;
@@ -24,6 +25,7 @@ pub use average::{AverageError, WeightAverage};
 pub use classifier::{ClassProbability, Classifier, ClassifyError, Policy, Prediction, Scores};
 pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
 pub use config::{Activation, InputShape, NetworkConfig};
+pub use head::{Head, Lesson, TeachError, Teaching};
 pub use initialization::Initialization;
 pub use model_file::{
     Description, FORMAT_VERSION, Metadata, Model, ModelFileError, PROBE_IMAGES, PROBE_TOLERANCE, decode,
