@@ -263,30 +263,54 @@ impl ConvBlock {
     /// `[N, C, H, W] -> [N, O, H', W']`. Activation and pooling run inside the convolution's
     /// operator as far as nothing stands between them.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let (fused, rest) = match self.norm {
+        let (_, rest) = self.fused();
+        match (self.pool, rest) {
+            (Some(pool), None) => self.drop(self.convolve(x, pool.fused())),
+            _ => self.finish(self.maps(x)),
+        }
+    }
+
+    /// `[N, C, H, W] -> [N, O, H', W']`: convolution, normalisation and activation, before the pooling.
+    pub(crate) fn maps(&self, x: Tensor<4>) -> Tensor<4> {
+        let mut x = self.convolve(x, kernels::Pool::None);
+        if let Some(norm) = &self.norm {
+            x = norm.forward(x);
+        }
+        match self.fused().1 {
+            Some(activation) => activation.forward(x),
+            None => x,
+        }
+    }
+
+    /// From [`Self::maps`] to the block's output.
+    pub(crate) fn finish(&self, maps: Tensor<4>) -> Tensor<4> {
+        self.drop(match self.pool {
+            Some(pool) => pool.forward(maps),
+            None => maps,
+        })
+    }
+
+    /// The activation inside the convolution's operator, and the one that is left to do after it.
+    fn fused(&self) -> (kernels::Activation, Option<Activation>) {
+        match self.norm {
             Some(_) => (kernels::Activation::None, Some(self.activation)),
             None => self.activation.split(),
-        };
-        let pool = self.pool.filter(|_| rest.is_none());
+        }
+    }
+
+    fn convolve(&self, x: Tensor<4>, pool: kernels::Pool) -> Tensor<4> {
         let options = kernels::ConvBlock {
             stride: self.conv.stride,
             padding: self.padding(),
             groups: self.conv.groups,
-            activation: fused,
-            pool: pool.map_or(kernels::Pool::None, |pool| pool.fused()),
+            activation: self.fused().0,
+            pool,
         };
         let bias = self.conv.bias.as_ref().map(burn::module::Param::val);
-        let mut x = kernels::conv_block(x, self.conv.weight.val(), bias, &options);
+        kernels::conv_block(x, self.conv.weight.val(), bias, &options)
+    }
 
-        if let Some(norm) = &self.norm {
-            x = norm.forward(x);
-        }
-        if let Some(activation) = rest {
-            x = activation.forward(x);
-            if let Some(pool) = self.pool {
-                x = pool.forward(x);
-            }
-        }
+    fn drop(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.dropout {
             Some(dropout) => dropout.forward(x),
             None => x,
@@ -320,10 +344,20 @@ pub struct Cnn {
 impl Cnn {
     /// Images `[N, C, H, W]` to logits `[N, K]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        linear(&self.head, self.features(images), kernels::Activation::None) // [N, K]
+    }
+
+    /// Images `[N, C, H, W]` to what the head sees, `[N, features]`.
+    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
         let mut x = images; // [N, C, H, W]
         for block in &self.blocks {
             x = block.forward(x); // [N, O, H', W']
         }
+        self.flat_features(x)
+    }
+
+    /// From the last block's output `[N, O, H', W']` on.
+    pub(crate) fn flat_features(&self, x: Tensor<4>) -> Tensor<2> {
         let mut x = x.flatten(1, 3); // [N, O * H' * W']
         if self.dense.is_empty() {
             x = self.drop(x);
@@ -336,7 +370,7 @@ impl Cnn {
             }
             x = self.drop(x);
         }
-        linear(&self.head, x, kernels::Activation::None) // [N, K]
+        x
     }
 
     fn drop(&self, x: Tensor<2>) -> Tensor<2> {

@@ -52,12 +52,17 @@ pub struct Preprocessing {
 impl Preprocessing {
     /// For MNIST: 28x28 grey; mean and standard deviation of the 60,000 training images.
     pub fn mnist() -> Self {
-        Self { input: InputShape::new(1, 28, 28), mean: vec![0.1307], std: vec![0.3081], fit: Fit::default() }
+        Self { input: InputShape::new(1, 28, 28), mean: vec![0.1307], std: vec![0.3081], fit: Fit::Digit }
     }
 
     /// For Fashion-MNIST: 28x28 grey; mean and standard deviation of the 60,000 training images.
     pub fn fashion_mnist() -> Self {
-        Self { input: InputShape::new(1, 28, 28), mean: vec![0.2860], std: vec![0.3530], fit: Fit::default() }
+        Self {
+            input: InputShape::new(1, 28, 28),
+            mean: vec![0.2860],
+            std: vec![0.3530],
+            fit: Fit::LightOnDark,
+        }
     }
 
     /// Checks that there is one finite mean and one positive standard deviation for each channel.

@@ -1,0 +1,105 @@
+//! A network taken apart: what explaining, judging and teaching need beside the logits.
+//!
+//! A new network joins by implementing [`Inspect`] and taking an arm in [`Network::parts`].
+
+use burn::{
+    nn::Linear,
+    tensor::{Device, Tensor},
+};
+
+use crate::{Cnn, Network};
+
+/// The parts of a network, named by what flows between them: images, maps, features, logits.
+pub(crate) trait Inspect {
+    /// Images `[N, C, H, W]` to what each convolution stage says after its activation and before its
+    /// pooling, `[N, C', H', W']` each, from the image on. Empty without convolutions.
+    fn stages(&self, images: Tensor<4>) -> Vec<Tensor<4>>;
+
+    /// From the last of [`Self::stages`] (the images, where there is none) to the features `[N, F]`.
+    fn gather(&self, maps: Tensor<4>) -> Tensor<2>;
+
+    /// Images `[N, C, H, W]` to what the head sees, `[N, F]`; the fast way.
+    fn features(&self, images: Tensor<4>) -> Tensor<2>;
+
+    /// The last layer, from features to logits.
+    fn head(&self) -> &Linear;
+
+    /// Weights of the first convolution, `[O, C, K, K]`.
+    fn filters(&self) -> Option<Tensor<4>>;
+}
+
+impl Network {
+    fn parts(&self) -> &dyn Inspect {
+        match self {
+            Self::Cnn(network) => network,
+        }
+    }
+
+    /// Images `[N, C, H, W]` to the maps of every convolution stage, `[N, C', H', W']` each, after the
+    /// activation and before the pooling, from the image on. Empty for a network without convolutions.
+    pub fn stages(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
+        self.parts().stages(images)
+    }
+
+    /// The last of [`Self::stages`] to the features `[N, F]`; for a network without convolutions it takes
+    /// the images.
+    pub fn gather(&self, maps: Tensor<4>) -> Tensor<2> {
+        self.parts().gather(maps)
+    }
+
+    /// Images `[N, C, H, W]` to features `[N, F]`, the input of the last layer.
+    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        self.parts().features(images)
+    }
+
+    /// Features `[N, F]` to logits `[N, K]`: with [`Self::features`], the same as [`Self::forward`].
+    pub fn classify_features(&self, features: Tensor<2>) -> Tensor<2> {
+        let head = self.parts().head();
+        let bias = head.bias.as_ref().map(burn::module::Param::val);
+        kernels::linear(features, head.weight.val(), bias, kernels::Activation::None)
+    }
+
+    /// Weights of the first convolution, `[O, C, K, K]`, if there is one.
+    pub fn filters(&self) -> Option<Tensor<4>> {
+        self.parts().filters()
+    }
+
+    /// Where the parameters live.
+    pub fn device(&self) -> Device {
+        self.parts().head().weight.val().device()
+    }
+}
+
+impl Inspect for Cnn {
+    fn stages(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
+        let mut stages: Vec<Tensor<4>> = Vec::with_capacity(self.blocks.len());
+        let mut x = images;
+        for (index, block) in self.blocks.iter().enumerate() {
+            if let Some(maps) = stages.last() {
+                x = self.blocks[index - 1].finish(maps.clone());
+            }
+            stages.push(block.maps(x.clone()));
+        }
+        stages
+    }
+
+    fn gather(&self, maps: Tensor<4>) -> Tensor<2> {
+        let x = match self.blocks.last() {
+            Some(block) => block.finish(maps),
+            None => maps,
+        };
+        self.flat_features(x)
+    }
+
+    fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        self.features(images)
+    }
+
+    fn head(&self) -> &Linear {
+        &self.head
+    }
+
+    fn filters(&self) -> Option<Tensor<4>> {
+        self.blocks.first().map(|block| block.conv.weight.val())
+    }
+}
