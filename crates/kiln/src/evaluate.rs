@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use data::Search;
+use data::{Dataset, DatasetPair, Search};
 use serde::Serialize;
 use serde_json::Value;
 use train::command::{Failure, log_to_stderr, print, print_json};
@@ -15,6 +15,7 @@ use train::fit::FitError;
 use train::metrics::{ClassMetrics, Evaluation};
 use train::model_io::{load, model_path};
 
+use crate::rejection::{Rejection, measure};
 use crate::table::table;
 
 /// Flags of `kiln evaluate`.
@@ -38,6 +39,12 @@ pub(crate) struct EvaluateArguments {
     /// CPU threads [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Also measure how well images of this other data set are refused
+    #[arg(long, value_name = "NAME|FOLDER")]
+    rejection: Option<String>,
+    /// Draw what is kept against what is refused
+    #[arg(long, value_name = "FILE.png", requires = "rejection")]
+    picture: Option<PathBuf>,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
@@ -74,6 +81,8 @@ struct EvaluationResult {
     per_class: Vec<ClassResult>,
     macro_average: ClassMetrics,
     weighted_average: ClassMetrics,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejection: Option<Rejection>,
 }
 
 #[derive(Serialize)]
@@ -112,6 +121,19 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
         evaluate(&model.network, &metadata.preprocessing, &metadata.classes, images, &indices, &device)
             .map_err(Failure::failed)?;
     let seconds = started.elapsed().as_secs_f64();
+    let rejection = match &arguments.rejection {
+        Some(name) => {
+            let part: fn(&DatasetPair) -> &Dataset = match arguments.split {
+                Split::Test => |pair| &pair.test,
+                Split::Train => |pair| &pair.train,
+            };
+            Some(measure(&model, images, (name, part), &search, &device)?)
+        }
+        None => None,
+    };
+    if let Some((rejection, path)) = rejection.as_ref().zip(arguments.picture.as_ref()) {
+        rejection.draw(&dataset, path)?;
+    }
     if arguments.json {
         let confusion = &evaluation.confusion;
         print_json(&EvaluationResult {
@@ -135,9 +157,13 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
             per_class: per_class(&evaluation),
             macro_average: confusion.macro_average(),
             weighted_average: confusion.weighted_average(),
+            rejection,
         })?;
     } else {
         print(&in_words(&evaluation, split, seconds))?;
+        if let Some(rejection) = rejection {
+            print(&format!("\n{}", rejection.in_words()))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,10 @@
 
 mod data_command;
 mod evaluate;
+mod explain;
+mod pictures;
+mod predict;
+mod rejection;
 mod runs;
 mod table;
 
@@ -27,6 +31,10 @@ enum Command {
     Finetune(finetune::FinetuneArguments),
     /// Test a model on labelled images
     Evaluate(evaluate::EvaluateArguments),
+    /// Say what is on pictures, or read the digits on them
+    Predict(predict::PredictArguments),
+    /// Show why a model answers as it does
+    Explain(explain::ExplainArguments),
     /// Show, fetch and check data sets
     Data(data_command::DataArguments),
     /// List and compare runs
@@ -38,6 +46,8 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::command::train(&arguments),
         Command::Finetune(arguments) => finetune::finetune(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Predict(arguments) => predict::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Data(arguments) => data_command::run(&arguments),
         Command::Runs(arguments) => runs::run(&arguments),
     })

@@ -1,9 +1,9 @@
 //! From pictures to answers: the one way that the command line, the server and the browser share.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 
-use crate::{InputShape, Metadata, Model, Network, Picture, PictureError};
+use crate::{Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing};
 
 /// Images that go through the network at once. More would cost memory and gain no speed.
 const BATCH: usize = 256;
@@ -23,12 +23,15 @@ pub struct Policy {
     pub top: usize,
     /// An answer with a smaller probability is rejected.
     pub reject_below: f32,
+    /// Images stranger than this share of the validation images are rejected; 1 rejects none for that.
+    /// Without effect on a model that was not given a [`crate::Novelty`].
+    pub keep: f32,
 }
 
 impl Default for Policy {
-    /// The answer and the next two classes; nothing is rejected.
+    /// The answer and the next two classes; what is stranger than 99 of 100 validation images is rejected.
     fn default() -> Self {
-        Self { top: 3, reject_below: 0.0 }
+        Self { top: 3, reject_below: 0.0, keep: crate::confidence::DEFAULT_KEEP }
     }
 }
 
@@ -37,6 +40,10 @@ impl Default for Policy {
 pub struct Scores {
     /// Logits `[K]`.
     pub logits: Vec<f32>,
+    /// Mean activation of the last convolution's channels, `[S]`, for [`crate::Novelty`].
+    pub signature: Vec<f32>,
+    /// Whether there was nothing to see: one value in every pixel.
+    pub blank: bool,
 }
 
 /// The answer for one picture.
@@ -128,24 +135,27 @@ impl Classifier {
     /// # Panics
     /// A length that is no multiple of an image.
     pub fn scores(&self, images: &[u8]) -> Result<Vec<Scores>, ClassifyError> {
-        let len = self.input().len();
-        assert_eq!(images.len() % len, 0, "whole images of {}", self.input());
-        let mut scores = Vec::with_capacity(images.len() / len);
-        for images in images.chunks(BATCH * len) {
-            let n = images.len() / len;
-            let logits = self.network().forward(self.metadata().preprocessing.batch(images, n, &self.device)); // [n, K]
-            let [_, classes] = logits.dims();
-            let data = logits.try_into_data().map_err(|error| ClassifyError::Device(error.to_string()))?;
-            let values: Vec<f32> = data.iter::<f32>().collect();
-            scores.extend(values.chunks_exact(classes).map(|row| Scores { logits: row.to_vec() }));
-        }
-        Ok(scores)
+        scores(self.network(), &self.metadata().preprocessing, images, &self.device)
     }
 
-    /// The probability of every class `[K]`: the softmax of the logits, computed in `f64`.
-    #[expect(clippy::unused_self, reason = "what calibrates the probabilities travels with the model")]
+    /// The probability of every class `[K]`: the softmax of the logits divided by the model's temperature,
+    /// computed in `f64`.
     pub fn probabilities(&self, scores: &Scores) -> Vec<f32> {
-        softmax(&scores.logits)
+        softmax(&scores.logits, self.metadata().confidence.as_ref().map_or(1.0, |known| known.temperature))
+    }
+
+    /// How strange the image is: 0 is ordinary, and above 1 lies one of 100 validation images. `None` for a
+    /// model that was not given a [`crate::Novelty`].
+    pub fn novelty(&self, scores: &Scores) -> Option<f32> {
+        Some(self.metadata().confidence.as_ref()?.novelty.as_ref()?.of(scores))
+    }
+
+    /// Whether the image is refused whatever the network says: nothing is on it, or it is too strange.
+    fn is_strange(&self, scores: &Scores, keep: f32) -> bool {
+        let novelty = self.metadata().confidence.as_ref().and_then(|known| known.novelty.as_ref());
+        let digit = self.metadata().preprocessing.fit == Fit::Digit;
+        digit && scores.blank
+            || keep < 1.0 && novelty.is_some_and(|novelty| novelty.of(scores) > novelty.threshold(keep))
     }
 
     /// What the scores of an image mean.
@@ -163,7 +173,8 @@ impl Classifier {
             })
             .collect();
         let ClassProbability { label, probability } = top[0].clone();
-        Prediction { label, probability, top, rejected: probability < policy.reject_below }
+        let rejected = probability < policy.reject_below || self.is_strange(scores, policy.keep);
+        Prediction { label, probability, top, rejected }
     }
 
     /// The answers for pictures of any size, in their order.
@@ -180,11 +191,51 @@ impl Classifier {
     }
 }
 
-/// `exp(x_i) / sum_j exp(x_j)`, shifted by the largest so that nothing overflows.
-fn softmax(logits: &[f32]) -> Vec<f32> {
+/// What `network` says about prepared images `[N, C, H, W]`, see [`Classifier::scores`]; it must be on
+/// `device`, without autodiff.
+///
+/// # Errors
+/// When the device could not be read.
+///
+/// # Panics
+/// A length that is no multiple of an image.
+pub fn scores(
+    network: &Network,
+    preprocessing: &Preprocessing,
+    images: &[u8],
+    device: &Device,
+) -> Result<Vec<Scores>, ClassifyError> {
+    let len = preprocessing.input.len();
+    assert_eq!(images.len() % len, 0, "whole images of {}", preprocessing.input);
+    let mut scores = Vec::with_capacity(images.len() / len);
+    for images in images.chunks(BATCH * len) {
+        let batch = preprocessing.batch(images, images.len() / len, device);
+        let (features, signatures) = network.features(batch); // [n, F], [n, S]
+        let logits = rows(network.classify_features(features))?; // [n, K]
+        let signatures = rows(signatures)?;
+        let images = images.chunks_exact(len);
+        scores.extend(logits.into_iter().zip(signatures).zip(images).map(|((logits, signature), image)| {
+            Scores { logits, signature, blank: image.iter().all(|&value| value == image[0]) }
+        }));
+    }
+    Ok(scores)
+}
+
+/// The rows of `[N, D]`.
+fn rows(tensor: Tensor<2>) -> Result<Vec<Vec<f32>>, ClassifyError> {
+    let [_, columns] = tensor.dims();
+    let data = tensor.try_into_data().map_err(|error| ClassifyError::Device(error.to_string()))?;
+    let values: Vec<f32> = data.iter::<f32>().collect();
+    Ok(values.chunks_exact(columns).map(<[f32]>::to_vec).collect())
+}
+
+/// `exp(x_i / t) / sum_j exp(x_j / t)`, shifted by the largest so that nothing overflows.
+pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f64> =
-        logits.iter().map(|&logit| (f64::from(logit) - f64::from(largest)).exp()).collect();
+    let exponentials: Vec<f64> = logits
+        .iter()
+        .map(|&logit| ((f64::from(logit) - f64::from(largest)) / f64::from(temperature)).exp())
+        .collect();
     let sum: f64 = exponentials.iter().sum();
     exponentials.into_iter().map(|value| (value / sum) as f32).collect()
 }
@@ -203,6 +254,7 @@ mod tests {
             preprocessing: Preprocessing::mnist(),
             classes: (0..10).map(|digit| digit.to_string()).collect(),
             provenance: BTreeMap::new(),
+            confidence: None,
         };
         let built = network.init(description.preprocessing.input, 10, 3, &Device::flex()).unwrap();
         let model = decode(&encode(&built, description).unwrap(), device).unwrap();
@@ -222,9 +274,12 @@ mod tests {
     #[test]
     fn softmax_of_hand_computed_logits() {
         // [0, ln 3] gives [1/4, 3/4].
-        let probabilities = softmax(&[0.0, 3f32.ln()]);
+        let probabilities = softmax(&[0.0, 3f32.ln()], 1.0);
         assert!((probabilities[0] - 0.25).abs() < 1e-7 && (probabilities[1] - 0.75).abs() < 1e-7);
-        assert_eq!(softmax(&[1e30, -1e30]), [1.0, 0.0]);
+        assert_eq!(softmax(&[1e30, -1e30], 1.0), [1.0, 0.0]);
+        // A temperature of 2 takes the root of the ratio of 9.
+        let probabilities = softmax(&[0.0, 9f32.ln()], 2.0);
+        assert!((probabilities[1] - 0.75).abs() < 1e-7, "{probabilities:?}");
     }
 
     #[test]
@@ -253,7 +308,7 @@ mod tests {
         let classifier = classifier(&Device::flex());
         let mut logits = vec![0.0; 10];
         (logits[4], logits[7], logits[2]) = (3.0, 2.0, 3.0);
-        let scores = Scores { logits };
+        let scores = Scores { logits, signature: vec![], blank: false };
         let prediction = classifier.prediction(&scores, &Policy::default());
         let labels: Vec<&str> = prediction.top.iter().map(|class| class.label.as_str()).collect();
         assert_eq!(labels, ["2", "4", "7"]);
@@ -263,7 +318,7 @@ mod tests {
         assert_eq!(prediction.top[0].probability.to_bits(), prediction.probability.to_bits());
         assert!(!prediction.rejected);
 
-        let strict = Policy { top: 0, reject_below: 0.5 };
+        let strict = Policy { top: 0, reject_below: 0.5, ..Policy::default() };
         let prediction = classifier.prediction(&scores, &strict);
         assert_eq!((prediction.top.len(), prediction.rejected), (1, true));
         let all = classifier.prediction(&scores, &Policy { top: 99, ..strict }).top;

@@ -344,19 +344,16 @@ pub struct Cnn {
 impl Cnn {
     /// Images `[N, C, H, W]` to logits `[N, K]`.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        linear(&self.head, self.features(images), kernels::Activation::None) // [N, K]
+        let features = self.flat_features(self.trunk(images)); // [N, features]
+        linear(&self.head, features, kernels::Activation::None) // [N, K]
     }
 
-    /// Images `[N, C, H, W]` to what the head sees, `[N, features]`.
-    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
-        let mut x = images; // [N, C, H, W]
-        for block in &self.blocks {
-            x = block.forward(x); // [N, O, H', W']
-        }
-        self.flat_features(x)
+    /// All blocks: `[N, C, H, W] -> [N, O, H', W']`.
+    pub(crate) fn trunk(&self, images: Tensor<4>) -> Tensor<4> {
+        self.blocks.iter().fold(images, |x, block| block.forward(x))
     }
 
-    /// From the last block's output `[N, O, H', W']` on.
+    /// From the last block's output `[N, O, H', W']` to what the head sees, `[N, features]`.
     pub(crate) fn flat_features(&self, x: Tensor<4>) -> Tensor<2> {
         let mut x = x.flatten(1, 3); // [N, O * H' * W']
         if self.dense.is_empty() {

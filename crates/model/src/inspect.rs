@@ -18,8 +18,10 @@ pub(crate) trait Inspect {
     /// From the last of [`Self::stages`] (the images, where there is none) to the features `[N, F]`.
     fn gather(&self, maps: Tensor<4>) -> Tensor<2>;
 
-    /// Images `[N, C, H, W]` to what the head sees, `[N, F]`; the fast way.
-    fn features(&self, images: Tensor<4>) -> Tensor<2>;
+    /// Images `[N, C, H, W]` to what the head sees, `[N, F]`, and to the signature `[N, S]`, the mean over
+    /// the places of what the last convolution (or its block) says; the features without convolutions.
+    /// The fast way.
+    fn features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>);
 
     /// The last layer, from features to logits.
     fn head(&self) -> &Linear;
@@ -47,8 +49,9 @@ impl Network {
         self.parts().gather(maps)
     }
 
-    /// Images `[N, C, H, W]` to features `[N, F]`, the input of the last layer.
-    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
+    /// Images `[N, C, H, W]` to features `[N, F]`, the input of the last layer, and to the signature
+    /// `[N, S]`, which tells a strange image from an ordinary one (see [`crate::Novelty`]).
+    pub fn features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
         self.parts().features(images)
     }
 
@@ -91,8 +94,14 @@ impl Inspect for Cnn {
         self.flat_features(x)
     }
 
-    fn features(&self, images: Tensor<4>) -> Tensor<2> {
-        self.features(images)
+    fn features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        let maps = self.trunk(images); // [N, C', H', W']
+        if self.blocks.is_empty() {
+            let features = self.flat_features(maps);
+            return (features.clone(), features);
+        }
+        let signature = maps.clone().mean_dim(3).mean_dim(2).flatten(1, 3); // [N, C']
+        (self.flat_features(maps), signature)
     }
 
     fn head(&self) -> &Linear {

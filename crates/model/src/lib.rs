@@ -10,8 +10,10 @@
 mod average;
 mod classifier;
 mod cnn;
+mod confidence;
 mod config;
 mod digit;
+mod explain;
 mod head;
 mod initialization;
 mod ink;
@@ -20,14 +22,22 @@ mod model_file;
 mod network;
 mod picture;
 mod preprocessing;
+mod reading;
 mod record;
 mod shape;
 mod summary;
 
 pub use average::{AverageError, WeightAverage};
-pub use classifier::{ClassProbability, Classifier, ClassifyError, Policy, Prediction, Scores};
+pub use classifier::{
+    ClassProbability, Classifier, ClassifyError, Policy, Prediction, Scores, scores, softmax,
+};
 pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
+pub use confidence::{
+    CALIBRATION_BINS, Confidence, ConfidenceError, DEFAULT_KEEP, Labelled, Novelty, calibration_error,
+    cross_entropy, fit_temperature,
+};
 pub use config::{Activation, InputShape, NetworkConfig};
+pub use explain::{Explanation, Map};
 pub use head::{Head, Lesson, TeachError, Teaching};
 pub use initialization::Initialization;
 pub use model_file::{
@@ -37,6 +47,7 @@ pub use model_file::{
 pub use network::Network;
 pub use picture::{Fit, Picture, PictureError};
 pub use preprocessing::{Preprocessing, PreprocessingError};
+pub use reading::{ReadDigit, Reading};
 pub use record::{
     LoadReport, Loading, Mismatch, RecordError, load, load_partial, named_tensors, tensor_name,
     weights_sha256,

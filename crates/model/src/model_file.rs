@@ -26,8 +26,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    InputShape, LoadReport, Network, NetworkConfig, Preprocessing, PreprocessingError, RecordError,
-    ShapeError, Summary,
+    Confidence, ConfidenceError, InputShape, LoadReport, Network, NetworkConfig, Preprocessing,
+    PreprocessingError, RecordError, ShapeError, Summary,
     record::{Loading, compare, floats, hex, little_endian, load, named_tensors, values, weights_sha256},
 };
 
@@ -102,6 +102,9 @@ pub enum ModelFileError {
     /// The preprocessing cannot be used.
     #[error(transparent)]
     Preprocessing(#[from] PreprocessingError),
+    /// What calibrates the answers cannot be used.
+    #[error(transparent)]
+    Confidence(#[from] ConfidenceError),
     /// Tensors and architecture do not belong together.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -158,6 +161,8 @@ pub struct Description {
     pub classes: Vec<String>,
     /// Where the model comes from: command, seed, data hashes, figures. Free.
     pub provenance: BTreeMap<String, serde_json::Value>,
+    /// What calibrates its answers, where that was fitted.
+    pub confidence: Option<Confidence>,
 }
 
 /// What a model file says about itself.
@@ -182,6 +187,9 @@ pub struct Metadata {
     pub weights_sha256: String,
     /// Logits of the probe images, `[PROBE_IMAGES][classes]`, as Flex computed them.
     pub probe_logits: Vec<Vec<f32>>,
+    /// What calibrates its answers. Absent in files of the first versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
 }
 
 /// A loaded model.
@@ -199,8 +207,9 @@ pub struct Model {
 /// # Errors
 /// A description that does not fit the network, or weights that are not finite.
 pub fn encode(network: &Network, description: Description) -> Result<Vec<u8>, ModelFileError> {
-    let Description { network: config, preprocessing, classes, provenance } = description;
+    let Description { network: config, preprocessing, classes, provenance, confidence } = description;
     preprocessing.validate()?;
+    confidence.as_ref().map_or(Ok(()), Confidence::validate)?;
     let summary = config.summary(preprocessing.input, classes.len())?;
     let tensors = named_tensors(network);
     check_tensors(&summary, tensors.iter().map(|(name, data)| (name.as_str(), data.shape().to_vec())))?;
@@ -223,6 +232,7 @@ pub fn encode(network: &Network, description: Description) -> Result<Vec<u8>, Mo
         preprocessing,
         classes,
         provenance,
+        confidence,
     };
     let json = serde_json::to_string(&metadata).map_err(|e| unreadable("metadata", &e))?;
     seal(&tensors, &json)
@@ -346,6 +356,7 @@ fn parse(json: &str) -> Result<Metadata, ModelFileError> {
 
 fn check_metadata(metadata: &Metadata) -> Result<Summary, ModelFileError> {
     metadata.preprocessing.validate()?;
+    metadata.confidence.as_ref().map_or(Ok(()), Confidence::validate)?;
     let summary = metadata.network.summary(metadata.preprocessing.input, metadata.classes.len())?;
     let parameters = summary.parameters();
     if parameters != metadata.parameters {
@@ -459,6 +470,7 @@ mod tests {
                 ("accuracy".into(), json!(0.9931)),
                 ("data".into(), json!({ "train": "ba8910" })),
             ]),
+            confidence: None,
         }
     }
 
@@ -510,7 +522,9 @@ mod tests {
                 let logits = |network: &Network| network.valid().forward(images.clone()).into_data();
                 assert_eq!(logits(&network), logits(&trained));
 
-                let Description { network, preprocessing, classes, provenance } = description(batch_norm);
+                let Description { network, preprocessing, classes, provenance, confidence } =
+                    description(batch_norm);
+                assert_eq!(metadata.confidence, confidence);
                 assert_eq!(metadata.network, network);
                 assert_eq!(metadata.preprocessing, preprocessing);
                 assert_eq!(metadata.classes, classes);

@@ -106,6 +106,22 @@ impl Picture {
         Ok(Self { width, height, channels, pixels })
     }
 
+    /// A picture from an image of a network, `[C, H, W]`: the way back from [`Self::planes`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn from_planes(shape: InputShape, planes: &[u8]) -> Result<Self, PictureError> {
+        let InputShape { channels, height, width } = shape;
+        let plane = width * height;
+        let expected = shape.len();
+        if planes.len() != expected {
+            return Err(PictureError::Length { width, height, channels, expected, found: planes.len() });
+        }
+        let interleaved =
+            (0..plane).flat_map(|at| (0..channels).map(move |channel| planes[channel * plane + at]));
+        Self::new(width, height, channels, interleaved.collect())
+    }
+
     /// A picture of a size that the caller has made.
     pub(crate) fn from_parts(width: usize, height: usize, channels: usize, pixels: Vec<u8>) -> Self {
         debug_assert_eq!(pixels.len(), width * height * channels);

@@ -17,6 +17,7 @@ use model::{Description, InputShape, LoadReport, Loading, Network, WeightAverage
 use serde_json::json;
 
 use crate::checkpoint::{AlwaysSave, CheckpointError, Committer, Snapshot, TrainingState};
+use crate::confidence::{Calibration, Scored, coverage, fit_confidence};
 use crate::config::{ClassWeighting, ClassWeights, ConfigError, TrainConfig};
 use crate::device::DeviceError;
 use crate::evaluate::{EvaluateError, evaluate};
@@ -165,6 +166,9 @@ pub enum FitError {
     /// The test.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// The device, after training.
+    #[error(transparent)]
+    Classify(#[from] model::ClassifyError),
     /// The model file.
     #[error(transparent)]
     ModelFile(#[from] model::ModelFileError),
@@ -529,6 +533,16 @@ impl Experiment {
         let preprocessing = &data.pair.preprocessing;
         let evaluation = evaluate(&network, preprocessing, class_names, test, &indices, &self.device)?;
 
+        let score = |dataset: &Dataset, indices: &[u32]| {
+            Scored::of(&network, preprocessing, dataset, indices, &self.device)
+        };
+        let valid = score(&data.training, &data.valid)?;
+        let confidence =
+            fit_confidence(&network, preprocessing, &data.training, &data.train, &valid, &self.device)?;
+        let tested = score(test, &indices)?;
+        let calibration = Calibration::measure(&confidence, &valid, &tested);
+        let answers = tested.answers(confidence.temperature);
+
         let config = &self.config;
         let weights_sha256 = model::weights_sha256(&network);
         let provenance = BTreeMap::from([
@@ -552,6 +566,7 @@ impl Experiment {
             preprocessing: preprocessing.clone(),
             classes: class_names.clone(),
             provenance,
+            confidence: Some(confidence),
         };
         let bytes = model::encode(&network, description)?;
         self.run.write(crate::run_folder::MODEL_FILE, &bytes)?;
@@ -576,8 +591,9 @@ impl Experiment {
             weights_sha256,
             last_weights_sha256: model::weights_sha256(last_network),
             optimizer_sha256,
+            calibration: Some(calibration),
         };
-        self.write_report(data, state, &evaluation, &result, record)?;
+        self.write_report(data, state, &evaluation, &answers, &result, record)?;
         let loaded = self.loaded.take();
         Ok(Outcome::Finished(Box::new(Finished { result, evaluation, loaded })))
     }
@@ -601,9 +617,18 @@ impl Experiment {
         data: &Splits,
         state: &TrainingState,
         evaluation: &Evaluation,
+        answers: &[(f32, bool)],
         result: &RunResult,
         record: &RunRecord,
     ) -> Result<(), FitError> {
+        let calibration = result.calibration.as_ref().map_or_else(String::new, |calibration| {
+            format!(
+                "temperature {:.3}; expected calibration error on test {:.2} %, {:.2} % without it",
+                calibration.temperature,
+                calibration.test_error * 100.0,
+                calibration.test_error_before * 100.0
+            )
+        });
         let facts = [
             ("Command", record.command.clone()),
             ("Data set", format!("{} (from {})", result.dataset, data.pair.origin)),
@@ -627,6 +652,7 @@ impl Experiment {
             ("Validation accuracy", format!("{:.2} %", result.valid_accuracy * 100.0)),
             ("Test accuracy", format!("{:.2} %", result.test_accuracy * 100.0)),
             ("Test macro F1", format!("{:.4}", result.test_macro_f1)),
+            ("Calibration", calibration),
             ("Training", format!("{:.0} s, {:.0} images/s", result.seconds, result.train_samples_per_second)),
             ("Weights SHA-256", result.weights_sha256.clone()),
         ];
@@ -640,6 +666,7 @@ impl Experiment {
             best_epoch: Some(result.best_epoch),
             subset: "test",
             evaluation,
+            coverage: &coverage(answers),
             image: &|index| picture(test, index),
         })?;
         if let Some(notice) = overfitting_notice(&state.epochs) {

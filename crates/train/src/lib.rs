@@ -11,10 +11,11 @@
 pub mod arguments;
 pub mod checkpoint;
 pub mod command;
+pub mod confidence;
 pub mod config;
 pub mod device;
 pub mod evaluate;
-mod files;
+pub mod files;
 pub mod fit;
 pub mod interrupt;
 pub mod metrics;

@@ -21,6 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointStore;
+use crate::confidence::Calibration;
 use crate::files::write_atomically;
 use crate::metrics_log::EpochRecord;
 use crate::report::ReportFile;
@@ -123,6 +124,9 @@ pub struct RunResult {
     pub last_weights_sha256: String,
     /// SHA-256 of the optimiser's state after the last update.
     pub optimizer_sha256: String,
+    /// How well its probabilities are calibrated. Absent in old runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// What goes wrong with run folders.

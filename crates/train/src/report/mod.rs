@@ -2,7 +2,9 @@
 
 mod canvas;
 mod confusion;
+mod coverage;
 mod curves;
+mod explanation;
 mod mistakes;
 mod overfitting;
 mod page;
@@ -12,13 +14,17 @@ use std::fmt::Write;
 use image::RgbImage;
 use serde::Serialize;
 
+pub use coverage::{RefusalPoint, coverage_png, refusal_png};
+pub use explanation::explanation_png;
 pub use mistakes::ReportImage;
 pub use overfitting::overfitting_since;
 
 use confusion::ConfusionPicture;
+use coverage::CoveragePicture;
 use curves::Curves;
 use mistakes::{Mistake, Sheet};
 
+use crate::confidence::CoveragePoint;
 use crate::metrics::{ClassMetrics, ConfusionMatrix, Evaluation};
 use crate::metrics_log::EpochRecord;
 
@@ -84,6 +90,8 @@ pub struct ReportInput<'a> {
     pub subset: &'a str,
     /// The predictions on them.
     pub evaluation: &'a Evaluation,
+    /// What is gained by refusing unsure answers, see [`crate::confidence::coverage`]; empty where it is not known.
+    pub coverage: &'a [CoveragePoint],
     /// Gives the image at a position of the evaluated data set; `None` leaves its mistake off the sheet.
     pub image: &'a dyn Fn(u32) -> Option<ReportImage<'a>>,
 }
@@ -125,7 +133,7 @@ struct NamedConfusion<'a> {
 }
 
 /// Makes all files of the report: `index.html`, `curves.svg`, `curves.png` (when there are epochs), `confusion.svg`,
-/// `confusion.png`, `mistakes.png` (when there are any), `evaluation.json` and `predictions.csv`. The same input gives the same bytes.
+/// `confusion.png`, `mistakes.png` (when there are any), `coverage.svg`, `coverage.png` (when it is known), `evaluation.json` and `predictions.csv`. The same input gives the same bytes.
 ///
 /// # Errors
 /// [`ReportError`], foremost for an image whose bytes do not fit its shape.
@@ -146,6 +154,11 @@ pub fn render(input: &ReportInput) -> Result<Vec<ReportFile>, ReportError> {
     file("confusion.png", canvas::png(&matrix)?);
     if !mistakes.is_empty() {
         file("mistakes.png", canvas::png(&Sheet { mistakes: &mistakes })?);
+    }
+    if !input.coverage.is_empty() {
+        let coverage = CoveragePicture { curve: input.coverage };
+        file("coverage.svg", canvas::svg(&coverage)?.into_bytes());
+        file("coverage.png", canvas::png(&coverage)?);
     }
     file("evaluation.json", figures(input)?);
     file("predictions.csv", predictions(input.evaluation)?.into_bytes());
@@ -269,6 +282,7 @@ mod tests {
             best_epoch: epochs.len().checked_sub(1),
             subset: "test",
             evaluation,
+            coverage: &[],
             image: &grey,
         }
     }

@@ -2,10 +2,12 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
+use super::coverage::CoveragePicture;
 use super::curves::{Curve, Quantity};
 use super::mistakes::Mistake;
 use super::overfitting::overfitting_since;
 use super::{ReportError, ReportInput, canvas};
+use crate::confidence::round_points;
 use crate::metrics::ClassMetrics;
 
 /// Frequent mistakes listed on the page and in `evaluation.json`.
@@ -143,8 +145,34 @@ fn write_page(
     )?;
     write_classes(page, input)?;
     write_confusions(page, input)?;
+    write_coverage(page, input)?;
     write_mistakes(page, mistakes)?;
     page.push_str("</main>\n</body>\n</html>\n");
+    Ok(())
+}
+
+fn write_coverage(page: &mut String, input: &ReportInput) -> Result<(), ReportError> {
+    if input.coverage.is_empty() {
+        return Ok(());
+    }
+    let picture = canvas::svg(&CoveragePicture { curve: input.coverage })?;
+    write!(
+        page,
+        "<section>\n<h2>Coverage against error</h2>\n<p>What is gained by refusing answers whose calibrated \
+         probability is below a threshold.</p>\n<figure class=\"picture\">{picture}</figure>\n\
+         <div class=\"scroll\" tabindex=\"0\">\n<table>\n<thead><tr><th scope=\"col\">refused below</th>\
+         <th scope=\"col\">answered</th><th scope=\"col\">wrong of these</th></tr></thead>\n<tbody>\n"
+    )?;
+    for point in round_points(input.coverage) {
+        writeln!(
+            page,
+            "<tr><th scope=\"row\">{:.4}</th><td>{}</td><td>{}</td></tr>",
+            point.threshold,
+            percent(point.coverage),
+            percent(point.error)
+        )?;
+    }
+    page.push_str("</tbody>\n</table>\n</div>\n</section>\n");
     Ok(())
 }
 

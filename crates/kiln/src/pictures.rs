@@ -1,0 +1,160 @@
+//! The pictures that a command was given: files, folders, standard input.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use data::DecodeLimits;
+use model::Picture;
+use train::command::Failure;
+
+/// Files that a folder is searched for.
+const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "jfif"];
+
+/// How deep folders are followed.
+const DEPTH: usize = 16;
+
+/// Where one picture comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A file.
+    File(PathBuf),
+    /// Standard input holds one picture.
+    Stdin,
+}
+
+impl Source {
+    /// As it is printed.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Stdin => "-".to_owned(),
+        }
+    }
+
+    /// The name without folder and extension, for a file that is made of it.
+    pub(crate) fn stem(&self) -> String {
+        match self {
+            Self::File(path) => path
+                .file_stem()
+                .map_or_else(|| "picture".to_owned(), |stem| stem.to_string_lossy().into_owned()),
+            Self::Stdin => "stdin".to_owned(),
+        }
+    }
+
+    /// Reads and decodes it within the usual limits.
+    pub(crate) fn read(&self) -> Result<Picture, String> {
+        let limits = DecodeLimits::default();
+        let read = |reader: &mut dyn Read| {
+            let mut bytes = Vec::new();
+            // One byte more than allowed tells a file that is too long from one that is not.
+            reader.take(limits.bytes + 1).read_to_end(&mut bytes).map(|_| bytes)
+        };
+        let bytes = match self {
+            Self::File(path) => fs::File::open(path).and_then(|mut file| read(&mut file)),
+            Self::Stdin => read(&mut std::io::stdin().lock()),
+        };
+        let bytes = bytes.map_err(|error| format!("cannot read it: {error}"))?;
+        data::decode(&bytes, &limits).map_err(|error| error.to_string())
+    }
+}
+
+/// The pictures that the arguments name: a file is taken whatever its name, a folder is searched with the
+/// folders in it, in the order of their names.
+pub(crate) fn sources(arguments: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+    let mut sources = Vec::new();
+    for argument in arguments {
+        if argument == Path::new("-") {
+            if sources.contains(&Source::Stdin) {
+                return Err(Failure::usage(
+                    "`-` names standard input, which holds one picture; give it once",
+                ));
+            }
+            sources.push(Source::Stdin);
+        } else if argument.is_dir() {
+            let before = sources.len();
+            search(argument, DEPTH, &mut sources)
+                .map_err(|error| Failure::failed(format!("cannot read {}: {error}", argument.display())))?;
+            if sources.len() == before {
+                return Err(Failure::failed(format!(
+                    "{} holds no picture; expected files named .{}",
+                    argument.display(),
+                    EXTENSIONS.join(", .")
+                )));
+            }
+        } else {
+            sources.push(Source::File(argument.clone()));
+        }
+    }
+    Ok(sources)
+}
+
+fn search(folder: &Path, depth: usize, found: &mut Vec<Source>) -> std::io::Result<()> {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            if depth > 0 {
+                search(&path, depth - 1, found)?;
+            }
+        } else if is_picture(&path) {
+            found.push(Source::File(path));
+        }
+    }
+    Ok(())
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
+}
+
+/// Where the picture made of each source goes: the file itself for one source, or a folder with one file
+/// for each; `None` where two would have the same name.
+pub(crate) fn outputs(target: &Path, sources: &[Source]) -> Result<Vec<PathBuf>, Failure> {
+    let is_file = target.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    if is_file && !target.is_dir() {
+        return match sources {
+            [_] => Ok(vec![target.to_owned()]),
+            _ => Err(Failure::usage(format!(
+                "{} is one file for {} pictures: name a folder",
+                target.display(),
+                sources.len()
+            ))),
+        };
+    }
+    if target.is_file() {
+        return Err(Failure::usage(format!("{}: expected a folder or a file named .png", target.display())));
+    }
+    let mut taken = std::collections::HashMap::new();
+    Ok(sources
+        .iter()
+        .map(|source| {
+            let stem = source.stem();
+            let count: &mut usize = taken.entry(stem.clone()).or_default();
+            *count += 1;
+            let name = if *count == 1 { format!("{stem}.png") } else { format!("{stem}-{count}.png") };
+            target.join(name)
+        })
+        .collect())
+}
+
+/// An image of the network, `[C, H, W]`, as a PNG file.
+pub(crate) fn png(planes: &[u8], width: usize, height: usize, channels: usize) -> Result<Vec<u8>, Failure> {
+    let color = if channels == 1 { image::ExtendedColorType::L8 } else { image::ExtendedColorType::Rgb8 };
+    let plane = width * height;
+    let interleaved: Vec<u8> =
+        (0..plane).flat_map(|at| (0..channels).map(move |channel| planes[channel * plane + at])).collect();
+    let mut bytes = Vec::new();
+    let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+    image::ImageEncoder::write_image(encoder, &interleaved, width as u32, height as u32, color)
+        .map_err(|error| Failure::failed(format!("cannot encode a PNG file: {error}")))?;
+    Ok(bytes)
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    train::files::write_atomically(path, bytes)
+        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
+}

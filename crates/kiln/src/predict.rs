@@ -1,0 +1,275 @@
+//! `kiln predict`: what is on pictures that nobody has labelled.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use model::{ClassProbability, Classifier, Policy, Prediction, ReadDigit, Reading};
+use rayon::prelude::*;
+use serde::Serialize;
+use train::command::{Failure, log_to_stderr, print, say};
+use train::device::Backend;
+use train::model_io::load;
+
+use crate::pictures::{Source, outputs, png, sources, write};
+use crate::table::table;
+
+/// Flags of `kiln predict`.
+#[derive(Args, Debug)]
+pub(crate) struct PredictArguments {
+    /// Pictures (PNG, JPEG, WebP, GIF, BMP, TIFF), folders of them, or `-` for one picture on standard input
+    #[arg(value_name = "IMAGE|FOLDER|-", required = true)]
+    images: Vec<PathBuf>,
+    /// Model file or run folder [default: the reference model]
+    #[arg(long, value_name = "RUN|FILE", default_value = "artifacts/reference")]
+    model: PathBuf,
+    /// Classes to name for each picture
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    top: u16,
+    /// Read several digits in each picture, from the left, lines from the top; `?` for a rejected one
+    #[arg(long)]
+    digits: bool,
+    /// Reject answers with a smaller probability
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    reject_below: f32,
+    /// Reject pictures that are stranger than this share of the validation images; 1 rejects none for that
+    #[arg(long, value_name = "SHARE", default_value_t = model::DEFAULT_KEEP, value_parser = share)]
+    keep: f32,
+    /// Write what the network saw: one PNG file, or a folder for several pictures
+    #[arg(long, value_name = "FILE.png|FOLDER")]
+    show: Option<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Print comma-separated values
+    #[arg(long)]
+    csv: bool,
+    /// Where tensors live
+    #[arg(long, value_enum, default_value = "flex")]
+    backend: Backend,
+    /// CPU threads [default: all]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("expected a probability from 0 to 1".to_owned()),
+    }
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (0.5..=1.0).contains(&value) => Ok(value),
+        _ => Err("expected a share from 0.5 to 1".to_owned()),
+    }
+}
+
+/// Pictures that are decoded before the network sees them: bounds the memory of a large folder.
+const BATCH: usize = 256;
+
+/// What is said about one picture.
+#[derive(Serialize)]
+struct Answer {
+    path: String,
+    #[serde(flatten)]
+    prediction: Prediction,
+    /// Only with `--digits`.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    reading: Option<Reading>,
+}
+
+pub(crate) fn run(arguments: &PredictArguments) -> Result<ExitCode, Failure> {
+    log_to_stderr(arguments.json || arguments.csv);
+    train::command::limit_threads(arguments.threads);
+    let sources = sources(&arguments.images)?;
+    let shown = match &arguments.show {
+        Some(target) => outputs(target, &sources)?,
+        None => Vec::new(),
+    };
+    let device = arguments.backend.device().map_err(Failure::failed)?;
+    let model = load(&arguments.model, &device).map_err(Failure::failed)?;
+    let classifier = Classifier::new(model, device);
+    if classifier.metadata().confidence.is_none() {
+        tracing::warn!(
+            "the model does not know what it was not trained on: strange pictures are not rejected (train it again \
+             with this version)"
+        );
+    }
+    let policy =
+        Policy { top: arguments.top.into(), reject_below: arguments.reject_below, keep: arguments.keep };
+
+    let mut printer = Printer::new(arguments)?;
+    let mut bad = 0;
+    for (number, batch) in sources.chunks(BATCH).enumerate() {
+        let answers = if arguments.digits {
+            read_digits(&classifier, batch, &policy)
+        } else {
+            classify(&classifier, batch, &policy)?
+        };
+        for (index, answer) in answers.into_iter().enumerate() {
+            match answer {
+                Ok((answer, image)) => {
+                    if let Some(path) = shown.get(number * BATCH + index) {
+                        write(path, &image.png(classifier.input())?)?;
+                    }
+                    printer.answer(&answer)?;
+                }
+                Err(message) => {
+                    bad += 1;
+                    say(&format!("error: {}: {message}", batch[index].name()));
+                }
+            }
+        }
+    }
+    printer.finish()?;
+    Ok(if bad > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What the network saw, `[C, H, W]` one after the other.
+struct Seen(Vec<u8>);
+
+impl Seen {
+    /// All images side by side.
+    fn png(&self, input: model::InputShape) -> Result<Vec<u8>, Failure> {
+        let model::InputShape { channels, height, width } = input;
+        let images: Vec<&[u8]> = self.0.chunks_exact(input.len()).collect();
+        let count = images.len().max(1);
+        let mut planes = vec![0; count * input.len()];
+        for (index, image) in images.iter().enumerate() {
+            for row in 0..channels * height {
+                let start = (row * count + index) * width;
+                planes[start..start + width].copy_from_slice(&image[row * width..(row + 1) * width]);
+            }
+        }
+        png(&planes, count * width, height, channels)
+    }
+}
+
+type Answered = Result<(Answer, Seen), String>;
+
+fn classify(classifier: &Classifier, batch: &[Source], policy: &Policy) -> Result<Vec<Answered>, Failure> {
+    let prepared: Vec<Result<Vec<u8>, String>> = batch
+        .par_iter()
+        .map(|source| classifier.prepare(&source.read()?).map_err(|error| error.to_string()))
+        .collect();
+    let images: Vec<u8> = prepared.iter().flatten().flatten().copied().collect();
+    let mut scores = classifier.scores(&images).map_err(Failure::failed)?.into_iter();
+    Ok(batch
+        .iter()
+        .zip(prepared)
+        .map(|(source, image)| {
+            let image = image?;
+            let scores = scores.next().ok_or("the network gave no answer")?;
+            let prediction = classifier.prediction(&scores, policy);
+            Ok((Answer { path: source.name(), prediction, reading: None }, Seen(image)))
+        })
+        .collect())
+}
+
+fn read_digits(classifier: &Classifier, batch: &[Source], policy: &Policy) -> Vec<Answered> {
+    batch
+        .par_iter()
+        .map(|source| {
+            let reading = classifier.read(&source.read()?, policy).map_err(|error| error.to_string())?;
+            let seen = reading.digits.iter().flat_map(|digit| digit.image.iter().copied()).collect();
+            let probability = if reading.digits.is_empty() { 0.0 } else { reading.probability() };
+            let prediction = Prediction {
+                label: reading.text.clone(),
+                probability,
+                top: vec![ClassProbability { label: reading.text.clone(), probability }],
+                rejected: reading.digits.is_empty() || reading.digits.iter().any(|digit| digit.rejected),
+            };
+            Ok((Answer { path: source.name(), prediction, reading: Some(reading) }, Seen(seen)))
+        })
+        .collect()
+}
+
+/// Prints answers in the order in which they come.
+enum Printer {
+    Json,
+    Csv { writer: csv::Writer<std::io::Stdout>, digits: bool, top: usize },
+    Table { rows: Vec<Vec<String>>, digits: bool },
+}
+
+impl Printer {
+    fn new(arguments: &PredictArguments) -> Result<Self, Failure> {
+        let digits = arguments.digits;
+        if arguments.json {
+            return Ok(Self::Json);
+        }
+        if arguments.csv {
+            let mut writer = csv::Writer::from_writer(std::io::stdout());
+            let top = if digits { 1 } else { usize::from(arguments.top) };
+            let mut header = ["path", "label", "probability", "rejected"].map(str::to_owned).to_vec();
+            for place in 2..=top {
+                header.extend([format!("label_{place}"), format!("probability_{place}")]);
+            }
+            writer.write_record(&header).map_err(closed)?;
+            return Ok(Self::Csv { writer, digits, top });
+        }
+        let header: &[&str] = if digits {
+            &["picture", "text", "probability", "each digit", ""]
+        } else {
+            &["picture", "label", "probability", "then", ""]
+        };
+        Ok(Self::Table { rows: vec![header.iter().map(|&cell| cell.to_owned()).collect()], digits })
+    }
+
+    fn answer(&mut self, answer: &Answer) -> Result<(), Failure> {
+        let Prediction { label, probability, top: classes, rejected } = &answer.prediction;
+        match self {
+            Self::Json => print(&serde_json::to_string(answer).map_err(Failure::failed)?),
+            Self::Csv { writer, digits, top } => {
+                let mut record =
+                    vec![answer.path.clone(), label.clone(), probability.to_string(), rejected.to_string()];
+                if !*digits {
+                    for place in 1..*top {
+                        let class = classes.get(place);
+                        record.push(class.map_or_else(String::new, |class| class.label.clone()));
+                        record.push(class.map_or_else(String::new, |class| class.probability.to_string()));
+                    }
+                }
+                writer.write_record(&record).map_err(closed)
+            }
+            Self::Table { rows, digits } => {
+                let others = if *digits {
+                    let each = answer.reading.iter().flat_map(|reading| &reading.digits);
+                    each.map(|ReadDigit { label, probability, .. }| {
+                        format!("{label} {}", percent(*probability))
+                    })
+                    .collect::<Vec<_>>()
+                } else {
+                    let next = classes.iter().skip(1);
+                    next.map(|class| format!("{} {}", class.label, percent(class.probability))).collect()
+                };
+                rows.push(vec![
+                    answer.path.clone(),
+                    label.clone(),
+                    percent(*probability),
+                    others.join("  "),
+                    if *rejected { "rejected".to_owned() } else { String::new() },
+                ]);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        match self {
+            Self::Json => Ok(()),
+            Self::Csv { mut writer, .. } => writer.flush().map_err(closed),
+            Self::Table { rows, .. } => print(&table(&rows)),
+        }
+    }
+}
+
+fn closed(error: impl std::fmt::Display) -> Failure {
+    Failure::failed(format!("standard output: {error}"))
+}
+
+fn percent(probability: f32) -> String {
+    format!("{:.2}%", probability * 100.0)
+}

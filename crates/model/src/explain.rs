@@ -1,0 +1,217 @@
+//! Where in an image a network saw what it answered.
+//!
+//! The gradients are those of an answer, not of a loss: nothing is trained here.
+
+use burn::{
+    module::Module,
+    tensor::{Tensor, TensorData},
+};
+
+use crate::{Classifier, ClassifyError, InputShape};
+
+/// A picture of numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Map {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `[H, W]`.
+    pub values: Vec<f32>,
+}
+
+impl Map {
+    /// The largest magnitude, 0 for an empty map.
+    pub fn peak(&self) -> f32 {
+        self.values.iter().fold(0.0, |peak, value| value.abs().max(peak))
+    }
+
+    /// Enlarged or reduced bilinearly, samples at the centres of their pixels.
+    #[must_use]
+    pub fn resized(&self, width: usize, height: usize) -> Self {
+        // Position of an output pixel in the source: its left neighbour, and the share of the right one.
+        let taps = |to: usize, from: usize| -> Vec<(usize, usize, f32)> {
+            (0..to)
+                .map(|at| {
+                    let at =
+                        ((at as f32 + 0.5) * from as f32 / to as f32 - 0.5).clamp(0.0, (from - 1) as f32);
+                    (at as usize, (at as usize + 1).min(from - 1), at.fract())
+                })
+                .collect()
+        };
+        let columns = taps(width, self.width);
+        let mut values = Vec::with_capacity(width * height);
+        for (top, bottom, down) in taps(height, self.height) {
+            for &(left, right, across) in &columns {
+                let row = |y: usize| {
+                    let (a, b) = (self.values[y * self.width + left], self.values[y * self.width + right]);
+                    a + (b - a) * across
+                };
+                values.push(row(top) + (row(bottom) - row(top)) * down);
+            }
+        }
+        Self { width, height, values }
+    }
+}
+
+/// What explains the answer for one image.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The class that is explained.
+    pub class: usize,
+    /// Its probability.
+    pub probability: f32,
+    /// Grad-CAM: where the last convolution found what speaks for the class, in the size of that layer.
+    /// `None` for a network without convolutions.
+    pub activation: Option<Map>,
+    /// How much probability the class loses when this place is covered, in the size of the image.
+    pub occlusion: Map,
+    /// How much the class's logit changes with each pixel, in the size of the image.
+    pub saliency: Map,
+    /// The maps of every convolution stage, from the image on.
+    pub stages: Vec<Vec<Map>>,
+    /// Weights of the first convolution, one map for each filter; colours are averaged.
+    pub filters: Vec<Map>,
+}
+
+/// Side of the covered square as a share of the image's, and the steps between squares.
+const COVER: f64 = 0.25;
+const STEPS: usize = 14;
+
+impl Classifier {
+    /// Explains why the network holds `image`, prepared `[C, H, W]`, for `class` (`None`: its answer).
+    ///
+    /// # Errors
+    /// When the device could not be read.
+    ///
+    /// # Panics
+    /// An image of another size, or a class that the network does not know.
+    pub fn explain(&self, image: &[u8], class: Option<usize>) -> Result<Explanation, ClassifyError> {
+        assert_eq!(image.len(), self.input().len(), "one image of {}", self.input());
+        let scores = self.scores(image)?;
+        let probabilities = scores.first().map(|scores| self.probabilities(scores)).unwrap_or_default();
+        let best = (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]));
+        let class = class.or(best).unwrap_or_default();
+        assert!(class < probabilities.len(), "class {class} of {}", probabilities.len());
+        let batch = self.metadata().preprocessing.batch(image, 1, self.device()); // [1, C, H, W]
+        let stages = self.network().stages(batch.clone());
+        Ok(Explanation {
+            class,
+            probability: probabilities[class],
+            activation: match stages.last() {
+                Some(maps) => Some(self.class_activation(maps.clone(), class)?),
+                None => None,
+            },
+            occlusion: self.occlusion(image, class)?,
+            saliency: self.saliency(batch, class)?,
+            stages: stages.into_iter().map(maps_of).collect::<Result<_, _>>()?,
+            filters: match self.network().filters() {
+                // [O, C, K, K] -> [1, O, K, K]
+                Some(weights) => maps_of(weights.mean_dim(1).swap_dims(0, 1))?,
+                None => Vec::new(),
+            },
+        })
+    }
+
+    /// Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2: the maps weighted by the mean of their
+    /// gradients, and what is positive of the sum. `maps` are `[1, C, H, W]`.
+    fn class_activation(&self, maps: Tensor<4>, class: usize) -> Result<Map, ClassifyError> {
+        let maps = maps.autodiff().require_grad();
+        let network = self.network().clone().freeze().train();
+        let logits = network.classify_features(network.gather(maps.clone())); // [1, K]
+        let gradients = logits.slice([0..1, class..class + 1]).sum().backward();
+        let Some(gradient) = maps.grad(&gradients) else { return Err(no_gradient()) };
+        let weights = gradient.mean_dim(2).mean_dim(3); // [1, C, 1, 1]
+        let sum = (maps.inner() * weights).sum_dim(1).clamp_min(0.0); // [1, 1, H, W]
+        single(maps_of(sum)?)
+    }
+
+    /// Simonyan, Vedaldi & Zisserman 2014, section 3: the magnitude of the logit's gradient, the largest
+    /// of the channels.
+    fn saliency(&self, batch: Tensor<4>, class: usize) -> Result<Map, ClassifyError> {
+        let images = batch.autodiff().require_grad();
+        let network = self.network().clone().freeze().train();
+        let logits = network.forward(images.clone()); // [1, K]
+        let gradients = logits.slice([0..1, class..class + 1]).sum().backward();
+        let Some(gradient) = images.grad(&gradients) else { return Err(no_gradient()) };
+        single(maps_of(gradient.abs().max_dim(1))?)
+    }
+
+    /// Zeiler & Fergus 2014, section 4.2: a square of the image's most frequent value is laid on every
+    /// place in turn. A pixel's value is the mean loss of probability over the squares that cover it.
+    fn occlusion(&self, image: &[u8], class: usize) -> Result<Map, ClassifyError> {
+        let InputShape { channels, height, width } = self.input();
+        let square = |side: usize| ((side as f64 * COVER).round() as usize).clamp(1, side);
+        let (h, w) = (square(height), square(width));
+        let starts = |side: usize, cover: usize| -> Vec<usize> {
+            let room = side - cover;
+            let steps = STEPS.min(room).max(1);
+            (0..=steps)
+                .map(|step| step * room / steps)
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect()
+        };
+        let fills: Vec<u8> = image.chunks_exact(height * width).map(most_frequent).collect();
+        let places: Vec<(usize, usize)> = starts(height, h)
+            .into_iter()
+            .flat_map(|y| starts(width, w).into_iter().map(move |x| (y, x)))
+            .collect();
+        let mut covered = Vec::with_capacity((places.len() + 1) * image.len());
+        covered.extend_from_slice(image);
+        for &(y, x) in &places {
+            let start = covered.len();
+            covered.extend_from_slice(image);
+            for (channel, &fill) in fills.iter().enumerate().take(channels) {
+                for row in y..y + h {
+                    let at = start + (channel * height + row) * width + x;
+                    covered[at..at + w].fill(fill);
+                }
+            }
+        }
+        let scores = self.scores(&covered)?;
+        let probability = |index: usize| self.probabilities(&scores[index])[class];
+        let whole = probability(0);
+        let mut sums = vec![0f32; height * width];
+        let mut counts = vec![0f32; height * width];
+        for (index, &(y, x)) in places.iter().enumerate() {
+            let loss = whole - probability(index + 1);
+            for row in y..y + h {
+                for at in row * width + x..row * width + x + w {
+                    sums[at] += loss;
+                    counts[at] += 1.0;
+                }
+            }
+        }
+        let values = sums.iter().zip(&counts).map(|(sum, count)| sum / count.max(1.0)).collect();
+        Ok(Map { width, height, values })
+    }
+}
+
+fn most_frequent(values: &[u8]) -> u8 {
+    let mut counts = [0usize; 256];
+    for &value in values {
+        counts[usize::from(value)] += 1;
+    }
+    let best = (0..=255u8).rev().max_by_key(|&value| counts[usize::from(value)]);
+    best.unwrap_or_default()
+}
+
+fn no_gradient() -> ClassifyError {
+    ClassifyError::Device("the network gave no gradient for its input".to_owned())
+}
+
+/// The channels of the first image of `[N, C, H, W]`.
+fn maps_of(maps: Tensor<4>) -> Result<Vec<Map>, ClassifyError> {
+    let [_, channels, height, width] = maps.dims();
+    let data: TensorData = maps.try_into_data().map_err(|error| ClassifyError::Device(error.to_string()))?;
+    let values: Vec<f32> = data.iter::<f32>().take(channels * height * width).collect();
+    Ok(values
+        .chunks_exact((height * width).max(1))
+        .map(|values| Map { width, height, values: values.to_vec() })
+        .collect())
+}
+
+fn single(maps: Vec<Map>) -> Result<Map, ClassifyError> {
+    maps.into_iter().next().ok_or_else(no_gradient)
+}

@@ -1,0 +1,501 @@
+//! Several digits in one picture: a postal code, an amount, a meter.
+//!
+//! The ink is cut into pieces: connected strokes, and slices of those that are too wide for one digit.
+//! A digit is a run of neighbouring pieces; which runs, the network decides: of all ways to divide a line
+//! the one with the highest sum of log-probabilities is read, found by dynamic programming over the cuts
+//! (over-segmentation and recognition: Matan, Burges, LeCun & Denker 1992, "Multi-digit recognition using
+//! a space displacement neural network", compares the two).
+
+use serde::Serialize;
+
+use crate::{
+    Classifier, ClassifyError, Picture, Policy, Prediction, Scores, digit,
+    ink::{Component, Ink, grey},
+};
+
+/// Longest side on which ink is searched for.
+const SEARCH: usize = 1600;
+
+/// A digit may be this many pieces.
+const MOST_PIECES: usize = 6;
+
+/// What a cut through ink costs, for a cut as long as the line is high. Like the other costs in natural
+/// logarithms of a probability, chosen on strips of MNIST's training images.
+const CUT: f32 = 8.0;
+
+/// What a digit costs that is wider than high, for each time its height.
+const WIDE: f32 = 6.0;
+
+/// What it costs to pass over a mark that is too small for a digit.
+const SKIP: f32 = 2.5;
+
+/// What it costs to take a small mark for a digit of its own.
+const SMALL: f32 = 2.0;
+
+/// What a digit costs that is as strange as the strangest accepted one, see [`Classifier::novelty`].
+const STRANGE: f32 = 2.0;
+
+/// What was read in a picture.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Reading {
+    /// The digits in order, lines divided by a space; `?` for a rejected one.
+    pub text: String,
+    /// Each digit with its place.
+    pub digits: Vec<ReadDigit>,
+}
+
+/// One digit of a [`Reading`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReadDigit {
+    /// The class.
+    pub label: String,
+    /// Its probability.
+    pub probability: f32,
+    /// Left, top, width and height in pixels of the picture.
+    #[serde(rename = "box")]
+    pub frame: [usize; 4],
+    /// Whether the answer is not to be believed.
+    pub rejected: bool,
+    /// What the network saw, `[C, H, W]`.
+    #[serde(skip)]
+    pub image: Vec<u8>,
+}
+
+impl Reading {
+    /// The probability that every digit is right: the product.
+    pub fn probability(&self) -> f32 {
+        self.digits.iter().map(|digit| digit.probability).product()
+    }
+}
+
+/// A run of pieces that may be one digit.
+struct Candidate {
+    /// First piece of the line, and one past the last.
+    range: (usize, usize),
+    frame: Component,
+    /// What its shape and its cuts cost.
+    cost: f32,
+}
+
+impl Classifier {
+    /// Reads the digits of a picture, lines from the top, each from the left.
+    ///
+    /// # Errors
+    /// When the device could not be read, or the network takes neither 1 nor 3 channels.
+    pub fn read(&self, picture: &Picture, policy: &Policy) -> Result<Reading, ClassifyError> {
+        let input = self.input();
+        if !matches!(input.channels, 1 | 3) {
+            let source = crate::PictureError::Channels { channels: input.channels };
+            return Err(ClassifyError::Picture { index: 0, source });
+        }
+        let mut ink = Ink::find(&grey(picture), SEARCH);
+        let mut reading = Reading::default();
+        for line in lines(&mut ink) {
+            let candidates = line.candidates();
+            let mut images = Vec::with_capacity(candidates.len() * input.len());
+            for candidate in &candidates {
+                let (from, to) = candidate.range;
+                let keep = |label: u32| (line.first + from..line.first + to).contains(&(label as usize - 1));
+                let image = digit::place(&ink, &candidate.frame, keep, input);
+                images.extend_from_slice(&digit::with_channels(image, input).planes());
+            }
+            let scores = self.scores(&images)?;
+            let values: Vec<f32> = candidates
+                .iter()
+                .zip(&scores)
+                .map(|(candidate, scores)| self.evidence(scores) - candidate.cost)
+                .collect();
+            let chosen = line.best(&candidates, &values);
+            if !reading.text.is_empty() && !chosen.is_empty() {
+                reading.text.push(' ');
+            }
+            for index in chosen {
+                let Prediction { label, probability, rejected, .. } =
+                    self.prediction(&scores[index], &Policy { top: 1, ..*policy });
+                reading.text.push_str(if rejected { "?" } else { &label });
+                reading.digits.push(ReadDigit {
+                    label,
+                    probability,
+                    rejected,
+                    frame: original_frame(&candidates[index].frame, &ink, picture),
+                    image: images[index * input.len()..][..input.len()].to_vec(),
+                });
+            }
+        }
+        Ok(reading)
+    }
+
+    /// How well an image is a digit: the logarithm of its highest probability, less for a strange one.
+    fn evidence(&self, scores: &Scores) -> f32 {
+        let probability = self.probabilities(scores).into_iter().fold(0.0, f32::max);
+        let strange = self.novelty(scores).map_or(0.0, |novelty| (novelty - 0.5).clamp(0.0, 2.0));
+        probability.max(1e-6).ln() - STRANGE * strange
+    }
+}
+
+/// From the reduced picture to the given one.
+fn original_frame(frame: &Component, ink: &Ink, picture: &Picture) -> [usize; 4] {
+    let low = |at: usize| (at as f64 * ink.reduction).floor() as usize;
+    let high = |at: usize, limit: usize| ((at as f64 * ink.reduction).ceil() as usize).min(limit);
+    let (left, top) = (low(frame.left), low(frame.top));
+    let (right, bottom) = (high(frame.right, picture.width()), high(frame.bottom, picture.height()));
+    [left, top, right.saturating_sub(left), bottom.saturating_sub(top)]
+}
+
+/// A slice of connected ink, or all of it.
+#[derive(Clone, Copy)]
+struct Piece {
+    frame: Component,
+    /// The connected ink it is of.
+    component: usize,
+    /// Box of that ink.
+    whole: Component,
+    /// Ink on the seam to the slice before, as a share of the line's height; 0 where nothing was cut.
+    seam: f32,
+}
+
+/// A line of digits. Its pieces have consecutive labels in the ink, from left to right.
+struct Line {
+    pieces: Vec<Piece>,
+    /// Label of the first piece, less 1.
+    first: usize,
+    height: f32,
+}
+
+/// Finds the lines, and gives every pixel the label of its piece; what is no piece becomes ground.
+fn lines(ink: &mut Ink) -> Vec<Line> {
+    let groups = rows(ink);
+    let mut labels = vec![0u32; ink.labels.len()];
+    let mut lines = Vec::with_capacity(groups.len());
+    let mut first = 0;
+    for members in groups {
+        let height = typical_height(members.iter().map(|&index| &ink.components[index]));
+        let mut pieces = Vec::new();
+        for &index in &members {
+            pieces.extend(slices(ink, index, height));
+        }
+        // Seams tilt: the middle of a slice says where it stands.
+        pieces.sort_by_key(|(piece, _)| (piece.frame.left + piece.frame.right, piece.component));
+        for (number, (_, pixels)) in pieces.iter().enumerate() {
+            for &at in pixels {
+                labels[at] = (first + number) as u32 + 1;
+            }
+        }
+        let count = pieces.len();
+        lines.push(Line { pieces: pieces.into_iter().map(|(piece, _)| piece).collect(), first, height });
+        first += count;
+    }
+    ink.labels = labels;
+    lines
+}
+
+/// The height of the digits among some marks: the median of those at least half as high as the highest.
+fn typical_height<'a>(marks: impl Iterator<Item = &'a Component> + Clone) -> f32 {
+    let highest = marks.clone().map(Component::height).max().unwrap_or_default();
+    let mut heights: Vec<usize> =
+        marks.map(Component::height).filter(|&height| 2 * height >= highest).collect();
+    heights.sort_unstable();
+    heights.get(heights.len() / 2).copied().unwrap_or(1).max(1) as f32
+}
+
+/// The components of each line of writing, without rulings, shadows and specks.
+fn rows(ink: &Ink) -> Vec<Vec<usize>> {
+    let components = &ink.components;
+    let is_ruling = |c: &Component| {
+        let (long, short) = (c.side(), c.width().min(c.height()));
+        // Across most of the picture and thin, or a patch of shadow at its edge.
+        let across = c.width() * 10 >= ink.width * 9 || c.height() * 10 >= ink.height * 9;
+        ink.at_edge(c) && across && (long >= 12 * short || c.area * 3 >= c.width() * c.height() * 2)
+            || c.width() >= 12 * c.height() && c.width() * 2 >= ink.width
+    };
+    let marks: Vec<usize> = (0..components.len()).filter(|&index| !is_ruling(&components[index])).collect();
+    let inside = |index: &&usize| !ink.at_edge(&components[**index]);
+    let typical = if marks.iter().any(|index| inside(&index)) {
+        typical_height(
+            marks.iter().filter(inside).map(|&index| &components[index]).collect::<Vec<_>>().into_iter(),
+        )
+    } else {
+        typical_height(marks.iter().map(|&index| &components[index]))
+    };
+    // Digits are seen at all from a few pixels on.
+    if typical < 5.0 {
+        return Vec::new();
+    }
+    let height = |index: usize| components[index].height() as f32;
+    let is_speck = |c: &Component| {
+        (c.side() as f32) < 0.15 * typical || (c.area as f32) < 0.004 * typical * typical || c.area < 4
+    };
+    let mut full: Vec<usize> = marks
+        .iter()
+        .copied()
+        .filter(|&index| height(index) >= 0.5 * typical && height(index) <= 3.0 * typical)
+        .collect();
+    full.sort_by_key(|&index| components[index].top + components[index].bottom);
+    // A line with its top and bottom, the means of its members.
+    struct Band {
+        members: Vec<usize>,
+        top: f32,
+        bottom: f32,
+    }
+    let mut bands: Vec<Band> = Vec::new();
+    for index in full {
+        let c = &components[index];
+        let (top, bottom) = (c.top as f32, c.bottom as f32);
+        let overlap = |band: &Band| {
+            (bottom.min(band.bottom) - top.max(band.top)) / (bottom - top).min(band.bottom - band.top)
+        };
+        match bands
+            .iter_mut()
+            .filter(|band| overlap(band) >= 0.5)
+            .max_by(|a, b| overlap(a).total_cmp(&overlap(b)))
+        {
+            Some(band) => {
+                let n = band.members.len() as f32;
+                band.top = (band.top * n + top) / (n + 1.0);
+                band.bottom = (band.bottom * n + bottom) / (n + 1.0);
+                band.members.push(index);
+            }
+            None => bands.push(Band { members: vec![index], top, bottom }),
+        }
+    }
+    // Broken strokes belong to the line they stand in.
+    for &index in &marks {
+        let c = &components[index];
+        if height(index) >= 0.5 * typical || is_speck(c) {
+            continue;
+        }
+        let middle = (c.top + c.bottom) as f32 / 2.0;
+        if let Some(band) = bands
+            .iter_mut()
+            .find(|band| middle >= band.top - 0.2 * typical && middle <= band.bottom + 0.1 * typical)
+        {
+            band.members.push(index);
+        }
+    }
+    bands.sort_by(|a, b| a.top.total_cmp(&b.top));
+    bands.into_iter().map(|band| band.members).collect()
+}
+
+/// The pieces of a component with their pixels: itself, or slices between seams of little ink.
+fn slices(ink: &Ink, index: usize, line_height: f32) -> Vec<(Piece, Vec<usize>)> {
+    let whole = ink.components[index];
+    let label = index as u32 + 1;
+    let seams = if whole.width() as f32 > 0.7 * line_height && whole.height() as f32 > 0.5 * line_height {
+        seams(ink, &whole, label, line_height)
+    } else {
+        Vec::new()
+    };
+    let mut pieces: Vec<(Option<Component>, Vec<usize>)> = vec![(None, Vec::new()); seams.len() + 1];
+    for y in whole.top..whole.bottom {
+        for x in whole.left..whole.right {
+            let at = y * ink.width + x;
+            if ink.labels[at] != label {
+                continue;
+            }
+            let slice = seams.iter().filter(|seam| seam.columns[y - whole.top] <= x).count();
+            let pixel = Component { left: x, top: y, right: x + 1, bottom: y + 1, area: 1 };
+            let (frame, pixels) = &mut pieces[slice];
+            *frame = Some(frame.map_or(pixel, |frame| frame.union(&pixel)));
+            pixels.push(at);
+        }
+    }
+    let seam_before = |slice: usize| if slice == 0 { 0.0 } else { seams[slice - 1].ink / line_height };
+    pieces
+        .into_iter()
+        .enumerate()
+        .filter_map(|(slice, (frame, pixels))| {
+            let piece = Piece { frame: frame?, component: index, whole, seam: seam_before(slice) };
+            Some((piece, pixels))
+        })
+        .collect()
+}
+
+/// A way from the top of a component to its bottom, one column for each row, a step of at most one column
+/// from row to row.
+struct Seam {
+    columns: Vec<usize>,
+    /// Ink on it, in pixels.
+    ink: f32,
+}
+
+/// Seams near the columns with the least ink, from the left.
+fn seams(ink: &Ink, whole: &Component, label: u32, line_height: f32) -> Vec<Seam> {
+    let (width, height) = (whole.width(), whole.height());
+    let plane = ink.cut(whole, 0, |other| other == label);
+    let column = |x: usize| (0..height).map(|y| f32::from(plane.values[y * width + x])).sum::<f32>() / 255.0;
+    let profile: Vec<f32> = (0..width).map(column).collect();
+    let radius = (0.03 * line_height) as usize;
+    let smooth: Vec<f32> = (0..width)
+        .map(|x| {
+            let part = &profile[x.saturating_sub(radius)..(x + radius + 1).min(width)];
+            part.iter().sum::<f32>() / part.len() as f32
+        })
+        .collect();
+    let edge = (0.12 * line_height) as usize;
+    let reach = ((0.08 * line_height) as usize).max(1);
+    let mut found: Vec<Seam> = (edge.max(1)..width.saturating_sub(edge.max(1)))
+        .filter(|&x| {
+            let part = &smooth[x.saturating_sub(reach)..(x + reach + 1).min(width)];
+            part.iter().all(|&other| smooth[x] <= other)
+        })
+        .map(|x| seam(&plane.values, width, height, x, (0.22 * line_height) as usize + 1))
+        .collect();
+    found.sort_by(|a, b| a.ink.total_cmp(&b.ink));
+    let most = ((width as f32 / line_height * 4.0) as usize).clamp(2, 16);
+    let mut kept: Vec<Seam> = Vec::new();
+    for seam in found {
+        let distance = |other: &Seam| {
+            let sum: usize = seam.columns.iter().zip(&other.columns).map(|(a, b)| a.abs_diff(*b)).sum();
+            sum as f32 / height as f32
+        };
+        if seam.ink <= 0.6 * line_height
+            && kept.len() < most
+            && kept.iter().all(|other| distance(other) > 0.06 * line_height)
+        {
+            kept.push(seam);
+        }
+    }
+    let mean = |seam: &Seam| seam.columns.iter().sum::<usize>();
+    kept.sort_by_key(mean);
+    for seam in &mut kept {
+        seam.columns.iter_mut().for_each(|x| *x += whole.left);
+    }
+    kept
+}
+
+/// The seam with the least ink within `reach` columns of `start`.
+fn seam(values: &[u8], width: usize, height: usize, start: usize, reach: usize) -> Seam {
+    let (low, high) = (start.saturating_sub(reach), (start + reach + 1).min(width));
+    let columns = high - low;
+    // Straight where it costs nothing.
+    let cost = |x: usize, y: usize| {
+        f32::from(values[y * width + low + x]) / 255.0
+            + 0.002 * (low + x).abs_diff(start) as f32 / reach as f32
+    };
+    let mut best: Vec<f32> = (0..columns).map(|x| cost(x, 0)).collect();
+    let mut from = vec![0u8; columns * height];
+    for y in 1..height {
+        let before = best.clone();
+        for (x, best) in best.iter_mut().enumerate() {
+            let mut step = (1u8, before[x]);
+            for (code, other) in [(0, x.checked_sub(1)), (2, Some(x + 1).filter(|&x| x < columns))] {
+                // A tilted step crosses a little more.
+                if let Some(value) = other.map(|other| before[other] + 0.01)
+                    && value < step.1
+                {
+                    step = (code, value);
+                }
+            }
+            *best = step.1 + cost(x, y);
+            from[y * columns + x] = step.0;
+        }
+    }
+    let mut x = (0..columns).min_by(|&a, &b| best[a].total_cmp(&best[b])).unwrap_or_default();
+    let mut path = vec![0; height];
+    let mut ink = 0.0;
+    for y in (0..height).rev() {
+        path[y] = low + x;
+        ink += f32::from(values[y * width + low + x]) / 255.0;
+        x = (x + usize::from(from[y * columns + x])).saturating_sub(1).min(columns - 1);
+    }
+    Seam { columns: path, ink }
+}
+
+impl Line {
+    /// All runs of pieces that may be a digit.
+    fn candidates(&self) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for from in 0..self.pieces.len() {
+            let mut frame = self.pieces[from].frame;
+            for to in from + 1..=(from + MOST_PIECES).min(self.pieces.len()) {
+                if to > from + 1 {
+                    frame = frame.union(&self.pieces[to - 1].frame);
+                }
+                if let Some(cost) = self.cost(from, to, &frame) {
+                    candidates.push(Candidate { range: (from, to), frame, cost });
+                }
+            }
+        }
+        candidates
+    }
+
+    /// What the shape of a run speaks against it; `None` if it cannot be a digit.
+    fn cost(&self, from: usize, to: usize, frame: &Component) -> Option<f32> {
+        let (width, height) = (frame.width() as f32, frame.height() as f32);
+        let run = &self.pieces[from..to];
+        // A single mark is always possible, or the line would have no reading.
+        let whole = run.len() == 1 && run[0].frame == run[0].whole;
+        let aspect = width / height.max(0.5 * self.height);
+        if aspect > 1.8 && !whole {
+            return None;
+        }
+        // Two whole digits that do not touch are two.
+        for (index, a) in run.iter().enumerate() {
+            for b in &run[index + 1..] {
+                if a.component != b.component && !self.may_join(a, b) {
+                    return None;
+                }
+            }
+        }
+        let mut cost = WIDE * (aspect - 1.1).max(0.0);
+        if height < 0.4 * self.height {
+            cost += SMALL;
+        }
+        // Half a cut for each of the two digits that it makes.
+        let cut = |index: usize| {
+            let before = index.checked_sub(1).and_then(|before| self.pieces.get(before));
+            let seam =
+                self.pieces.get(index).filter(|piece| before.is_some_and(|b| b.component == piece.component));
+            seam.map_or(0.0, |piece| 0.5 * CUT * piece.seam + 0.05)
+        };
+        cost += cut(from) + cut(to);
+        Some(cost)
+    }
+
+    /// Whether strokes that do not touch can be one digit: one of them is small, and they are near.
+    fn may_join(&self, a: &Piece, b: &Piece) -> bool {
+        let (first, second) = (&a.whole, &b.whole);
+        let small = |c: &Component| (c.height() as f32) < 0.6 * self.height;
+        let overlap = first.right.min(second.right) as f32 - first.left.max(second.left) as f32;
+        let narrow = first.width().min(second.width()) as f32;
+        let gap = -overlap;
+        (small(first) || small(second)) && gap < 0.15 * self.height
+            || overlap > 0.75 * narrow && narrow > 0.25 * self.height && (small(first) || small(second))
+    }
+
+    /// The runs that together are worth most and hold every piece once, in order.
+    fn best(&self, candidates: &[Candidate], values: &[f32]) -> Vec<usize> {
+        let n = self.pieces.len();
+        // For each piece boundary: the best value of all before, and the run that ends there (none: a mark
+        // was passed over).
+        let mut best: Vec<(f32, Option<usize>)> = vec![(f32::NEG_INFINITY, None); n + 1];
+        best[0].0 = 0.0;
+        for end in 1..=n {
+            let mark = &self.pieces[end - 1];
+            let passed = (mark.frame == mark.whole && (mark.whole.height() as f32) < 0.4 * self.height)
+                .then(|| best[end - 1].0 - SKIP);
+            // If nothing fits, a mark is passed over at a high price rather than the line lost.
+            let mut choice = (passed.unwrap_or(best[end - 1].0 - 50.0), None);
+            for (index, candidate) in candidates.iter().enumerate().filter(|(_, c)| c.range.1 == end) {
+                let value = best[candidate.range.0].0 + values[index];
+                if value > choice.0 {
+                    choice = (value, Some(index));
+                }
+            }
+            best[end] = choice;
+        }
+        let mut chosen = Vec::new();
+        let mut end = n;
+        while end > 0 {
+            match best[end].1 {
+                Some(index) => {
+                    chosen.push(index);
+                    end = candidates[index].range.0;
+                }
+                None => end -= 1,
+            }
+        }
+        chosen.reverse();
+        chosen
+    }
+}

@@ -1,0 +1,378 @@
+//! `kiln predict`, `kiln explain` and `kiln evaluate --rejection`, from outside: pictures as people have them.
+
+#[path = "support/strips.rs"]
+#[allow(dead_code, reason = "the measuring program uses all of it")]
+mod strips;
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use serde_json::Value;
+use support::{Bench, Ran};
+
+/// A folder with a model that knows what it was trained on.
+fn bench() -> Bench {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    bench.json(&[
+        "train",
+        "--dataset",
+        "mnist-sample",
+        "--epochs",
+        "4",
+        "--json",
+        "--progress",
+        "none",
+        "--name",
+        "first",
+    ]);
+    bench
+}
+
+fn sample() -> data::DatasetPair {
+    data::load("mnist-sample", &data::Search::default()).expect("it is built in")
+}
+
+fn png(pixels: &[u8], width: usize, height: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PngEncoder::new(&mut bytes)
+        .write_image(pixels, width as u32, height as u32, ExtendedColorType::L8)
+        .expect("encoded");
+    bytes
+}
+
+fn save(path: &Path, pixels: &[u8], width: usize, height: usize) {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    fs::write(path, png(pixels, width, height)).expect("written");
+}
+
+fn lines(ran: &Ran) -> Vec<Value> {
+    ran.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// A digit as a photo shows it: dark pen on unevenly lit paper, `size` times as large, off the centre.
+fn photo(image: &[u8], size: usize) -> (Vec<u8>, usize, usize) {
+    let (width, height) = (size * 45, size * 60);
+    let pixels = (0..width * height)
+        .map(|at| {
+            let (x, y) = (at % width, at / width);
+            let (u, v) = ((x / size) as isize - 4, (y / size) as isize - 22);
+            let inside = (0..28).contains(&u) && (0..28).contains(&v);
+            let ink = if inside { f32::from(image[(v * 28 + u) as usize]) / 255.0 } else { 0.0 };
+            let light = 240.0 - 110.0 * x as f32 / width as f32;
+            let grain = ((x * 7919 + y * 104_729) % 7) as f32 - 3.0;
+            (light * (1.0 - 0.75 * ink) + grain) as u8
+        })
+        .collect();
+    (pixels, width, height)
+}
+
+#[test]
+fn pictures_of_the_test_split_are_answered_as_evaluate_answers() {
+    let bench = bench();
+    let pair = sample();
+    for index in 0..pair.test.len() {
+        save(&bench.path(&format!("digits/{index:03}.png")), pair.test.image(index), 28, 28);
+    }
+    let ran = bench.run(&["predict", "--model", "artifacts/first", "--json", "digits"]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let answers = lines(&ran);
+    assert_eq!(answers.len(), 500);
+    let right =
+        answers.iter().zip(&pair.test.labels).filter(|(a, label)| a["label"] == label.to_string()).count();
+    let evaluated = bench.json(&["evaluate", "--model", "artifacts/first", "--json"]);
+    let accuracy = evaluated["test_accuracy"].as_f64().expect("a number");
+    assert!((right as f64 / 500.0 - accuracy).abs() < 0.001, "{right} of 500, evaluate says {accuracy}");
+    for (index, answer) in answers.iter().enumerate() {
+        assert_eq!(answer["path"], format!("digits/{index:03}.png"));
+        assert_eq!(answer["top"].as_array().expect("a list").len(), 3);
+        assert_eq!(answer["top"][0]["label"], answer["label"]);
+        assert!(
+            answer["probability"].as_f64().expect("a number")
+                >= answer["top"][1]["probability"].as_f64().expect("a number")
+        );
+    }
+    // 99 of 100 are to be kept; of 500, with a threshold from 200, twice the share may be missing and more.
+    let kept = answers.iter().filter(|answer| answer["rejected"] == false).count();
+    assert!(kept >= 470, "{kept} of 500 kept");
+}
+
+#[test]
+fn photos_are_read_whatever_their_light() {
+    let bench = bench();
+    let pair = sample();
+    for index in 0..60 {
+        let (pixels, width, height) = photo(pair.test.image(index), 3 + index % 5);
+        save(&bench.path(&format!("photos/{index:02}.png")), &pixels, width, height);
+    }
+    let ran = bench.run(&["predict", "--model", "artifacts/first", "--json", "photos", "--show", "seen"]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let right = lines(&ran)
+        .iter()
+        .zip(&pair.test.labels)
+        .filter(|(a, label)| a["label"] == label.to_string())
+        .count();
+    // The network is right in about 95 of 100.
+    assert!(right >= 52, "{right} of 60");
+    let seen = image::open(bench.path("seen/07.png")).expect("a picture").to_luma8();
+    assert_eq!(seen.dimensions(), (28, 28));
+    let apart: u64 =
+        seen.as_raw().iter().zip(pair.test.image(7)).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+    let mass: u64 = pair.test.image(7).iter().map(|&value| u64::from(value)).sum();
+    assert!(apart * 3 < mass, "what was seen differs by {apart} of {mass}");
+}
+
+#[test]
+fn a_strip_of_digits_becomes_a_text() {
+    let reference = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../artifacts/reference");
+    let reference = reference.to_str().expect("UTF-8");
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    let pair = sample();
+    let mut texts = Vec::new();
+    for index in 0..30 {
+        let condition = &strips::CONDITIONS[index % 2];
+        let (picture, text) = strips::strip(&pair.test, 5, index as u64, 5, condition);
+        save(
+            &bench.path(&format!("strips/{index:02}.png")),
+            picture.pixels(),
+            picture.width(),
+            picture.height(),
+        );
+        texts.push((text, picture.width(), picture.height()));
+    }
+    let ran = bench.run(&["predict", "--model", reference, "--digits", "--json", "strips"]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let answers = lines(&ran);
+    let read = |answer: &Value| answer["text"].as_str().expect("a text").to_owned();
+    let right = answers.iter().zip(&texts).filter(|(answer, (text, ..))| read(answer) == *text).count();
+    assert!(right >= 27, "{right} of 30 strips");
+    for (answer, (_, width, height)) in answers.iter().zip(&texts) {
+        let mut before = 0;
+        for digit in answer["digits"].as_array().expect("digits") {
+            let number = |at: usize| digit["box"][at].as_u64().expect("a number") as usize;
+            assert!(number(0) + number(2) <= *width && number(1) + number(3) <= *height, "{digit}");
+            assert!(2 * number(0) + number(2) >= before, "from the left: {answer}");
+            before = 2 * number(0) + number(2);
+            let probability = digit["probability"].as_f64().expect("a number");
+            assert!((0.0..=1.0).contains(&probability));
+        }
+    }
+    let table =
+        bench.run(&["predict", "--model", reference, "--digits", "strips/00.png", "--show", "seen.png"]);
+    assert!(table.stdout.contains("each digit"), "{}", table.stdout);
+    let seen = image::open(bench.path("seen.png")).expect("a picture");
+    assert_eq!((seen.width(), seen.height()), (5 * 28, 28));
+}
+
+#[test]
+fn a_bad_picture_does_not_stop_the_others() {
+    let bench = bench();
+    let pair = sample();
+    save(&bench.path("in/b.png"), pair.test.image(1), 28, 28);
+    save(&bench.path("in/deep/d.PNG"), pair.test.image(2), 28, 28);
+    fs::write(bench.path("in/a.jpg"), b"no picture at all").expect("written");
+    fs::write(bench.path("in/c.png"), &png(pair.test.image(0), 28, 28)[..60]).expect("written");
+    fs::write(bench.path("in/notes.txt"), b"not looked at").expect("written");
+    let ran = bench.run(&["predict", "--model", "artifacts/first", "in", "missing.png", "--csv"]);
+    ran.fails(1, &["in/a.jpg: not a PNG", "in/c.png: damaged", "missing.png: cannot read it"]);
+    let rows: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(rows[0], "path,label,probability,rejected,label_2,probability_2,label_3,probability_3");
+    assert_eq!(rows.len(), 3, "{}", ran.stdout);
+    assert!(rows[1].starts_with("in/b.png,") && rows[2].starts_with("in/deep/d.PNG,"), "{}", ran.stdout);
+}
+
+#[test]
+fn standard_input_holds_one_picture() {
+    let bench = bench();
+    let bytes = png(sample().test.image(3), 28, 28);
+    let send = |arguments: &[&str], bytes: &[u8]| {
+        let mut child = bench
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        child.stdin.take().expect("a pipe").write_all(bytes).expect("sent");
+        Ran::from(child.wait_with_output().expect("the program ends"))
+    };
+    let ran = send(&["predict", "--model", "artifacts/first", "-", "--json", "--top", "1"], &bytes);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let answer = &lines(&ran)[0];
+    assert_eq!(answer["path"], "-");
+    assert_eq!(answer["top"].as_array().expect("a list").len(), 1);
+    send(&["predict", "--model", "artifacts/first", "-"], b"").fails(1, &["-: the file is empty"]);
+    send(&["predict", "--model", "artifacts/first", "-", "-"], &bytes).fails(2, &["once"]);
+}
+
+#[test]
+fn wrong_flags_are_usage_errors() {
+    let bench = bench();
+    save(&bench.path("a.png"), sample().test.image(0), 28, 28);
+    save(&bench.path("b.png"), sample().test.image(1), 28, 28);
+    fs::create_dir(bench.path("empty")).expect("a folder");
+    let fails = |arguments: &[&str], status: i32, words: &[&str]| {
+        let mut all = vec!["predict", "--model", "artifacts/first"];
+        all.extend(arguments);
+        bench.run(&all).fails(status, words);
+    };
+    fails(&[], 2, &["IMAGE"]);
+    fails(&["a.png", "--json", "--csv"], 2, &["--csv"]);
+    fails(&["a.png", "--top", "0"], 2, &["--top"]);
+    fails(&["a.png", "--reject-below", "1.5"], 2, &["from 0 to 1"]);
+    fails(&["a.png", "--keep", "0.1"], 2, &["from 0.5 to 1"]);
+    fails(&["a.png", "b.png", "--show", "seen.png"], 2, &["2 pictures", "folder"]);
+    fails(&["a.png", "--show", "b.png/x"], 1, &["cannot write"]);
+    fails(&["empty"], 1, &["holds no picture"]);
+    bench.run(&["predict", "a.png", "--model", "none"]).fails(1, &["none"]);
+    bench.run(&["evaluate", "--model", "artifacts/first", "--picture", "x.png"]).fails(2, &["--rejection"]);
+    bench.run(&["explain", "a.png", "--model", "artifacts/first", "--class", "x"]).fails(2, &["0, 1, 2"]);
+}
+
+#[test]
+fn a_decision_is_explained_as_a_picture() {
+    let bench = bench();
+    save(&bench.path("in/a.png"), sample().test.image(0), 28, 28);
+    save(&bench.path("in/b.png"), sample().test.image(1), 28, 28);
+    fs::write(bench.path("in/c.png"), b"nothing").expect("written");
+    let ran = bench.run(&["explain", "in/a.png", "--model", "artifacts/first", "--json"]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert_eq!(lines(&ran)[0]["out"], "explanation.png");
+    let sheet = image::open(bench.path("explanation.png")).expect("a picture").to_rgb8();
+    assert!(sheet.width() > 800 && sheet.height() > 600, "{:?}", sheet.dimensions());
+    let orange = sheet.pixels().filter(|pixel| pixel[0] > 150 && pixel[2] < 60).count();
+    assert!(orange > 1000, "{orange} orange pixels");
+    let ran = bench.run(&["explain", "in", "--model", "artifacts/first", "--out", "sheets", "--class", "3"]);
+    ran.fails(1, &["in/c.png"]);
+    assert!(ran.stdout.contains("in/a.png: 3 "), "{}", ran.stdout);
+    assert_eq!(support::files(&bench.path("sheets")), ["a.png", "b.png"]);
+}
+
+#[test]
+fn strangers_are_refused() {
+    let bench = bench();
+    let run = fs::read_to_string(bench.path("artifacts/first/run.json")).expect("a run");
+    let run: Value = serde_json::from_str(&run).expect("JSON");
+    let calibration = &run["result"]["calibration"];
+    for key in
+        ["temperature", "valid_error_before", "valid_error", "test_error_before", "test_error", "test_kept"]
+    {
+        assert!(calibration[key].as_f64().is_some_and(f64::is_finite), "{key}: {calibration}");
+    }
+    let page = fs::read_to_string(bench.path("artifacts/first/report/index.html")).expect("a report");
+    assert!(page.contains("Coverage against error") && page.contains("expected calibration error"));
+    assert!(bench.path("artifacts/first/report/coverage.png").is_file());
+
+    // Blocks of random grey, as a data set of four IDX files.
+    let folder = bench.path("blocks");
+    fs::create_dir(&folder).expect("a folder");
+    let mut state = 1u32;
+    let mut random = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    for (name, count) in [("train", 20u8), ("t10k", 200)] {
+        let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 28, 0, 0, 0, 28];
+        let mut labels = vec![0, 0, 8, 1, 0, 0, 0, count];
+        for index in 0..count {
+            let cells: Vec<u8> = (0..49).map(|_| random()).collect();
+            images.extend((0..784).map(|at| cells[at / 28 / 4 * 7 + at % 28 / 4]));
+            labels.push(index % 10);
+        }
+        fs::write(folder.join(format!("{name}-images-idx3-ubyte")), images).expect("written");
+        fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), labels).expect("written");
+    }
+    let arguments =
+        ["evaluate", "--model", "artifacts/first", "--rejection", "blocks", "--picture", "refused.png"];
+    let evaluated = bench.json(&[&arguments[..], &["--json"]].concat());
+    let rejection = &evaluated["rejection"];
+    assert_eq!(rejection["images"], 200);
+    assert!(rejection["auroc"].as_f64().expect("a number") > 0.95, "{rejection}");
+    let at_95 = &rejection["thresholds"][2];
+    assert!((at_95["keep"].as_f64().expect("a number") - 0.95).abs() < 1e-6, "{at_95}");
+    assert!(at_95["refused"].as_f64().expect("a number") > 0.9, "{at_95}");
+    assert!((at_95["kept"].as_f64().expect("a number") - 0.95).abs() < 0.05, "{at_95}");
+    assert!(image::open(bench.path("refused.png")).is_ok());
+    let words = bench.run(&arguments).stdout;
+    assert!(words.contains("foreign refused") && words.contains("refused below"), "{words}");
+    let old = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../artifacts/reference");
+    if model_lacks_confidence(&old) {
+        let old = old.to_str().expect("UTF-8").to_owned();
+        bench
+            .run(&["evaluate", "--model", &old, "--dataset", "mnist-sample", "--rejection", "blocks"])
+            .fails(1, &["train it again"]);
+    }
+}
+
+fn model_lacks_confidence(path: &Path) -> bool {
+    train::model_io::load_metadata(path).expect("the reference model").confidence.is_none()
+}
+
+/// Every mutation of a picture is answered or refused, never a panic.
+#[test]
+fn hostile_pictures_are_answered_or_refused() {
+    let bench = bench();
+    let pair = sample();
+    let folder = bench.path("hostile");
+    fs::create_dir(&folder).expect("a folder");
+    let whole = png(pair.test.image(0), 28, 28);
+    let mut state = 7u64;
+    for number in 0..150 {
+        let mut bytes = whole.clone();
+        for _ in 0..=number % 4 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let at = (state >> 33) as usize % bytes.len();
+            bytes[at] = (state >> 20) as u8;
+        }
+        if number % 5 == 0 {
+            bytes.truncate((state >> 40) as usize % whole.len());
+        }
+        fs::write(folder.join(format!("m{number:03}.png")), bytes).expect("written");
+    }
+    let flat = |value: u8, width: usize, height: usize| vec![value; width * height];
+    for (name, width, height) in
+        [("one", 1, 1), ("wide", 10_000, 1), ("tall", 1, 10_000), ("large", 3000, 2000)]
+    {
+        for value in [0, 127, 255] {
+            save(&folder.join(format!("{name}-{value}.png")), &flat(value, width, height), width, height);
+        }
+    }
+    let noise: Vec<u8> = (0..300u32 * 200).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    save(&folder.join("noise.png"), &noise, 300, 200);
+    save(
+        &folder.join("stripes.png"),
+        &(0..400 * 300).map(|at| if at % 400 / 5 % 2 == 0 { 0 } else { 255 }).collect::<Vec<u8>>(),
+        400,
+        300,
+    );
+    for digits in [false, true] {
+        let mut arguments = vec!["predict", "--model", "artifacts/first", "--json", "hostile"];
+        if digits {
+            arguments.push("--digits");
+        }
+        let ran = bench.run(&arguments);
+        ran.fails(1, &["damaged"]);
+        let answers = lines(&ran);
+        let named = |name: &str| {
+            let path = format!("hostile/{name}.png");
+            answers.iter().find(|answer| answer["path"] == path.as_str()).unwrap_or_else(|| panic!("{name}"))
+        };
+        for name in ["one-0", "one-255", "wide-127", "tall-0", "large-0", "large-127", "large-255", "noise"] {
+            assert_eq!(named(name)["rejected"], true, "{name}");
+        }
+    }
+    let ran = bench.run(&[
+        "explain",
+        "--model",
+        "artifacts/first",
+        "hostile/one-0.png",
+        "hostile/noise.png",
+        "--out",
+        "why",
+    ]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+}
