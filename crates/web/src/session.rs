@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use model::{
     Classifier, ClassifyError, Description, Head, InputShape, Lesson, Metadata, Model, ModelFileError, Picture,
-    PictureError, TeachError, Teaching,
+    PictureError, Policy, TeachError, Teaching,
 };
 use serde_json::{Value, json};
 
@@ -53,9 +53,14 @@ pub enum SessionError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// The image that the network got, `[C, H, W]`.
-    pub seen: Vec<u8>,
+    pub image: Vec<u8>,
     /// Probability of every class, `[K]`.
     pub probabilities: Vec<f32>,
+    /// Whether the picture is unlike what the network was trained on.
+    pub rejected: bool,
+    /// Where the network looked for the most probable class, `[H, W]`, from 0 up; zeros for a network
+    /// without convolutions.
+    pub attention: Vec<f32>,
 }
 
 /// One model, the picture before it, and what it has been taught.
@@ -66,8 +71,8 @@ pub struct Session {
     /// The last layer as the file has it.
     head: Option<Head>,
     lessons: Vec<Lesson>,
-    /// Features of the last picture, `[F]`.
-    shown: Option<Vec<f32>>,
+    /// The last picture as the network got it, `[C, H, W]`.
+    shown: Option<Vec<u8>>,
 }
 
 impl Session {
@@ -108,17 +113,16 @@ impl Session {
             return Err(SessionError::TooLarge { width, height });
         }
         let picture = from_rgba(rgba, width, height)?;
-        let seen = self.classifier.prepare(&picture)?;
-        let images = self.metadata().preprocessing.batch(&seen, 1, self.classifier.device());
-        let network = self.classifier.network();
-        let features = network.features(images); // [1, F]
-        let device_error = |error: &dyn std::fmt::Display| ClassifyError::Device(error.to_string());
-        let shown = features.clone().try_into_data().map_err(|e| device_error(&e))?;
-        let logits =
-            network.classify_features(features).try_into_data().map_err(|e| device_error(&e))?; // [1, K]
-        self.shown = Some(shown.iter::<f32>().collect());
-        let scores = model::Scores { logits: logits.iter::<f32>().collect() };
-        Ok(Answer { seen, probabilities: self.classifier.probabilities(&scores) })
+        let image = self.classifier.prepare(&picture)?;
+        let scores = self.classifier.scores(&image)?.swap_remove(0);
+        let probabilities = self.classifier.probabilities(&scores);
+        let rejected = self.classifier.prediction(&scores, &Policy::default()).rejected;
+        let best = (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]));
+        let map = self.classifier.activation(&image, best.unwrap_or_default())?;
+        let InputShape { height, width, .. } = self.input();
+        let attention = map.map_or_else(|| vec![0.0; height * width], |map| map.resized(width, height).values);
+        self.shown = Some(image.clone());
+        Ok(Answer { image, probabilities, rejected, attention })
     }
 
     /// The last picture belongs to `class`: the last layer learns it together with all lessons before.
@@ -129,7 +133,11 @@ impl Session {
         if self.lessons.len() == MAX_LESSONS {
             return Err(SessionError::TooManyLessons);
         }
-        let features = self.shown.clone().ok_or(SessionError::NothingShown)?;
+        let image = self.shown.as_ref().ok_or(SessionError::NothingShown)?;
+        let batch = self.metadata().preprocessing.batch(image, 1, self.classifier.device());
+        let (features, _) = self.classifier.network().features(batch); // [1, F]
+        let data = features.try_into_data().map_err(|error| ClassifyError::Device(error.to_string()))?;
+        let features = data.iter::<f32>().collect();
         self.lessons.push(Lesson { features, class });
         let learned = self.learn();
         if learned.is_err() {
@@ -152,10 +160,10 @@ impl Session {
     /// # Errors
     /// Weights that are not finite.
     pub fn save(&self) -> Result<Vec<u8>, SessionError> {
-        let Metadata { network, preprocessing, classes, provenance, weights_sha256, .. } = self.metadata().clone();
+        let Metadata { network, preprocessing, classes, provenance, weights_sha256, confidence, .. } = self.metadata().clone();
         let provenance =
             if self.lessons.is_empty() { provenance } else { self.taught_provenance(provenance, &weights_sha256) };
-        let description = Description { network, preprocessing, classes, provenance };
+        let description = Description { network, preprocessing, classes, provenance, confidence };
         Ok(model::encode(self.classifier.network(), description)?)
     }
 
@@ -198,4 +206,144 @@ fn from_rgba(rgba: &[u8], width: usize, height: usize) -> Result<Picture, Pictur
     }
     let pixels = rgba.chunks_exact(4).flat_map(|p| (0..channels).map(move |c| on_white(p[c], p[3])));
     Picture::new(width, height, channels, pixels.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{CnnConfig, ConvBlockConfig, NetworkConfig, PoolConfig, Preprocessing};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const REFERENCE: &[u8] = include_bytes!("../../../artifacts/reference/model.kiln");
+
+    fn small(classes: usize, blocks: Vec<ConvBlockConfig>) -> Vec<u8> {
+        let config = NetworkConfig::Cnn(CnnConfig { blocks, dense: vec![8], ..CnnConfig::default() });
+        let preprocessing = Preprocessing::fashion_mnist();
+        let network = config.init(preprocessing.input, classes, 7, &Device::flex()).unwrap();
+        let description = Description {
+            network: config,
+            preprocessing,
+            classes: (0..classes).map(|class| format!("class {class}")).collect(),
+            provenance: BTreeMap::from([("test_accuracy".into(), json!(0.5)), ("seed".into(), json!(1))]),
+            confidence: None,
+        };
+        model::encode(&network, description).unwrap()
+    }
+
+    fn convolution() -> Vec<ConvBlockConfig> {
+        vec![ConvBlockConfig { pool: Some(PoolConfig::default()), ..ConvBlockConfig::new(3) }]
+    }
+
+    /// A white bar on black, as a canvas holds it.
+    fn bar(width: usize, height: usize) -> Vec<u8> {
+        (0..width * height)
+            .flat_map(|at| {
+                let inside = (at % width).abs_diff(width / 2) <= width / 20;
+                let ink = if inside && (height / 5..height * 4 / 5).contains(&(at / width)) { 255 } else { 0 };
+                [ink, ink, ink, 255]
+            })
+            .collect()
+    }
+
+    fn best(answer: &Answer) -> usize {
+        let probabilities = &answer.probabilities;
+        (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b])).unwrap()
+    }
+
+    #[test]
+    fn a_bar_is_a_one_and_looked_at_where_it_is() {
+        let mut session = Session::open(REFERENCE).unwrap();
+        let answer = session.answer(&bar(280, 280), 280, 280).unwrap();
+        assert_eq!(session.metadata().classes[best(&answer)], "1");
+        assert!(answer.probabilities[1] > 0.9, "{:?}", answer.probabilities);
+        assert_eq!((answer.image.len(), answer.attention.len()), (784, 784));
+        let sum: f32 = answer.attention.iter().sum();
+        let centre: f32 = (0..784).filter(|at| (8..20).contains(&(at % 28))).map(|at| answer.attention[at]).sum();
+        assert!(sum > 0.0 && centre > 0.7 * sum, "{centre} of {sum}");
+    }
+
+    #[test]
+    fn lessons_are_learned_and_taken_back() {
+        let mut session = Session::open(&small(5, convolution())).unwrap();
+        assert!(matches!(session.teach(0), Err(SessionError::NothingShown)));
+        let before = session.answer(&bar(60, 60), 60, 60).unwrap();
+        let class = (best(&before) + 1) % 5;
+        assert!(matches!(session.teach(5), Err(SessionError::Teach(TeachError::Class { .. }))));
+        assert_eq!(session.lessons(), 0);
+        session.teach(class).unwrap();
+        let taught = session.answer(&bar(60, 60), 60, 60).unwrap();
+        assert_eq!(best(&taught), class);
+        session.untaught().unwrap();
+        assert_eq!(session.answer(&bar(60, 60), 60, 60).unwrap(), before);
+        session.untaught().unwrap();
+        assert_eq!(session.lessons(), 0);
+    }
+
+    #[test]
+    fn a_taught_model_is_saved_without_figures_that_are_not_its_own() {
+        let mut session = Session::open(&small(5, convolution())).unwrap();
+        assert_eq!(Session::open(&session.save().unwrap()).unwrap().metadata(), session.metadata());
+        let before = session.answer(&bar(60, 60), 60, 60).unwrap();
+        let class = (best(&before) + 1) % 5;
+        session.teach(class).unwrap();
+        session.teach(class).unwrap();
+        let taught = session.answer(&bar(60, 60), 60, 60).unwrap();
+
+        let mut saved = Session::open(&session.save().unwrap()).unwrap();
+        let provenance = &saved.metadata().provenance;
+        assert_eq!(provenance.get("test_accuracy"), None);
+        assert_eq!(provenance["seed"], json!(1));
+        assert_eq!(provenance["taught"]["lessons"], json!({ (format!("class {class}")): 2 }));
+        assert_eq!(provenance["taught"]["from_weights_sha256"], json!(session.metadata().weights_sha256));
+        assert_ne!(saved.metadata().weights_sha256, session.metadata().weights_sha256);
+        assert_eq!(saved.answer(&bar(60, 60), 60, 60).unwrap(), taught);
+    }
+
+    #[test]
+    fn a_network_without_convolutions_looks_nowhere() {
+        let mut session = Session::open(&small(3, vec![])).unwrap();
+        let answer = session.answer(&bar(28, 28), 28, 28).unwrap();
+        assert_eq!(answer.attention, [0.0; 784]);
+    }
+
+    #[test]
+    fn unusable_pictures_are_refused() {
+        let mut session = Session::open(&small(3, vec![])).unwrap();
+        session.answer(&bar(28, 28), 28, 28).unwrap();
+        for (len, width, height) in [(0, 0, 0), (0, 0, 5), (4, 2, 1), (16, 2, usize::MAX), (5, 1, 1)] {
+            let error = session.answer(&vec![0; len], width, height).unwrap_err();
+            assert!(!error.to_string().is_empty(), "{width}x{height}");
+            // And nothing is taught from what was there before.
+            assert!(matches!(session.teach(0), Err(SessionError::NothingShown)));
+        }
+        let error = session.answer(&[], 1 << 13, 1 << 12).unwrap_err();
+        assert!(matches!(error, SessionError::TooLarge { .. }), "{error}");
+    }
+
+    #[test]
+    fn transparent_is_white() {
+        let rgba = [0, 0, 0, 0, 0, 0, 0, 255, 200, 100, 0, 255];
+        assert_eq!(from_rgba(&rgba, 3, 1).unwrap().pixels(), [255, 255, 255, 0, 0, 0, 200, 100, 0]);
+        assert_eq!(from_rgba(&rgba[..8], 2, 1).unwrap().channels(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn any_picture_gets_an_answer((width, height) in (1usize..80, 1usize..80), seed: u64, kind in 0u8..4) {
+            let mut session = Session::open(REFERENCE).unwrap();
+            let byte = |at: usize| match kind {
+                0 => (seed.wrapping_mul(at as u64 + 1) >> 33) as u8,
+                1 => seed as u8,
+                2 => (at % 251) as u8,
+                _ => if at % 7 == 0 { 255 } else { 0 },
+            };
+            let rgba: Vec<u8> = (0..4 * width * height).map(byte).collect();
+            let answer = session.answer(&rgba, width, height).unwrap();
+            prop_assert!((answer.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+            prop_assert!(answer.attention.iter().all(|value| value.is_finite() && *value >= 0.0));
+        }
+    }
 }

@@ -266,7 +266,8 @@ function showAnswer(found) {
   const best = found ? probabilities.indexOf(Math.max(...probabilities)) : -1;
   $("label").textContent = found ? model.classes[best] : "…";
   $("label").classList.toggle("long", found !== undefined && model.classes[best].length > 4);
-  $("percent").textContent = found ? percent(probabilities[best]) : "";
+  const strange = found?.rejected ? ", unlike anything it was trained on" : "";
+  $("percent").textContent = found ? percent(probabilities[best]) + strange : "";
   for (const [index, row] of rows(probabilities)) {
     row.element.classList.toggle("best", index === best);
     row.bar.style.transform = `scaleX(${probabilities[index]})`;
@@ -274,7 +275,7 @@ function showAnswer(found) {
   }
   for (const button of $("classes").querySelectorAll("button, select")) button.disabled = !found;
   showSeen(found, best);
-  if (found) say(`${model.classes[best]}, ${Math.round(100 * probabilities[best])} percent`, 600);
+  if (found) say(`${model.classes[best]}, ${Math.round(100 * probabilities[best])} percent${strange}`, 600);
 }
 
 // One row for each class; of many classes the most probable.

@@ -20,9 +20,9 @@ const calls = {
 
   answer({ pixels, width, height }) {
     const seen = model.answer(pixels, width, height);
-    const { probabilities, image, attention } = seen;
+    const { probabilities, image, attention, rejected } = seen;
     seen.free();
-    return { probabilities, image, attention };
+    return { probabilities, image, attention, rejected };
   },
 
   teach({ label }) {
