@@ -43,7 +43,8 @@ pub fn strip(
     length: usize,
     condition: &Condition,
 ) -> (Picture, String) {
-    let mut random = Random::new(seed ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    // Seeds that follow each other would give streams that are shifted only.
+    let mut random = Random(Random(seed).next() ^ Random(!index).next());
     let side = dataset.shape.height;
     let scale = random.between(1.5, 3.0);
     let mut text = String::new();
@@ -128,10 +129,6 @@ pub fn distance(a: &str, b: &str) -> usize {
 struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -228,3 +228,188 @@ fn maps_of(maps: Tensor<4>) -> Result<Vec<Map>, ClassifyError> {
 fn single(maps: Vec<Map>) -> Result<Map, ClassifyError> {
     maps.into_iter().next().ok_or_else(no_gradient)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::{
+        CnnConfig, ConvBlockConfig, Description, Fit, Network, NetworkConfig, PoolConfig, Preprocessing,
+        decode, encode, load, named_tensors,
+    };
+
+    fn classifier(
+        config: CnnConfig,
+        input: InputShape,
+        weights: impl Fn(&str, usize) -> Option<Vec<f32>>,
+    ) -> Classifier {
+        let config = NetworkConfig::Cnn(config);
+        let network = config.init(input, 2, 5, &Device::flex()).unwrap();
+        let mut tensors = named_tensors(&network);
+        for (name, data) in &mut tensors {
+            if let Some(values) = weights(name, data.shape().num_elements()) {
+                *data = TensorData::new(values, data.shape().clone());
+            }
+        }
+        let network: Network = load(network, &tensors).unwrap();
+        let description = Description {
+            network: config,
+            preprocessing: Preprocessing {
+                input,
+                mean: vec![0.0; input.channels],
+                std: vec![1.0; input.channels],
+                fit: Fit::Stretch,
+            },
+            classes: vec!["yes".into(), "no".into()],
+            provenance: BTreeMap::new(),
+            confidence: None,
+        };
+        let model = decode(&encode(&network, description).unwrap(), &Device::flex()).unwrap();
+        Classifier::new(model, Device::flex())
+    }
+
+    /// Maps `relu(x)` and `relu(-x)`; `yes` is the sum of the first, `no` its opposite.
+    fn sum_of_light(side: usize) -> Classifier {
+        let block = ConvBlockConfig { kernel: 1, ..ConvBlockConfig::new(2) };
+        let config = CnnConfig { blocks: vec![block], ..CnnConfig::default() };
+        classifier(config, InputShape::new(1, side, side), |name, len| {
+            Some(match name {
+                "blocks.0.conv.weight" => vec![1.0, -1.0],
+                // [2 * side * side, 2]
+                "head.weight" => {
+                    (0..len).map(|at| if at / 2 < len / 4 { [1.0, -1.0][at % 2] } else { 0.0 }).collect()
+                }
+                _ => vec![0.0; len],
+            })
+        })
+    }
+
+    #[test]
+    fn the_map_is_where_the_evidence_is() {
+        let net = sum_of_light(4);
+        let mut image = vec![0; 16];
+        (image[5], image[15]) = (255, 51);
+        let explanation = net.explain(&image, None).unwrap();
+        assert_eq!(explanation.class, 0);
+        // logits 1.2 and -1.2
+        assert!((explanation.probability - 1.0 / (1.0 + (-2.4f32).exp())).abs() < 1e-6);
+        // The gradient of `yes` is 1 at every place of the first map: its weight is 1, the map is the image.
+        let mut expected = [0.0; 16];
+        (expected[5], expected[15]) = (1.0, 0.2);
+        let map = explanation.activation.unwrap();
+        assert_eq!((map.width, map.height), (4, 4));
+        for (found, expected) in map.values.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{:?}", map.values);
+        }
+        // The logit changes with each lit pixel at the rate of 1, and not with dark ones.
+        let lit = |value: &f32| (value - 1.0).abs() < 1e-6;
+        assert!(lit(&explanation.saliency.values[5]) && lit(&explanation.saliency.values[15]));
+        // Two maps of one stage, two filters of one weight.
+        assert_eq!((explanation.stages.len(), explanation.stages[0].len()), (1, 2));
+        let filters: Vec<f32> = explanation.filters.iter().map(|filter| filter.values[0]).collect();
+        assert_eq!(filters, [1.0, -1.0]);
+        // What speaks against a class is not on its map.
+        let against = net.explain(&image, Some(1)).unwrap().activation.unwrap();
+        assert!(against.values.iter().all(|&value| value == 0.0));
+    }
+
+    #[test]
+    fn covering_the_evidence_costs_the_answer() {
+        let net = sum_of_light(8);
+        let mut image = vec![0; 64];
+        image[2 * 8 + 6] = 255;
+        let occlusion = net.explain(&image, None).unwrap().occlusion;
+        let (row, column) = (2, 6);
+        for (at, &value) in occlusion.values.iter().enumerate() {
+            // A square of 2x2 that covers both (row, column) and this pixel takes the light away.
+            let near = (at / 8).abs_diff(row) <= 1 && (at % 8).abs_diff(column) <= 1;
+            assert_eq!(value > 1e-6, near, "{at}: {value}");
+        }
+        let lost = 1.0 / (1.0 + (-2f32).exp()) - 0.5;
+        assert!((occlusion.values[row * 8 + column] - lost).abs() < 1e-6);
+    }
+
+    #[test]
+    fn saliency_is_the_gradient_in_evaluation() {
+        let config = CnnConfig {
+            blocks: vec![ConvBlockConfig {
+                pool: Some(PoolConfig::default()),
+                dropout: 0.3,
+                ..ConvBlockConfig::new(4)
+            }],
+            dense: vec![12],
+            dropout: 0.5,
+            batch_norm: true,
+            ..CnnConfig::default()
+        };
+        let input = InputShape::new(3, 8, 8);
+        let net = classifier(config, input, |_, _| None);
+        let image: Vec<u8> = (0..input.len()).map(|at| (at * 37 % 251) as u8).collect();
+        let saliency = net.explain(&image, Some(1)).unwrap().saliency;
+        let again = net.explain(&image, Some(1)).unwrap().saliency;
+        assert_eq!(saliency, again);
+        let batch = net.metadata().preprocessing.batch(&image, 1, net.device());
+        let logit = |at: usize, change: f32| {
+            let mut values: Vec<f32> = batch.to_data().iter::<f32>().collect();
+            values[at] += change;
+            let images = Tensor::<4>::from_data(TensorData::new(values, [1, 3, 8, 8]), net.device());
+            net.network().forward(images).into_data().iter::<f32>().nth(1).unwrap()
+        };
+        let mut faults = vec![];
+        for pixel in 0..64 {
+            // Away from the kinks of ReLU and maximum in nearly all places.
+            let slope = |at: usize| ((logit(at, 1e-2) - logit(at, -1e-2)) / 2e-2).abs();
+            let expected = (0..3).map(|channel| slope(channel * 64 + pixel)).fold(0.0, f32::max);
+            if (saliency.values[pixel] - expected).abs() > 2e-3 + 0.02 * expected {
+                faults.push(format!("{pixel}: {} {expected}", saliency.values[pixel]));
+            }
+        }
+        assert!(faults.len() <= 6, "{faults:?}");
+    }
+
+    #[test]
+    fn a_network_without_convolutions_has_no_map() {
+        let config = CnnConfig { blocks: vec![], dense: vec![6], ..CnnConfig::default() };
+        let net = classifier(config, InputShape::new(1, 5, 6), |_, _| None);
+        let explanation = net.explain(&[7; 30], None).unwrap();
+        assert!(explanation.activation.is_none() && explanation.filters.is_empty());
+        assert!(explanation.stages.is_empty());
+        assert_eq!(explanation.saliency.values.len(), 30);
+        assert!(explanation.saliency.peak() > 0.0);
+    }
+
+    #[test]
+    fn maps_grow_smoothly() {
+        let map = Map { width: 2, height: 1, values: vec![0.0, 4.0] };
+        assert_eq!(map.resized(4, 2).values, [0.0, 1.0, 3.0, 4.0, 0.0, 1.0, 3.0, 4.0]);
+        assert_eq!(map.resized(2, 1), map);
+        assert!((map.peak() - 4.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn parts_of_a_network_give_the_whole() {
+        for batch_norm in [false, true] {
+            let config = CnnConfig { dense: vec![9], batch_norm, ..CnnConfig::default() };
+            let input = InputShape::new(1, 28, 28);
+            let net = classifier(config, input, |_, _| None);
+            let image: Vec<u8> = (0..784).map(|at| (at * 13 % 256) as u8).collect();
+            let batch = net.metadata().preprocessing.batch(&image, 1, net.device());
+            let network = net.network();
+            let values = |tensor: Tensor<2>| tensor.into_data().iter::<f32>().collect::<Vec<f32>>();
+            let whole = values(network.forward(batch.clone()));
+            let (features, signature) = network.features(batch.clone());
+            assert_eq!((features.dims(), signature.dims()), ([1, 9], [1, 64]));
+            assert_eq!(values(network.classify_features(features)), whole);
+            let stages = network.stages(batch);
+            let sizes: Vec<_> = stages.iter().map(Tensor::dims).collect();
+            assert_eq!(sizes, [[1, 32, 26, 26], [1, 64, 11, 11]]);
+            let apart = values(network.classify_features(network.gather(stages[1].clone())));
+            for (a, b) in apart.iter().zip(&whole) {
+                assert!((a - b).abs() < 1e-5, "{apart:?} {whole:?}");
+            }
+        }
+    }
+}

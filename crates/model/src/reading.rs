@@ -499,3 +499,96 @@ impl Line {
         chosen
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// White rectangles (left, top, right, bottom) on black.
+    fn ink(width: usize, height: usize, boxes: &[(usize, usize, usize, usize)]) -> Ink {
+        let inside = |x: usize, y: usize| {
+            boxes
+                .iter()
+                .any(|&(left, top, right, bottom)| (left..right).contains(&x) && (top..bottom).contains(&y))
+        };
+        let pixels =
+            (0..width * height).map(|at| if inside(at % width, at / width) { 255 } else { 0 }).collect();
+        Ink::find(&Picture::new(width, height, 1, pixels).unwrap(), SEARCH)
+    }
+
+    fn frames(line: &Line) -> Vec<(usize, usize, usize, usize)> {
+        line.pieces.iter().map(|p| (p.frame.left, p.frame.top, p.frame.right, p.frame.bottom)).collect()
+    }
+
+    #[test]
+    fn lines_come_from_the_top_and_marks_from_the_left() {
+        let bars = [(60, 62, 66, 90), (20, 60, 26, 90), (40, 10, 46, 40), (20, 12, 26, 42), (80, 12, 86, 40)];
+        let mut found = ink(120, 100, &bars);
+        let lines = lines(&mut found);
+        let first = vec![(20, 12, 26, 42), (40, 10, 46, 40), (80, 12, 86, 40)];
+        let second = vec![(20, 60, 26, 90), (60, 62, 66, 90)];
+        assert_eq!(lines.iter().map(frames).collect::<Vec<_>>(), [first, second]);
+        assert_eq!(lines.iter().map(|line| line.first).collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(found.labels[70 * 120 + 62], 5);
+    }
+
+    #[test]
+    fn rulings_and_specks_are_no_digits() {
+        let boxes = [(30, 30, 36, 60), (60, 30, 66, 60), (0, 70, 200, 72), (100, 50, 102, 52)];
+        let lines = lines(&mut ink(200, 100, &boxes));
+        assert_eq!(lines.iter().map(frames).collect::<Vec<_>>(), [vec![(30, 30, 36, 60), (60, 30, 66, 60)]]);
+    }
+
+    #[test]
+    fn two_bars_joined_by_a_thin_bridge_are_cut_there() {
+        // 30 columns of ink, a bridge of 2 rows from column 32 to 48, 30 columns of ink.
+        let mut found = ink(120, 80, &[(12, 20, 32, 60), (32, 39, 48, 41), (48, 20, 68, 60)]);
+        let lines = lines(&mut found);
+        assert_eq!(lines.len(), 1);
+        let line = &lines[0];
+        assert!(line.pieces.len() >= 2, "{:?}", frames(line));
+        let bridge = line.pieces.iter().find(|piece| (32..=48).contains(&piece.frame.left)).unwrap();
+        assert!(bridge.seam < 0.1, "{}", bridge.seam);
+        // Cut there it costs little, elsewhere much.
+        let candidates = line.candidates();
+        let left = candidates.iter().find(|c| c.range.0 == 0 && (31..=48).contains(&c.frame.right)).unwrap();
+        assert!(left.cost < 0.5, "{}", left.cost);
+    }
+
+    #[test]
+    fn strokes_of_one_digit_may_join_and_two_digits_may_not() {
+        // A five whose bar stands apart, then a bar of its own.
+        let lines = lines(&mut ink(160, 90, &[(30, 24, 52, 70), (46, 14, 62, 19), (90, 15, 96, 70)]));
+        assert_eq!(lines.len(), 1);
+        let candidates = lines[0].candidates();
+        let widths: Vec<(usize, usize)> = candidates.iter().map(|c| (c.frame.left, c.frame.right)).collect();
+        assert!(widths.contains(&(30, 62)), "{widths:?}");
+        assert!(widths.iter().all(|&(left, right)| !(left < 62 && right > 90)), "{widths:?}");
+    }
+
+    #[test]
+    fn the_best_division_is_found() {
+        let frame = Component { left: 0, top: 0, right: 10, bottom: 20, area: 1 };
+        let piece = Piece { frame, component: 0, whole: frame, seam: 0.0 };
+        let line = Line { pieces: vec![piece; 3], first: 0, height: 20.0 };
+        let candidate = |from, to| Candidate { range: (from, to), frame, cost: 0.0 };
+        let candidates = [
+            candidate(0, 1),
+            candidate(0, 2),
+            candidate(1, 2),
+            candidate(1, 3),
+            candidate(2, 3),
+            candidate(0, 3),
+        ];
+        // Alone: -1 -4 -1; joined: (0,2) -2, (1,3) -1.5, all -9.
+        assert_eq!(line.best(&candidates, &[-1.0, -2.0, -4.0, -1.5, -1.0, -9.0]), [0, 3]);
+        assert_eq!(line.best(&candidates, &[-1.0, -2.0, -0.1, -1.5, -0.1, -9.0]), [0, 2, 4]);
+        assert_eq!(line.best(&candidates, &[-9.0, -9.0, -9.0, -9.0, -9.0, -1.0]), [5]);
+    }
+
+    #[test]
+    fn empty_paper_has_no_lines() {
+        assert!(lines(&mut ink(100, 100, &[])).is_empty());
+        assert!(lines(&mut ink(100, 100, &[(50, 50, 52, 52)])).is_empty());
+    }
+}
