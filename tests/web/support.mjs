@@ -61,12 +61,12 @@ export async function open(instance, url, options = {}) {
   return { context, page, faults };
 }
 
-/* global answer, stale, asking, frame: the page's own, read by functions that run there. */
+/* global answer, working, stale, asking, frame: the page's own, read by functions that run there. */
 
 /** What the page says about the picture that is on the pad now; probabilities in the order of the classes. */
 export async function settled(page) {
   return page.evaluate(async () => {
-    while (stale || asking || frame !== undefined) await new Promise(requestAnimationFrame);
+    while (working > 0 || stale || asking || frame !== undefined) await new Promise(requestAnimationFrame);
     return {
       label: document.getElementById("label").textContent,
       probabilities: answer ? [...answer.probabilities] : undefined,

@@ -35,17 +35,24 @@ function ask(call, values, transfer = []) {
   });
 }
 
-async function bytesOf(name) {
-  if (EMBEDDED) return EMBEDDED.bytes(name);
+async function fetched(name) {
   const response = await fetch(name);
   if (!response.ok) throw new Error(`${name}: the server answered ${response.status}`);
-  return response.arrayBuffer();
+  // For the time without a network, see sw.js; from here it needs no second transfer.
+  if (window.caches) {
+    const copy = response.clone();
+    caches.open("kiln").then((store) => store.put(name, copy)).catch(() => {});
+  }
+  return response;
+}
+
+async function bytesOf(name) {
+  return EMBEDDED ? EMBEDDED.bytes(name) : (await fetched(name)).arrayBuffer();
 }
 
 async function program() {
   if (EMBEDDED) return WebAssembly.compile(await EMBEDDED.bytes("kiln_bg.wasm"));
-  const response = await fetch("kiln_bg.wasm");
-  if (!response.ok) throw new Error(`kiln_bg.wasm: the server answered ${response.status}`);
+  const response = await fetched("kiln_bg.wasm");
   const streams = response.headers.get("content-type")?.startsWith("application/wasm");
   return streams ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
 }
@@ -63,6 +70,7 @@ let bundled; // the model that came with the page
 let strokes = []; // [[x, y], ...] in units of the pad
 let picture; // { pixels, width, height, canvas } of an opened picture, instead of strokes
 let answer;
+let working = 0; // tasks under way
 
 // ---------------------------------------------------------------------------------------------------------------
 // The pad
@@ -296,10 +304,11 @@ function buildRows() {
     const name = element.appendChild(document.createElement("span"));
     const track = element.appendChild(document.createElement("span"));
     const bar = track.appendChild(document.createElement("span"));
-    const value = element.appendChild(document.createElement("output"));
+    const value = element.appendChild(document.createElement("span"));
     name.textContent = label;
     track.className = "track";
     bar.className = "bar";
+    value.className = "value";
     return { element, name, bar, value };
   });
   $("bars").replaceChildren(...bars.map((row) => row.element));
@@ -372,18 +381,16 @@ function buildClasses() {
   group.replaceChildren(select, button);
 }
 
-async function teach(label) {
-  await changeModel("teach", { label }, `Learned: this is ${model.classes[label]}. `);
+function teach(label) {
+  return changeModel("teach", { label }, `Learned: this is ${model.classes[label]}. `);
 }
 
-async function changeModel(call, values, done) {
-  try {
+function changeModel(call, values, done) {
+  return work(async () => {
     model = await ask(call, values);
     showLessons(done);
     changed();
-  } catch (error) {
-    await failed(error);
-  }
+  });
 }
 
 function showLessons(done = "") {
@@ -393,17 +400,15 @@ function showLessons(done = "") {
   $("save").disabled = false;
 }
 
-async function save() {
-  try {
+function save() {
+  return work(async () => {
     const bytes = await ask("save");
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([bytes], { type: "application/octet-stream" }));
     link.download = model.lessons ? "taught.kiln" : "model.kiln";
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-  } catch (error) {
-    await failed(error);
-  }
+  });
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -413,7 +418,7 @@ const MOST_BYTES = 256 * 1024 * 1024;
 const MOST_PIXELS = 1 << 24;
 
 async function openModel(bytes, name) {
-  model = await ask("open", { bytes: bytes.slice(0) });
+  model = await ask("open", { bytes });
   [modelBytes, modelName] = [bytes, name];
   bundled ??= { bytes, name };
   $("bundled").hidden = bytes === bundled.bytes;
@@ -448,38 +453,37 @@ function showFacts() {
   );
 }
 
-async function openModelFile(file) {
-  try {
-    if (file.size > MOST_BYTES) throw new Error(`${size(file.size)}; expected at most ${size(MOST_BYTES)}`);
+function openModelFile(file) {
+  return work(async () => {
+    checkSize(file);
     await openModel(await file.arrayBuffer(), file.name);
-  } catch (error) {
-    await failed(error, file.name);
-  }
+  }, file.name);
 }
 
-async function openPicture(file) {
-  let bitmap;
-  try {
-    if (file.size > MOST_BYTES) throw new Error(`${size(file.size)}; expected at most ${size(MOST_BYTES)}`);
-    bitmap = await createImageBitmap(file).catch(() => {
+function openPicture(file) {
+  return work(async () => {
+    checkSize(file);
+    const bitmap = await createImageBitmap(file).catch(() => {
       throw new Error("not a picture that this browser can open; give a PNG, JPEG, WebP or GIF file");
     });
     const { width, height } = bitmap;
     if (width * height > MOST_PIXELS) {
+      bitmap.close();
       throw new Error(`${width}x${height} pixels; expected at most ${MOST_PIXELS} in all; make it smaller`);
     }
     const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(bitmap, 0, 0);
+    bitmap.close();
     strokes = [];
     picture = { pixels: context.getImageData(0, 0, width, height).data, width, height, canvas };
     problem();
     changed();
-  } catch (error) {
-    await failed(error, file.name);
-  } finally {
-    bitmap?.close();
-  }
+  }, file.name);
+}
+
+function checkSize(file) {
+  if (file.size > MOST_BYTES) throw new Error(`${size(file.size)}; expected at most ${size(MOST_BYTES)}`);
 }
 
 const size = (bytes) => `${(bytes / 1048576).toFixed(1)} MiB`;
@@ -496,6 +500,18 @@ function problem(text = "") {
   $("problem").hidden = text === "";
 }
 
+/** Runs what the user asked for; its failure is shown with the name of the file at fault. */
+async function work(task, name) {
+  working++;
+  try {
+    await task();
+  } catch (error) {
+    await failed(error, name);
+  } finally {
+    working--;
+  }
+}
+
 async function failed(error, name) {
   problem((name ? `${name}: ` : "") + error.message);
   if (!error.broken) return;
@@ -503,7 +519,7 @@ async function failed(error, name) {
   calls.clear();
   startWorker();
   await ask("start", { wasm });
-  if (modelBytes) model = await ask("open", { bytes: modelBytes.slice(0) });
+  if (modelBytes) model = await ask("open", { bytes: modelBytes });
   showLessons();
 }
 
@@ -514,7 +530,7 @@ $("clear").onclick = clearPad;
 $("undo").onclick = undo;
 $("untaught").onclick = () => changeModel("untaught", {}, "Taken back. ");
 $("save").onclick = save;
-$("bundled").onclick = () => openModel(bundled.bytes, bundled.name);
+$("bundled").onclick = () => work(() => openModel(bundled.bytes, bundled.name));
 for (const [id, open] of [["file", openModelFile], ["picture", openPicture]]) {
   $(id).onchange = ({ target }) => {
     const [file] = target.files;
@@ -549,6 +565,7 @@ addEventListener("paste", (event) => {
     document.body.dataset.ready = "";
     if (!EMBEDDED && "serviceWorker" in navigator) await navigator.serviceWorker.register("sw.js").catch(() => {});
   } catch (error) {
-    problem(`The page could not start: ${error.message}`);
+    const hint = location.protocol === "file:" && !EMBEDDED ? " Without a server, open kiln.html instead." : "";
+    problem(`The page could not start: ${error.message}.${hint}`);
   }
 })();

@@ -2,10 +2,11 @@
 "use strict";
 
 const STORE = "kiln";
-const FILES = ["./", "style.css", "app.js", "worker.js", "kiln.js", "kiln_bg.wasm", "model.kiln"];
+const SMALL = ["./", "style.css", "app.js", "worker.js", "kiln.js"];
+const FILES = [...SMALL, "kiln_bg.wasm", "model.kiln"]; // the page has put the large ones into the store
 
 addEventListener("install", (event) => {
-  event.waitUntil(caches.open(STORE).then((store) => store.addAll(FILES)).then(() => skipWaiting()));
+  event.waitUntil(caches.open(STORE).then((store) => store.addAll(SMALL)).then(() => skipWaiting()));
 });
 
 addEventListener("activate", (event) => event.waitUntil(clients.claim()));
