@@ -113,6 +113,19 @@ impl Classifier {
         })
     }
 
+    /// Only [`Explanation::activation`] of `image`, prepared `[C, H, W]`: a second and half a third pass
+    /// through the network, so that it can follow a pen.
+    ///
+    /// # Errors
+    /// When the device could not be read.
+    ///
+    /// # Panics
+    /// As [`Self::explain`].
+    pub fn activation(&self, image: &[u8], class: usize) -> Result<Option<Map>, ClassifyError> {
+        let batch = self.metadata().preprocessing.batch(image, 1, self.device()); // [1, C, H, W]
+        self.network().stages(batch).pop().map(|maps| self.class_activation(maps, class)).transpose()
+    }
+
     /// Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2: the maps weighted by the mean of their
     /// gradients, and what is positive of the sum. `maps` are `[1, C, H, W]`.
     fn class_activation(&self, maps: Tensor<4>, class: usize) -> Result<Map, ClassifyError> {

@@ -19,6 +19,7 @@ mod explain;
 mod foreign;
 mod groups;
 pub mod export;
+mod head;
 mod initialization;
 mod ink;
 mod inspect;
@@ -55,6 +56,7 @@ pub use foreign::{
 };
 pub use groups::LayerGroups;
 pub use explain::{Explanation, Map};
+pub use head::{Head, Lesson, TeachError, Teaching};
 pub use initialization::Initialization;
 pub use lenet5::LeNet5Config;
 pub use mlp::{Mlp, MlpConfig};
