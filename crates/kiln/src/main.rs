@@ -1,6 +1,7 @@
 //! `kiln`: every command of the product.
 #![recursion_limit = "256"]
 
+mod bench;
 mod data_command;
 mod evaluate;
 mod runs;
@@ -29,6 +30,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArguments),
     /// Show, fetch and check data sets
     Data(data_command::DataArguments),
+    /// Measure training and inference: samples per second, latency, memory
+    Bench(bench::BenchArguments),
     /// List and compare runs
     Runs(runs::RunsArguments),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Finetune(arguments) => finetune::finetune(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Data(arguments) => data_command::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Runs(arguments) => runs::run(&arguments),
     })
 }

@@ -200,9 +200,24 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
     if let Some(known) = data::catalog::find(&config.data.dataset) {
         config.network.summary((known.preprocessing)().input, known.class_names.len())?;
     }
+    kernels::path()?;
+    config.backend.device()?;
+    fit_on(config, surroundings, start, data::load(&config.data.dataset, &surroundings.search)?)
+}
+
+/// As [`fit`], on images that are in memory already; `config.data.dataset` is only their name.
+///
+/// # Errors
+/// Everything in [`FitError`].
+pub fn fit_on(
+    config: &TrainConfig,
+    surroundings: &Surroundings,
+    start: Start,
+    pair: DatasetPair,
+) -> Result<Outcome, FitError> {
     let kernels = format!("{:?}", kernels::path()?).to_lowercase();
     let device = config.backend.device()?;
-    let data = Splits::load(config, &surroundings.search)?;
+    let data = Splits::new(config, pair)?;
     let summary = config.network.summary(data.pair.preprocessing.input, data.classes())?;
     let mut experiment = Experiment::build(config, &data, &device, start, surroundings)?;
     tracing::info!("\n{summary}");
@@ -271,8 +286,7 @@ struct Splits {
 }
 
 impl Splits {
-    fn load(config: &TrainConfig, search: &Search) -> Result<Self, FitError> {
-        let mut pair = data::load(&config.data.dataset, search)?;
+    fn new(config: &TrainConfig, mut pair: DatasetPair) -> Result<Self, FitError> {
         // Taken out rather than copied: 47 MB for MNIST.
         let empty = Dataset { pixels: Vec::new(), labels: Vec::new(), ..pair.test.clone() };
         let training = std::mem::replace(&mut pair.train, empty);
