@@ -1,6 +1,7 @@
 //! `kiln`: every command of the product.
 #![recursion_limit = "256"]
 
+mod bench;
 mod compare;
 mod data_command;
 mod evaluate;
@@ -54,6 +55,8 @@ enum Command {
     LrFind(lr_find::LrFindArguments),
     /// Federated averaging: nodes that share weights, not images
     Federated(federated::FederatedArguments),
+    /// Measure training and inference: samples per second, latency, memory
+    Bench(bench::BenchArguments),
     /// List runs
     Runs(runs::RunsArguments),
     /// Write a model in a format of others
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Sweep(arguments) => sweep::run(&arguments),
         Command::LrFind(arguments) => lr_find::run(&arguments),
         Command::Federated(arguments) => federated::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Runs(arguments) => runs::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),

@@ -252,9 +252,33 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
         }
         config.network.summary(input, known.class_names.len())?;
     }
+    kernels::path()?;
+    config.backend.device()?;
+    fit_on(config, surroundings, start, load_pair(config, &surroundings.search)?)
+}
+
+/// The images that the configuration names, in the size and with the channels it asks for.
+fn load_pair(config: &TrainConfig, search: &Search) -> Result<DatasetPair, FitError> {
+    let pair = data::load_with(&config.data.dataset, search, &config.data.images())?;
+    match config.data.channels {
+        0 => Ok(pair),
+        channels => pair.with_channels(channels).map_err(FitError::Channels),
+    }
+}
+
+/// As [`fit`], on images that are in memory already; `config.data.dataset` is only their name.
+///
+/// # Errors
+/// Everything in [`FitError`].
+pub fn fit_on(
+    config: &TrainConfig,
+    surroundings: &Surroundings,
+    start: Start,
+    pair: DatasetPair,
+) -> Result<Outcome, FitError> {
     let kernels = format!("{:?}", kernels::path()?).to_lowercase();
     let device = config.backend.device()?;
-    let data = Splits::load(config, &surroundings.search)?;
+    let data = Splits::new(config, pair)?;
     let summary = config.network.summary(data.pair.preprocessing.input, data.classes())?;
     let mut experiment = Experiment::build(config, &data, &device, start, surroundings)?;
     tracing::info!("\n{summary}");
@@ -325,11 +349,12 @@ pub(crate) struct Splits {
 }
 
 impl Splits {
+    /// Finds the images and divides them.
     pub(crate) fn load(config: &TrainConfig, search: &Search) -> Result<Self, FitError> {
-        let mut pair = data::load_with(&config.data.dataset, search, &config.data.images())?;
-        if config.data.channels > 0 {
-            pair = pair.with_channels(config.data.channels).map_err(FitError::Channels)?;
-        }
+        Self::new(config, load_pair(config, search)?)
+    }
+
+    fn new(config: &TrainConfig, mut pair: DatasetPair) -> Result<Self, FitError> {
         // Taken out rather than copied: 47 MB for MNIST.
         let empty = Dataset { pixels: Vec::new(), labels: Vec::new(), ..pair.test.clone() };
         if !config.test {

@@ -35,7 +35,7 @@ pub struct EpochRecord {
     /// Training samples per second, validation not counted.
     #[serde(deserialize_with = "figure")]
     pub samples_per_second: f64,
-    /// Wall time of the epoch with its validation, in seconds.
+    /// Wall time of the epoch's training in seconds, validation not counted.
     #[serde(deserialize_with = "figure")]
     pub seconds: f64,
 }
