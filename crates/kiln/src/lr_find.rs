@@ -43,10 +43,7 @@ pub(crate) fn run(arguments: &LrFindArguments) -> Result<ExitCode, Failure> {
     if !(20..=100_000).contains(&steps) {
         return Err(Failure::usage(format!("--steps {steps}: expected 20 to 100000")));
     }
-    let mut layers = common.layers()?;
-    if let Some(model) = &arguments.train.model {
-        layers.set("network.name", model.clone());
-    }
+    let layers = common.layers(arguments.train.model.as_deref())?;
     let config = with_start(layers)?.resolve()?;
     let start = from_the_beginning(&config)?;
     let surroundings = surroundings("lr-find", common)?;

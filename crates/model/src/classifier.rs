@@ -93,11 +93,8 @@ impl Classifier {
     pub fn new(model: Model, device: Device) -> Self {
         let device = device.inner();
         let Model { network, metadata } = model;
-        let network = if network.devices().iter().any(Device::is_autodiff) {
-            network.valid()
-        } else {
-            network
-        };
+        let network =
+            if network.devices().iter().any(Device::is_autodiff) { network.valid() } else { network };
         Self { model: Model { network, metadata }, device }
     }
 

@@ -174,6 +174,13 @@ impl NetworkConfig {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Cnn(_) => "cnn",
+            Self::Mlp(_) => "mlp",
+            Self::Rnn(_) => "rnn",
+            Self::LeNet5(_) => "lenet5",
+            Self::AlexNet(_) => "alexnet",
+            Self::Vgg(_) => "vgg",
+            Self::ResNet(_) => "resnet",
+            Self::Vit(_) => "vit",
         }
     }
 

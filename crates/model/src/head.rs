@@ -213,7 +213,8 @@ impl Head {
             (BIAS.to_owned(), TensorData::new(self.bias.clone(), [classes])),
             (WEIGHT.to_owned(), TensorData::new(self.weight.clone(), [inputs, classes])),
         ];
-        let only_head = |name: &str| if name.starts_with("head.") { Loading::Required } else { Loading::Skip };
+        let only_head =
+            |name: &str| if name.starts_with("head.") { Loading::Required } else { Loading::Skip };
         Ok(load_partial(network, &record, only_head)?.0)
     }
 }

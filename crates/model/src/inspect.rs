@@ -7,7 +7,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use crate::{Cnn, Network};
+use crate::{Cnn, Mlp, Network, ResNet, Rnn, Vit};
 
 /// The parts of a network, named by what flows between them: images, maps, features, logits.
 pub(crate) trait Inspect {
@@ -34,6 +34,10 @@ impl Network {
     fn parts(&self) -> &dyn Inspect {
         match self {
             Self::Cnn(network) => network,
+            Self::Mlp(network) => network,
+            Self::Rnn(network) => network,
+            Self::ResNet(network) => network,
+            Self::Vit(network) => network,
         }
     }
 
@@ -112,3 +116,63 @@ impl Inspect for Cnn {
         self.blocks.first().map(|block| block.conv.weight.val())
     }
 }
+
+impl Inspect for ResNet {
+    fn stages(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
+        let mut stages = vec![self.stem.maps(images)];
+        let mut x = self.stem.finish(stages[0].clone());
+        for block in &self.blocks {
+            x = block.forward(x);
+            stages.push(x.clone());
+        }
+        stages
+    }
+
+    fn gather(&self, maps: Tensor<4>) -> Tensor<2> {
+        self.average(maps)
+    }
+
+    fn features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        // The features are the means over the places already.
+        let features = self.average(self.trunk(images));
+        (features.clone(), features)
+    }
+
+    fn head(&self) -> &Linear {
+        &self.head
+    }
+
+    fn filters(&self) -> Option<Tensor<4>> {
+        Some(self.stem.conv.weight.val())
+    }
+}
+
+/// A network without convolution stages: its features are what it is judged by.
+macro_rules! without_convolutions {
+    ($($network:ty),+) => {$(
+        impl Inspect for $network {
+            fn stages(&self, _images: Tensor<4>) -> Vec<Tensor<4>> {
+                Vec::new()
+            }
+
+            fn gather(&self, maps: Tensor<4>) -> Tensor<2> {
+                <$network>::features(self, maps)
+            }
+
+            fn features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+                let features = <$network>::features(self, images);
+                (features.clone(), features)
+            }
+
+            fn head(&self) -> &Linear {
+                &self.head
+            }
+
+            fn filters(&self) -> Option<Tensor<4>> {
+                None
+            }
+        }
+    )+};
+}
+
+without_convolutions!(Mlp, Rnn, Vit);

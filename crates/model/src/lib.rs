@@ -16,9 +16,9 @@ mod confidence;
 mod config;
 mod digit;
 mod explain;
+pub mod export;
 mod foreign;
 mod groups;
-pub mod export;
 mod head;
 mod initialization;
 mod ink;
@@ -50,12 +50,12 @@ pub use confidence::{
     cross_entropy, fit_temperature,
 };
 pub use config::{Activation, InputShape, NetworkConfig};
+pub use explain::{Explanation, Map};
 pub use foreign::{
     BurnpackWeights, FloatType, ForeignError, SafetensorsWeights, WeightLayout, WeightSource, input_channels,
     load_foreign,
 };
 pub use groups::LayerGroups;
-pub use explain::{Explanation, Map};
 pub use head::{Head, Lesson, TeachError, Teaching};
 pub use initialization::Initialization;
 pub use lenet5::LeNet5Config;

@@ -163,22 +163,6 @@ impl Picture {
         planes
     }
 
-    /// The inverse of [`Self::planes`]: a picture from samples by channel, `[C, H, W]`.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn from_planes(shape: InputShape, planes: &[u8]) -> Result<Self, PictureError> {
-        let InputShape { channels, height, width } = shape;
-        let plane = width.saturating_mul(height);
-        let mut pixels = Vec::with_capacity(planes.len());
-        if planes.len() == plane.saturating_mul(channels) {
-            pixels.extend((0..plane).flat_map(|at| (0..channels).map(move |c| planes[c * plane + at])));
-        } else {
-            pixels.extend_from_slice(planes);
-        }
-        Self::new(width, height, channels, pixels)
-    }
-
     /// With `channels` channels: RGB becomes grey by its luma (ITU-R BT.601: 0.299 R + 0.587 G +
     /// 0.114 B), grey becomes RGB by repetition.
     ///

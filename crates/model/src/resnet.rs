@@ -234,7 +234,7 @@ pub struct ResidualBlock {
 
 impl ResidualBlock {
     /// `[N, C, H, W] -> [N, O, H', W']`
-    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub(crate) fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let mut x = input.clone();
         for conv in &self.convs {
             x = conv.forward(x);

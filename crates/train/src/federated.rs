@@ -125,6 +125,7 @@ fn train_node(
     let loading = LoaderConfig {
         batch_size: if federated.whole_shard { shard.len() } else { config.batch_size },
         shuffle: Some(seed),
+        sampler: config.data.sampler,
         augment: (!augment.is_off()).then_some((*augment, seed)),
         workers: 0,
     };

@@ -507,14 +507,7 @@ impl Experiment {
                 (run, network, None, Some(report))
             }
             Start::Foreign(weights, head) => {
-                let classes = data.classes();
-                let loading = |name: &str| match head {
-                    _ if !name.starts_with("head.") => Loading::Required,
-                    ForeignHead::Keep => Loading::Required,
-                    ForeignHead::Fitting => Loading::Optional,
-                    ForeignHead::New => Loading::Skip,
-                };
-                let (network, report) = weights.load(network, &config.network, input, classes, loading)?;
+                let (network, report) = foreign_weights(network, &weights, head, config, data)?;
                 say_loaded(&report);
                 let run = RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?;
                 (run, network, None, Some(report))
@@ -873,6 +866,24 @@ pub(crate) fn start_weights(
     let (network, report) = model::load_partial(network, &record, loading)?;
     say_loaded(&report);
     Ok((network, report))
+}
+
+/// A network with the weights that another program trained.
+pub(crate) fn foreign_weights(
+    network: Network,
+    weights: &ForeignWeights,
+    head: ForeignHead,
+    config: &TrainConfig,
+    data: &Splits,
+) -> Result<(Network, LoadReport), FitError> {
+    let loading = |name: &str| match head {
+        _ if !name.starts_with("head.") => Loading::Required,
+        ForeignHead::Keep => Loading::Required,
+        ForeignHead::Fitting => Loading::Optional,
+        ForeignHead::New => Loading::Skip,
+    };
+    let input = data.pair.preprocessing.input;
+    Ok(weights.load(network, &config.network, input, data.classes(), loading)?)
 }
 
 /// What was taken and what is new.

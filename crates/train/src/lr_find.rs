@@ -12,7 +12,9 @@ use burn_train::TrainStep;
 use serde::Serialize;
 
 use crate::config::TrainConfig;
-use crate::fit::{FitError, Splits, Start, Surroundings, class_weights, short_name, start_weights};
+use crate::fit::{
+    FitError, Splits, Start, Surroundings, class_weights, foreign_weights, short_name, start_weights,
+};
 use crate::optimizer::{learning_rates, optimizer};
 use crate::report::{RangeTestPicture, render_range_test};
 use crate::run_folder::{RunFolder, RunFolderError};
@@ -173,6 +175,7 @@ fn losses(
     let network = config.network.init(input, data.classes(), config.seed, device)?;
     let network = match start {
         Start::Weights(model) => start_weights(network, &model, config, input)?.0,
+        Start::Foreign(weights, head) => foreign_weights(network, &weights, head, config, data)?.0,
         Start::Scratch | Start::Resume(_) => network,
     };
     let weights = class_weights(&config.regularization.class_weights, data)?;

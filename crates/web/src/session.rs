@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 use model::{
-    Classifier, ClassifyError, Description, Head, InputShape, Lesson, Metadata, Model, ModelFileError, Picture,
-    PictureError, Policy, TeachError, Teaching,
+    Classifier, ClassifyError, Description, Head, InputShape, Lesson, Metadata, Model, ModelFileError,
+    Picture, PictureError, Policy, TeachError, Teaching,
 };
 use serde_json::{Value, json};
 
@@ -120,7 +120,8 @@ impl Session {
         let best = (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]));
         let map = self.classifier.activation(&image, best.unwrap_or_default())?;
         let InputShape { height, width, .. } = self.input();
-        let attention = map.map_or_else(|| vec![0.0; height * width], |map| map.resized(width, height).values);
+        let attention =
+            map.map_or_else(|| vec![0.0; height * width], |map| map.resized(width, height).values);
         self.shown = Some(image.clone());
         Ok(Answer { image, probabilities, rejected, attention })
     }
@@ -160,9 +161,13 @@ impl Session {
     /// # Errors
     /// Weights that are not finite.
     pub fn save(&self) -> Result<Vec<u8>, SessionError> {
-        let Metadata { network, preprocessing, classes, provenance, weights_sha256, confidence, .. } = self.metadata().clone();
-        let provenance =
-            if self.lessons.is_empty() { provenance } else { self.taught_provenance(provenance, &weights_sha256) };
+        let Metadata { network, preprocessing, classes, provenance, weights_sha256, confidence, .. } =
+            self.metadata().clone();
+        let provenance = if self.lessons.is_empty() {
+            provenance
+        } else {
+            self.taught_provenance(provenance, &weights_sha256)
+        };
         let description = Description { network, preprocessing, classes, provenance, confidence };
         Ok(model::encode(self.classifier.network(), description)?)
     }
@@ -171,15 +176,18 @@ impl Session {
     fn learn(&mut self) -> Result<(), SessionError> {
         let head = self.head.as_ref().ok_or(SessionError::NoHead)?;
         let taught = head.taught(&self.lessons, &Teaching::default())?;
-        let network =
-            taught.put_on(self.classifier.network().clone()).map_err(ModelFileError::Record)?;
+        let network = taught.put_on(self.classifier.network().clone()).map_err(ModelFileError::Record)?;
         let model = Model { network, metadata: self.metadata().clone() };
         self.classifier = Classifier::new(model, self.classifier.device().clone());
         Ok(())
     }
 
     /// Where a taught model comes from. The figures of the file it was made from are not its own.
-    fn taught_provenance(&self, mut origin: BTreeMap<String, Value>, sha256: &str) -> BTreeMap<String, Value> {
+    fn taught_provenance(
+        &self,
+        mut origin: BTreeMap<String, Value>,
+        sha256: &str,
+    ) -> BTreeMap<String, Value> {
         for figure in ["test_accuracy", "test_loss", "test_macro_f1", "valid_accuracy", "valid_loss"] {
             origin.remove(figure);
         }
@@ -240,7 +248,8 @@ mod tests {
         (0..width * height)
             .flat_map(|at| {
                 let inside = (at % width).abs_diff(width / 2) <= width / 20;
-                let ink = if inside && (height / 5..height * 4 / 5).contains(&(at / width)) { 255 } else { 0 };
+                let ink =
+                    if inside && (height / 5..height * 4 / 5).contains(&(at / width)) { 255 } else { 0 };
                 [ink, ink, ink, 255]
             })
             .collect()
@@ -259,7 +268,8 @@ mod tests {
         assert!(answer.probabilities[1] > 0.9, "{:?}", answer.probabilities);
         assert_eq!((answer.image.len(), answer.attention.len()), (784, 784));
         let sum: f32 = answer.attention.iter().sum();
-        let centre: f32 = (0..784).filter(|at| (8..20).contains(&(at % 28))).map(|at| answer.attention[at]).sum();
+        let centre: f32 =
+            (0..784).filter(|at| (8..20).contains(&(at % 28))).map(|at| answer.attention[at]).sum();
         assert!(sum > 0.0 && centre > 0.7 * sum, "{centre} of {sum}");
     }
 

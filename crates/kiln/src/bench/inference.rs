@@ -24,8 +24,7 @@ pub(super) fn measure(
     let images = Images::find(source, job.net.input)?;
     let device = job.backend.device().map_err(Failure::failed)?;
     let input = job.net.input;
-    let network =
-        job.net.network.init(input, images.classes(), SEED, &device).map_err(Failure::usage)?;
+    let network = job.net.network.init(input, images.classes(), SEED, &device).map_err(Failure::usage)?;
     let summary = job.net.network.summary(input, images.classes()).map_err(Failure::usage)?;
     let batch = images.preprocessing.batch(&images.pixels(batch_size), batch_size, &device);
 
@@ -52,10 +51,8 @@ pub(super) fn measure(
         samples_per_second: quantile(&rounds, 0.5),
         spread: spread(&rounds),
         rounds,
-        latency: (batch_size == 1).then(|| Latency {
-            p50_us: quantile(&times, 0.5) * 1e6,
-            p99_us: quantile(&times, 0.99) * 1e6,
-        }),
+        latency: (batch_size == 1)
+            .then(|| Latency { p50_us: quantile(&times, 0.5) * 1e6, p99_us: quantile(&times, 0.99) * 1e6 }),
         peak_memory_mib: peak_memory_mib(),
     })
 }

@@ -254,7 +254,8 @@ fn apart(job: &Job, arguments: &BenchArguments) -> Result<Vec<Measurement>, Fail
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.trim().trim_start_matches("error: ");
-        let message = if said.is_empty() { format!("it ended with {}", output.status) } else { said.to_owned() };
+        let message =
+            if said.is_empty() { format!("it ended with {}", output.status) } else { said.to_owned() };
         let status = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
         return Err(Failure { message: format!("{name}: {message}"), status });
     }
@@ -301,7 +302,19 @@ mod tests {
     fn an_input_is_three_positive_sides() {
         let Input(shape) = "3x32x16".parse().expect("three sides");
         assert_eq!(shape, InputShape::new(3, 32, 16));
-        for bad in ["", "3", "3x32", "3x32x32x1", "0x28x28", "1x-28x28", "1xx28", "3x32x99999", "axbxc", "1x28x28x", "3x99999999999x99999999999"] {
+        for bad in [
+            "",
+            "3",
+            "3x32",
+            "3x32x32x1",
+            "0x28x28",
+            "1x-28x28",
+            "1xx28",
+            "3x32x99999",
+            "axbxc",
+            "1x28x28x",
+            "3x99999999999x99999999999",
+        ] {
             assert!(bad.parse::<Input>().is_err(), "{bad}");
         }
     }

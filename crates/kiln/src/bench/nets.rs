@@ -35,7 +35,9 @@ pub(super) fn find(name: &str, input: Option<InputShape>) -> Result<Net, Failure
         }
     };
     let input = input.unwrap_or(own_input);
-    network.summary(input, 10).map_err(|error| Failure::usage(format!("--net {name} on {input}: {error}")))?;
+    network
+        .summary(input, 10)
+        .map_err(|error| Failure::usage(format!("--net {name} on {input}: {error}")))?;
     Ok(Net { name: name.to_owned(), network, input })
 }
 
@@ -59,8 +61,7 @@ fn lenet5() -> CnnConfig {
 /// The plain net of He et al. 2016, section 4.2, with n = 1, and no pooling before the classifier: 115,370
 /// parameters.
 fn stack() -> CnnConfig {
-    let block =
-        |channels, stride| ConvBlockConfig { stride, padding: 1, ..ConvBlockConfig::new(channels) };
+    let block = |channels, stride| ConvBlockConfig { stride, padding: 1, ..ConvBlockConfig::new(channels) };
     CnnConfig {
         blocks: vec![
             block(16, 1),
@@ -82,9 +83,7 @@ mod tests {
     /// The same counts as in `benches/peers/nets.py`, where every framework is held to them.
     #[test]
     fn the_nets_are_those_of_the_peers() {
-        for (name, parameters) in
-            NAMES.into_iter().zip([34_826, 225_034, 61_706, 115_370])
-        {
+        for (name, parameters) in NAMES.into_iter().zip([34_826, 225_034, 61_706, 115_370]) {
             let Ok(net) = find(name, None) else { panic!("{name}") };
             let summary = net.network.summary(net.input, 10).expect("it fits");
             assert_eq!(summary.parameters(), parameters, "{name}");

@@ -114,6 +114,8 @@ impl Images {
             preprocessing: self.preprocessing,
             sha256: BTreeMap::new(),
             origin: "memory".to_owned(),
+            valid: Vec::new(),
+            pictures: None,
         }
     }
 }

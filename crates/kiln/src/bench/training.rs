@@ -115,5 +115,11 @@ fn epochs(
     if rates.len() != epochs {
         return Err(Failure::failed(format!("expected {epochs} epochs, the run recorded {}", rates.len())));
     }
-    Ok(Epochs { rates, data: name, parameters: record.parameters, kernels: record.kernels, threads: record.threads })
+    Ok(Epochs {
+        rates,
+        data: name,
+        parameters: record.parameters,
+        kernels: record.kernels,
+        threads: record.threads,
+    })
 }

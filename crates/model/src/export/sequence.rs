@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{ExportError, WeightTensor};
-use crate::{Activation, CnnConfig, InputShape, NetworkConfig, PoolConfig};
+use crate::{Activation, InputShape, NetworkConfig, PoolConfig, cnn::Layout};
 
 /// One layer with its weights. Dropout is left out: an exported network does not train.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,9 +75,24 @@ pub fn sequence(
         format,
     };
     let layers = match config {
-        NetworkConfig::Cnn(cnn) => cnn_layers(cnn, &mut weights)?,
-        #[expect(unreachable_patterns, reason = "networks to come are refused until they are written here")]
-        other => {
+        NetworkConfig::Cnn(cnn) => layout_layers(&cnn.layout(), input, &mut weights)?,
+        NetworkConfig::LeNet5(lenet) => layout_layers(&lenet.layout(input), input, &mut weights)?,
+        NetworkConfig::AlexNet(alexnet) => layout_layers(&alexnet.layout(), input, &mut weights)?,
+        NetworkConfig::Vgg(vgg) => {
+            let layout =
+                vgg.layout().map_err(|error| ExportError::unsupported(config, format, error.to_string()))?;
+            layout_layers(&layout, input, &mut weights)?
+        }
+        NetworkConfig::Mlp(mlp) => {
+            let mut layers = vec![Layer::Flatten];
+            for index in 0..mlp.hidden.len() {
+                layers.push(weights.linear(&format!("blocks.{index}"))?);
+                layers.push(Layer::Activation(mlp.activation));
+            }
+            layers.push(weights.linear("head")?);
+            layers
+        }
+        other @ (NetworkConfig::Rnn(_) | NetworkConfig::ResNet(_) | NetworkConfig::Vit(_)) => {
             let reason = "it is not a plain sequence of layers; export it as npz or burnpack";
             return Err(ExportError::unsupported(other, format, reason));
         }
@@ -114,17 +129,28 @@ impl Weights<'_> {
     }
 }
 
-fn cnn_layers(cnn: &CnnConfig, weights: &mut Weights) -> Result<Vec<Layer>, ExportError> {
+fn layout_layers(
+    layout: &Layout,
+    input: InputShape,
+    weights: &mut Weights,
+) -> Result<Vec<Layer>, ExportError> {
     let mut layers = Vec::new();
-    for (index, block) in cnn.blocks.iter().enumerate() {
+    let mut size = [input.height, input.width];
+    let mut shrink = |kernel: usize, stride: usize, padding: usize| {
+        size = size.map(|n| (n + 2 * padding).saturating_sub(kernel) / stride + 1);
+        size
+    };
+    let mut grid = [input.height, input.width];
+    for (index, block) in layout.blocks.iter().enumerate() {
         let name = |part: &str| format!("blocks.{index}.{part}");
         layers.push(Layer::Conv {
             weight: weights.take(&name("conv.weight"))?,
-            bias: if cnn.batch_norm { None } else { Some(weights.floats(&name("conv.bias"))?) },
+            bias: if layout.conv_bias { Some(weights.floats(&name("conv.bias"))?) } else { None },
             stride: block.stride,
             padding: block.padding,
         });
-        if cnn.batch_norm {
+        grid = shrink(block.kernel, block.stride, block.padding);
+        if layout.batch_norm {
             layers.push(Layer::BatchNorm {
                 gamma: weights.floats(&name("norm.gamma"))?,
                 beta: weights.floats(&name("norm.beta"))?,
@@ -133,13 +159,24 @@ fn cnn_layers(cnn: &CnnConfig, weights: &mut Weights) -> Result<Vec<Layer>, Expo
                 epsilon: EPSILON,
             });
         }
-        layers.push(Layer::Activation(cnn.activation));
-        layers.extend(block.pool.map(Layer::Pool));
+        layers.push(Layer::Activation(layout.activation));
+        if let Some(pool) = block.pool {
+            layers.push(Layer::Pool(pool));
+            grid = shrink(pool.kernel, pool.stride(), pool.padding);
+        }
+    }
+    if let Some(side) = layout.grid.filter(|&side| grid != [side; 2]) {
+        let reason = format!(
+            "its {}x{} features are averaged to {side}x{side} cells, which this format has no layer for; train with \
+             network.grid = {}",
+            grid[0], grid[1], grid[0]
+        );
+        return Err(ExportError::unsupported(weights.config, weights.format, reason));
     }
     layers.push(Layer::Flatten);
-    for index in 0..cnn.dense.len() {
+    for index in 0..layout.dense.len() {
         layers.push(weights.linear(&format!("dense.{index}"))?);
-        layers.push(Layer::Activation(cnn.activation));
+        layers.push(Layer::Activation(layout.activation));
     }
     layers.push(weights.linear("head")?);
     Ok(layers)

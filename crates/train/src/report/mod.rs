@@ -9,8 +9,8 @@ mod explanation;
 mod mistakes;
 mod overfitting;
 mod page;
-mod samples;
 mod range_test;
+mod samples;
 mod trials;
 
 use std::fmt::Write;
@@ -23,8 +23,8 @@ pub use coverage::{RefusalPoint, coverage_png, refusal_png};
 pub use explanation::explanation_png;
 pub use mistakes::ReportImage;
 pub use overfitting::overfitting_since;
-pub use samples::{SampleRow, sample_sheet};
 pub use range_test::RangeTestPicture;
+pub use samples::{SampleRow, sample_sheet};
 pub use trials::{TrialKind, TrialPicture, TrialPoint};
 
 use confusion::ConfusionPicture;
