@@ -12,7 +12,8 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activation, Initialization, InputShape, ShapeError, Summary, initialization::Builder, shape::ShapeTrace,
+    Activation, Initialization, InputShape, ShapeError, Summary, initialization::Builder, norm,
+    shape::ShapeTrace,
 };
 
 /// A convolutional network. The default is the tutorials' net, 34,826 parameters on 28x28 grey
@@ -263,29 +264,30 @@ impl ConvBlock {
     /// `[N, C, H, W] -> [N, O, H', W']`. Activation and pooling run inside the convolution's
     /// operator as far as nothing stands between them.
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let (fused, rest) = match self.norm {
-            Some(_) => (kernels::Activation::None, Some(self.activation)),
-            None => self.activation.split(),
+        let (fused, rest) = self.activation.split();
+        let (of_conv, of_norm) = match self.norm {
+            Some(_) => (kernels::Activation::None, fused),
+            None => (fused, kernels::Activation::None),
         };
-        let pool = self.pool.filter(|_| rest.is_none());
+        let pool = self.pool.filter(|_| rest.is_none() && self.norm.is_none());
         let options = kernels::ConvBlock {
             stride: self.conv.stride,
             padding: self.padding(),
             groups: self.conv.groups,
-            activation: fused,
+            activation: of_conv,
             pool: pool.map_or(kernels::Pool::None, |pool| pool.fused()),
         };
         let bias = self.conv.bias.as_ref().map(burn::module::Param::val);
         let mut x = kernels::conv_block(x, self.conv.weight.val(), bias, &options);
 
         if let Some(norm) = &self.norm {
-            x = norm.forward(x);
+            x = norm::forward(norm, x, None, of_norm);
         }
         if let Some(activation) = rest {
             x = activation.forward(x);
-            if let Some(pool) = self.pool {
-                x = pool.forward(x);
-            }
+        }
+        if let (Some(pool), None) = (self.pool, pool) {
+            x = pool.forward(x);
         }
         match &self.dropout {
             Some(dropout) => dropout.forward(x),

@@ -13,6 +13,7 @@ mod config;
 mod initialization;
 mod model_file;
 mod network;
+mod norm;
 mod picture;
 mod preprocessing;
 mod record;
