@@ -80,8 +80,12 @@ fn a_folder_of_pictures_trains_tests_and_skips_only_aloud() {
     assert_eq!((&evaluated["test_accuracy"], &evaluated["images"]), (&result["test_accuracy"], &300.into()));
     let mut names = NAMES;
     names.sort_unstable();
-    let classes: Vec<&str> =
-        evaluated["per_class"].as_array().expect("classes").iter().filter_map(|c| c["class"].as_str()).collect();
+    let classes: Vec<&str> = evaluated["per_class"]
+        .as_array()
+        .expect("classes")
+        .iter()
+        .filter_map(|c| c["class"].as_str())
+        .collect();
     assert_eq!(classes, names);
 
     // Bad pictures stop a run before it has a folder; skipped ones are counted and listed.
@@ -95,13 +99,14 @@ fn a_folder_of_pictures_trains_tests_and_skips_only_aloud() {
     let skipping =
         bench.run(&[&train[..], &["--name", "skip", "--epochs", "1", "--on-bad-image", "skip"]].concat());
     assert_eq!(skipping.status, 0, "{}", skipping.stderr);
-    assert!(skipping.stderr.contains("2 pictures cannot be used"), "{}", skipping.stderr);
+    assert!(skipping.stderr.contains("2 pictures cannot be used and are left out"), "{}", skipping.stderr);
     assert!(skipping.stderr.contains("images to train on, by class: eight"), "{}", skipping.stderr);
     let record = fs::read_to_string(bench.path("artifacts/skip/run.json")).expect("a record");
     let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
     assert_eq!(record["skipped_images"].as_array().map(Vec::len), Some(2));
     assert_eq!(record["skipped_images"][0]["path"], "one/bad.png");
-    let total: u64 = record["images"].as_object().expect("splits").values().filter_map(serde_json::Value::as_u64).sum();
+    let total: u64 =
+        record["images"].as_object().expect("splits").values().filter_map(serde_json::Value::as_u64).sum();
     assert_eq!(total, 2000);
 }
 
@@ -134,9 +139,13 @@ fn cifar_files_train_with_no_change_of_code() {
     let accuracy = result["test_accuracy"].as_f64().expect("a number");
     assert!(accuracy > 0.7, "{accuracy}");
     let config = fs::read_to_string(bench.path("artifacts/cifar/config.toml")).expect("a configuration");
-    assert!(config.contains("class_weights = \"balanced\"") && config.contains("sampler = \"balanced\""), "{config}");
+    assert!(
+        config.contains("class_weights = \"balanced\"") && config.contains("sampler = \"balanced\""),
+        "{config}"
+    );
     // Tested as grey images of another size, it is refused by nothing but its accuracy: they are fitted.
-    let evaluated = bench.json(&["evaluate", "--model", "artifacts/cifar", "--dataset", "mnist-sample", "--json"]);
+    let evaluated =
+        bench.json(&["evaluate", "--model", "artifacts/cifar", "--dataset", "mnist-sample", "--json"]);
     assert_eq!(evaluated["images"], 500);
 }
 
