@@ -1,6 +1,9 @@
 //! From pictures to answers: the one way that the command line, the server and the browser share.
 
-use burn::tensor::{Device, Tensor};
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
 use serde::Serialize;
 
 use crate::{Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing};
@@ -90,11 +93,8 @@ impl Classifier {
     pub fn new(model: Model, device: Device) -> Self {
         let device = device.inner();
         let Model { network, metadata } = model;
-        let network = if burn::module::Module::devices(&network).iter().any(Device::is_autodiff) {
-            network.valid()
-        } else {
-            network
-        };
+        let network =
+            if network.devices().iter().any(Device::is_autodiff) { network.valid() } else { network };
         Self { model: Model { network, metadata }, device }
     }
 
