@@ -1,6 +1,5 @@
 //! `kiln predict`: what is on pictures that nobody has labelled.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
