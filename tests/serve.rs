@@ -353,10 +353,10 @@ fn overload_is_refused_politely() {
     let largest = std::sync::Mutex::new(0f64);
     let until = Instant::now() + load_time();
     let finished = AtomicBool::new(false);
+    // A connection of its own, opened before the others.
+    let watcher = server.client();
+    watcher.get("/healthz");
     std::thread::scope(|scope| {
-        // One connection of its own, opened before the others.
-        let watcher = server.client();
-        watcher.get("/healthz");
         scope.spawn(|| {
             while !finished.load(Relaxed) {
                 let now = server::figure(&watcher.get("/metrics").text(), "process_resident_memory_bytes");
