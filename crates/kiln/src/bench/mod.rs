@@ -28,10 +28,10 @@ const MOST_VALUES: usize = 1 << 27;
 /// Flags of `kiln bench`.
 #[derive(Args, Debug)]
 pub(crate) struct BenchArguments {
-    /// cnn, cnn-dense, lenet5, stack, or a network of the configuration; may be repeated [default: these four]
+    /// cnn, cnn-dense, lenet5, stack, or a name that `kiln models` lists; may be repeated [default: these four]
     #[arg(long, value_name = "NAME")]
     net: Vec<String>,
-    /// Input of a network that is not one of the four [default: 1x28x28]
+    /// Images [default: those that the network was published for]
     #[arg(long, value_name = "CxHxW")]
     input: Option<Input>,
     /// Where tensors live; may be repeated [default: every backend that works here]

@@ -9,8 +9,8 @@ use train::command::Failure;
 
 /// The input of MNIST.
 const DIGITS: InputShape = InputShape::new(1, 28, 28);
-/// Classes of the synthetic images.
-const CLASSES: usize = 10;
+/// Classes of the images.
+pub(super) const CLASSES: usize = 10;
 /// The most pixels that are kept, so that a round of large images does not fill the memory.
 const MOST_BYTES: usize = 48 << 20;
 
