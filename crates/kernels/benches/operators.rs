@@ -110,7 +110,7 @@ fn conv_backward(bencher: Bencher, case: &Case) {
 #[divan::bench(args = &CASES)]
 fn conv_of_one_image(bencher: Bencher, case: &Case) {
     let (images, weight, bias) = case.tensors(&Device::flex());
-    let image = images.slice([0..1]);
+    let image = images.narrow(0, 0, 1);
     let block = case.block();
     bencher
         .counter(ItemsCount::new(case.work() / BATCH))

@@ -58,10 +58,10 @@ impl<const B: usize, const T: usize, const V: usize> Kernel for Tile<'_, B, T, V
                 for _ in 0..all.columns {
                     let g: [S::Vector; V] = std::array::from_fn(|v| S::load(gradient.add(v * S::LANES)));
                     for b in 0..B {
-                        for t in 0..T {
+                        for (t, sums) in sums[b].iter_mut().enumerate() {
                             let x = S::splat(*x[b].add(t));
                             for v in 0..V {
-                                sums[b][t][v] = S::mul_add(x, g[v], sums[b][t][v]);
+                                sums[v] = S::mul_add(x, g[v], sums[v]);
                             }
                         }
                         x[b] = x[b].wrapping_add(all.x_pixel);

@@ -50,7 +50,7 @@ pub(crate) trait KernelOps: Backend {
         sizes: Sizes,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    #[expect(clippy::too_many_arguments, reason = "the attribute takes tensors one by one")]
+    #[allow(clippy::too_many_arguments, reason = "the attribute takes tensors one by one, and copies this")]
     fn kernel_batch_norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,

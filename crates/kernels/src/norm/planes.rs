@@ -250,6 +250,7 @@ pub(crate) struct Gradients {
 
 /// Gives the gradients for that of the output. `output` is the result of the forward pass, where a
 /// rectifier ended it.
+#[expect(clippy::too_many_arguments, reason = "each is one of the operator's tensors")]
 pub(crate) fn backward(
     path: Path,
     sizes: Sizes,
