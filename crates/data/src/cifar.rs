@@ -145,7 +145,7 @@ pub(crate) fn assemble(
 
 fn append(dataset: &mut Dataset, path: &Path, layout: &Layout, bytes: &[u8]) -> Result<(), DataError> {
     let record = layout.label_bytes + SHAPE.len();
-    if bytes.is_empty() || bytes.len() % record != 0 {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
         let whole = bytes.len().div_ceil(record).max(1) * record;
         return Err(DataError::Truncated {
             path: path.to_owned(),

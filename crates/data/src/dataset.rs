@@ -217,7 +217,8 @@ fn recognise(folder: &Path) -> Result<Holds, DataError> {
     if !subfolders.is_empty() {
         return Ok(Holds::Pictures);
     }
-    let list = names.iter().find(|name| name.ends_with(".csv"));
+    let list =
+        names.iter().find(|name| Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")));
     let list = list.map(|list| format!(" (there is a list in it: name {})", folder.join(list).display()));
     let reason = format!(
         "no data set is recognised in it; expected a folder of pictures for each class, or train and test folders of \

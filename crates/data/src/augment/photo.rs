@@ -109,6 +109,7 @@ pub(super) fn luma(picture: &Picture) -> Vec<u8> {
 }
 
 /// A function of a sample alone.
+#[expect(clippy::needless_pass_by_value, reason = "a step of a chain, as the others")]
 pub(super) fn map(picture: Picture, f: impl Fn(f32) -> f32) -> Picture {
     let table: [u8; 256] = std::array::from_fn(|value| to_byte(f(value as f32)));
     let pixels = picture.pixels().iter().map(|&value| table[usize::from(value)]).collect();

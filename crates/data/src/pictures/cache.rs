@@ -108,7 +108,7 @@ fn parse(mut file: impl Read, length: u64) -> Result<Content, String> {
     if magic != MAGIC {
         return Err(damaged("it does not begin as such a file does"));
     }
-    let announced = announced.try_into().map(u64::from_le_bytes).unwrap_or(u64::MAX);
+    let announced = announced.try_into().map_or(u64::MAX, u64::from_le_bytes);
     let rest = length.checked_sub(16 + 32).and_then(|rest| rest.checked_sub(announced));
     let Some(rest) = rest else {
         return Err(damaged("its header is longer than the file"));

@@ -88,7 +88,7 @@ fn load(
         let lines: Vec<String> =
             report.bad.iter().map(|bad| format!("  {}: {}", bad.path, bad.reason)).collect();
         tracing::warn!(
-            "{}: {} cannot be used and are left out\n{}",
+            "{}: {} left out, unusable\n{}",
             root.display(),
             counted(report.bad.len(), "picture"),
             lines.join("\n")
