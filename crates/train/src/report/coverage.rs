@@ -124,10 +124,19 @@ impl Picture for CoveragePicture<'_> {
     fn draw<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Drawn {
         let (x, y) = self.axes();
         draw_axes(canvas, "Error among the answered", &x, &y)?;
+        // Ten thousand answers are as many points; a line needs a few hundred.
+        let mut last = f64::INFINITY;
         let points: Vec<Point> = self
             .curve
             .iter()
             .filter(|point| point.coverage >= x.low)
+            .filter(|point| {
+                let far = last - point.coverage >= 0.001;
+                if far {
+                    last = point.coverage;
+                }
+                far
+            })
             .map(|point| place(&x, &y, (point.coverage, point.error)))
             .collect();
         draw_points(canvas, &points, BLUE, false)

@@ -41,7 +41,7 @@ pub fn explanation_png(seen: &Photo, explanation: &Explanation, label: &str) -> 
     if let Some(map) = &explanation.activation {
         pictures.push((overlay(&image, map), "Class activation", "orange: speaks for it (Grad-CAM)"));
     }
-    let note = "orange: missed when covered; blue: in the way";
+    let note = "orange: needed; blue: in the way";
     pictures.push((overlay(&image, &explanation.occlusion), "Occlusion", note));
     pictures.push((
         overlay(&black(&image), &explanation.saliency),
