@@ -157,6 +157,9 @@ fn an_image_is_the_same_image_however_it_is_sent() {
     );
 }
 
+/// Query, content type, body; status, words.
+type Case<'a> = (&'a str, &'a str, &'a [u8], u16, &'a [&'a str]);
+
 #[test]
 fn what_is_wrong_is_said() {
     let bench = bench();
@@ -172,8 +175,6 @@ fn what_is_wrong_is_said() {
     let (_, second_bad) = form(&[good.clone(), b"no image".to_vec()]);
     let text_field = "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n/etc/passwd\r\n--x--\r\n";
     let cut = &good[..good.len() / 2];
-    // Query, content type, body; status, words.
-    type Case<'a> = (&'a str, &'a str, &'a [u8], u16, &'a [&'a str]);
     let cases: [Case; 15] = [
         ("", "image/png", b"", 400, &["empty"]),
         ("", "image/png", b"hello", 415, &["PNG", "68 65 6c 6c 6f"]),
