@@ -3,6 +3,8 @@
 //! `KILN_PYTHON=target/python/bin/python` also lets `PyTorch`, ONNX's checker, ONNX Runtime and `NumPy` read the files
 //! (`just export-peers` installs them).
 
+#![allow(clippy::print_stderr, reason = "figures for whoever runs with --nocapture")]
+
 #[path = "support/mod.rs"]
 mod support;
 
@@ -291,7 +293,7 @@ fn names_layouts_and_values_are_kept() {
         assert_eq!(npz.len(), record.len() + 1);
         for (tensor, data) in &record {
             let (header, bytes) = &npz[tensor];
-            let sizes: String = data.shape().iter().map(|size| format!("{size},")).collect();
+            let sizes = data.shape().iter().map(|size| format!("{size},")).collect::<Vec<_>>().concat();
             assert!(header.contains(&format!("'shape': ({sizes})")) && header.contains("'<f4'"), "{header}");
             assert_eq!(floats(bytes), data.try_to_vec::<f32>().expect("floats"), "{tensor}");
         }
@@ -421,7 +423,7 @@ fn peers_compute_the_same() {
         .output()
         .expect("Python starts");
     let text = String::from_utf8_lossy(&output.stdout);
-    println!("{text}");
+    eprintln!("{text}");
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.lines().count() >= 3 * folders.len(), "{text}");
 }

@@ -2,6 +2,8 @@
 //!
 //! `KILN_LOAD_SECONDS=60` runs the long form of the load tests.
 
+#![allow(clippy::print_stderr, reason = "figures for whoever runs with --nocapture")]
+
 #[path = "support/mod.rs"]
 mod support;
 
@@ -155,6 +157,9 @@ fn an_image_is_the_same_image_however_it_is_sent() {
     );
 }
 
+/// Query, content type, body; status, words.
+type Case<'a> = (&'a str, &'a str, &'a [u8], u16, &'a [&'a str]);
+
 #[test]
 fn what_is_wrong_is_said() {
     let bench = bench();
@@ -170,7 +175,7 @@ fn what_is_wrong_is_said() {
     let (_, second_bad) = form(&[good.clone(), b"no image".to_vec()]);
     let text_field = "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n/etc/passwd\r\n--x--\r\n";
     let cut = &good[..good.len() / 2];
-    let cases: [(&str, &str, &[u8], u16, &[&str]); 15] = [
+    let cases: [Case; 15] = [
         ("", "image/png", b"", 400, &["empty"]),
         ("", "image/png", b"hello", 415, &["PNG", "68 65 6c 6c 6f"]),
         ("", "image/png", cut, 400, &["PNG"]),
@@ -394,8 +399,8 @@ fn overload_is_refused_politely() {
         (answered.load(Relaxed), refused.load(Relaxed), *largest.lock().expect("a number"));
     eprintln!(
         "{answered} answered, {refused} refused, at most {:.0} MiB, {:.0} MiB at the end",
-        largest / 1048576.0,
-        memory() / 1048576.0
+        largest / 1_048_576.0,
+        memory() / 1_048_576.0
     );
     assert!(answered > 0 && refused > 0, "{answered} answered, {refused} refused");
     assert!(largest > 0.0 && largest < 600e6, "{largest} bytes");

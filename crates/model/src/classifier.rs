@@ -264,7 +264,7 @@ mod tests {
     fn pictures(n: usize) -> Vec<Picture> {
         let picture = |i: usize| {
             // Every second one of another size, in colour.
-            let (width, height, channels) = if i % 2 == 0 { (28, 28, 1) } else { (40 + i, 31, 3) };
+            let (width, height, channels) = if i.is_multiple_of(2) { (28, 28, 1) } else { (40 + i, 31, 3) };
             let pixels = (0..width * height * channels).map(|at| ((at * (i + 7) * 31) >> 3) as u8);
             Picture::new(width, height, channels, pixels.collect()).unwrap()
         };

@@ -1,4 +1,4 @@
-//! NumPy's archive: a zip of arrays.
+//! `NumPy`'s archive: a zip of arrays.
 
 use std::io::{Cursor, Write};
 
@@ -39,9 +39,9 @@ fn floats(shape: &[usize], values: &[f32]) -> Vec<u8> {
     npy("<f4", shape, values.iter().flat_map(|value| value.to_le_bytes()))
 }
 
-/// One array in NumPy's format, version 1.0: magic, version, length of the header, header, data.
+/// One array in `NumPy`'s format, version 1.0: magic, version, length of the header, header, data.
 fn npy(kind: &str, shape: &[usize], data: impl Iterator<Item = u8>) -> Vec<u8> {
-    let sizes: String = shape.iter().map(|size| format!("{size},")).collect();
+    let sizes = shape.iter().map(|size| format!("{size},")).collect::<Vec<_>>().concat();
     let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({sizes}), }}");
     // Data begins at a multiple of 64.
     let start = (10 + header.len() + 1).next_multiple_of(64);

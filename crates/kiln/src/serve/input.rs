@@ -162,12 +162,12 @@ struct Document {
 #[derive(Debug, PartialEq)]
 enum Item {
     Base64(String),
-    Pixels(Pixels),
+    Pixels(Raw),
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Pixels {
+struct Raw {
     width: usize,
     height: usize,
     #[serde(default = "one")]
@@ -194,7 +194,7 @@ impl Item {
                     .map_err(|error| Problem::bad_request(format!("not base64: {error}")))?;
                 decode(&file, limits)
             }
-            Self::Pixels(Pixels { width, height, channels, pixels }) => {
+            Self::Pixels(Raw { width, height, channels, pixels }) => {
                 let side = limits.decode.side as usize;
                 if width.max(height) > side {
                     return Err(Problem::too_large(format!(
@@ -223,7 +223,7 @@ impl<'de> Deserialize<'de> for Item {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
-                Pixels::deserialize(de::value::MapAccessDeserializer::new(map)).map(Item::Pixels)
+                Raw::deserialize(de::value::MapAccessDeserializer::new(map)).map(Item::Pixels)
             }
         }
         deserializer.deserialize_any(Either)
@@ -330,7 +330,7 @@ mod tests {
         let expected = Picture::new(2, 2, 1, vec![0, 50, 100, 255]).unwrap();
         for pixels in ["[0, 50, 100, 255]", "[[0, 50], [100, 255]]", "[[[0], [50]], [[100], [255]]]"] {
             let text = format!(r#"{{"image": {{"width": 2, "height": 2, "pixels": {pixels}}}}}"#);
-            assert_eq!(json(&text).unwrap(), [expected.clone()], "{text}");
+            assert_eq!(json(&text).unwrap(), std::slice::from_ref(&expected), "{text}");
         }
         let colour = r#"{"images": [{"width": 1, "height": 1, "channels": 3, "pixels": [1, 2, 3]}]}"#;
         assert_eq!(json(colour).unwrap(), [Picture::new(1, 1, 3, vec![1, 2, 3]).unwrap()]);

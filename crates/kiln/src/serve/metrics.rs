@@ -201,7 +201,7 @@ mod tests {
     fn the_text_is_what_prometheus_reads() {
         let metrics = Metrics::new();
         metrics.request("/v1/predict", 200, Duration::from_millis(3));
-        metrics.request("/v1/predict", 200, Duration::from_secs(60));
+        metrics.request("/v1/predict", 200, Duration::from_mins(1));
         metrics.request("/v1/predict", 503, Duration::from_micros(100));
         metrics.batch(3, Duration::from_millis(1));
         metrics.batch(300, Duration::from_millis(1));

@@ -104,7 +104,7 @@ pub(crate) struct ServeArguments {
     /// Let pages of this origin call the server (`https://example.org`, or `*`); may be repeated
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     cors: Vec<String>,
-    /// File with a token that requests must bring as `Authorization: Bearer TOKEN` [also: the variable KILN_TOKEN]
+    /// File with a token that requests must bring as `Authorization: Bearer TOKEN` [also: the variable `KILN_TOKEN`]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Folder with the web page shown at `/` [default: crates/web/dist if it is there, else a form for uploads]

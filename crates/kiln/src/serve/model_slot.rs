@@ -16,7 +16,7 @@ pub(crate) struct Loaded {
     pub(crate) classifier: Classifier,
     /// SHA-256 of the file.
     pub(crate) file_sha256: String,
-    pub(crate) loaded_at: SystemTime,
+    pub(crate) since: SystemTime,
 }
 
 /// What a look at the file came to.
@@ -89,8 +89,12 @@ fn load(path: &Path, device: &Device) -> Result<Loaded, ModelIoError> {
         .map_err(|source| ModelIoError::Content { path: path.to_owned(), source })?;
     Ok(Loaded {
         classifier: Classifier::new(model, device.clone()),
-        file_sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
-        loaded_at: SystemTime::now(),
+        file_sha256: Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .concat(),
+        since: SystemTime::now(),
     })
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 const MOST_BYTES: u64 = 64 << 20;
 const MOST_FILES: usize = 1000;
 
-/// The description of the interface, OpenAPI 3.1.
+/// The description of the interface, `OpenAPI` 3.1.
 const OPENAPI: &str = include_str!("../../assets/serve/openapi.json");
 const UPLOAD: &str = include_str!("../../assets/serve/upload.html");
 const UPLOAD_SCRIPT: &str = include_str!("../../assets/serve/upload.js");
@@ -159,7 +159,7 @@ fn documentation(openapi: &Value) -> String {
                 sections += &format!("<p>{}</p>", escape(description));
             }
             let parameters = operation["parameters"].as_array().into_iter().flatten();
-            let rows: String = parameters
+            let rows = parameters
                 .map(|parameter| {
                     format!(
                         "<tr><td><code>{}</code></td><td>{}</td><td>{}</td></tr>",
@@ -168,7 +168,8 @@ fn documentation(openapi: &Value) -> String {
                         text(&parameter["description"])
                     )
                 })
-                .collect();
+                .collect::<Vec<_>>()
+                .concat();
             if !rows.is_empty() {
                 sections += &format!(
                     "<h3>Parameters</h3><table><tr><th>name</th><th>in</th><th>meaning</th></tr>{rows}</table>"

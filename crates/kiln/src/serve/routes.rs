@@ -187,7 +187,7 @@ async fn describe(State(app): State<Arc<App>>) -> Json<Value> {
         "valid_accuracy": figure("valid_accuracy"),
         "test_accuracy": figure("test_accuracy"),
         "loaded_at_unix_seconds":
-            loaded.loaded_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            loaded.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     }))
 }
 

@@ -148,7 +148,8 @@ mod tests {
         let WeightTensor::Int8(turned) = WeightTensor::Int8(matrix).transposed() else { panic!() };
         assert_eq!((turned.values.as_slice(), turned.axis), (&[127, -1, 1, -127][..], 0));
         let back = turned.to_floats();
-        assert_eq!([back[0], back[2], back[1], back[3]], floats[..]);
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&[back[0], back[2], back[1], back[3]]), bits(&floats));
     }
 
     proptest! {
