@@ -175,7 +175,7 @@ fn folds_hold_back_every_image_once_and_read_no_test() {
     let with = |more: &[&'static str]| [&["train"], SMALL, more].concat();
     bench.run(&with(&["--folds", "1"])).fails(2, &["data.folds", "2 to 100"]);
     bench.run(&with(&["--set", "data.folds=3", "--set", "data.fold=4"])).fails(2, &["data.fold"]);
-    bench.run(&with(&["--resume", "--folds", "3"])).fails(2, &["--folds", "--resume"]);
+    bench.run(&["train", "--resume", "--folds", "3"]).fails(2, &["--folds", "--resume"]);
 }
 
 /// Waits until `done` sees what it waits for, then kills the process.

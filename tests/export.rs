@@ -146,10 +146,9 @@ impl Exporter {
         let out = format!("{name}/model{}.{extension}", if quantized { "_int8" } else { "" });
         let model = format!("{name}/model.kiln");
         let mut arguments = vec!["export", "--model", &model, "--format", format, "--out", &out, "--json"];
-        let data = self.bench.path("data").display().to_string();
         if quantized {
             arguments.extend(["--quantize", "int8"]);
-            arguments.extend(["--dataset", if name == "reference" { "mnist-sample" } else { &data }]);
+            arguments.extend(["--dataset", "mnist-sample"]);
         }
         let result = self.bench.json(&arguments);
         let bytes = fs::read(self.bench.path(&out)).expect("the file");
@@ -157,8 +156,7 @@ impl Exporter {
         bytes
     }
 
-    /// Test data for the untrained models: images of their size as IDX files would need a colour format, so the
-    /// accuracy of their quantised form is measured on nothing; only the reference model's is.
+    /// Only this one has data to measure the loss of accuracy on.
     fn quantizable(name: &str) -> bool {
         name == "reference"
     }
@@ -170,7 +168,7 @@ fn arrays(npz: &[u8]) -> BTreeMap<String, (String, Vec<u8>)> {
     (0..archive.len())
         .map(|index| {
             let mut entry = archive.by_index(index).expect("an entry");
-            let name = entry.name().strip_suffix(".npy").expect("an array").to_owned();
+            let name = entry.name().expect("a name").strip_suffix(".npy").expect("an array").to_owned();
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).expect("bytes");
             let header = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
@@ -194,7 +192,7 @@ fn dequantized(model: &Model, npz: &[u8]) -> Model {
             let (header, bytes) = &arrays[&name];
             let shape = data.shape().to_vec();
             if !header.contains("|i1") {
-                assert_eq!(floats(bytes), data.to_vec::<f32>().expect("floats"), "{name}");
+                assert_eq!(floats(bytes), data.try_to_vec::<f32>().expect("floats"), "{name}");
                 return (name, data);
             }
             int8 += 1;
@@ -295,13 +293,14 @@ fn names_layouts_and_values_are_kept() {
             let (header, bytes) = &npz[tensor];
             let sizes: String = data.shape().iter().map(|size| format!("{size},")).collect();
             assert!(header.contains(&format!("'shape': ({sizes})")) && header.contains("'<f4'"), "{header}");
-            assert_eq!(floats(bytes), data.to_vec::<f32>().expect("floats"), "{tensor}");
+            assert_eq!(floats(bytes), data.try_to_vec::<f32>().expect("floats"), "{tensor}");
         }
         // burnpack: what Burn itself loads.
         let pack = exporter.export(name, "burnpack", "bpk", false);
         let metadata = &model.metadata;
         let empty =
             metadata.network.init(metadata.preprocessing.input, metadata.classes.len(), 99, &Device::flex());
+        #[allow(irrefutable_let_patterns, reason = "there may be other networks")]
         let Network::Cnn(empty) = empty.expect("a network") else { panic!("a Cnn") };
         let pack = ModuleRecord::from_bytes(Bytes::from_bytes_vec(pack)).expect("a record");
         let loaded = Network::Cnn(empty.try_load_record(pack).expect("it fits"));
@@ -319,7 +318,7 @@ fn names_layouts_and_values_are_kept() {
             .expect("a matrix")
             .1;
         assert_eq!(last.shape(), [outputs, inputs]);
-        let (ours, theirs) = (head.to_vec::<f32>().expect("floats"), floats(last.data()));
+        let (ours, theirs) = (head.try_to_vec::<f32>().expect("floats"), floats(last.data()));
         for input in 0..inputs {
             for output in 0..outputs {
                 assert_eq!(
@@ -372,7 +371,7 @@ fn wrong_requests_are_refused() {
     run(&["--format", "pickle"]).fails(2, &["pickle", "safetensors"]);
     run(&[]).fails(2, &["--format"]);
     run(&["--format", "npz", "--dataset", "mnist-sample"]).fails(2, &["--quantize"]);
-    run(&["--format", "npz", "--quantize", "int8", "--dataset", "nothing"]).fails(2, &["nothing"]);
+    run(&["--format", "npz", "--quantize", "int8", "--dataset", "nothing"]).fails(1, &["nothing"]);
     assert!(!bench.path("out").exists());
     fs::write(bench.path("file"), "").expect("written");
     bench

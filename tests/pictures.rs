@@ -99,7 +99,7 @@ fn a_folder_of_pictures_trains_tests_and_skips_only_aloud() {
     let skipping =
         bench.run(&[&train[..], &["--name", "skip", "--epochs", "1", "--on-bad-image", "skip"]].concat());
     assert_eq!(skipping.status, 0, "{}", skipping.stderr);
-    assert!(skipping.stderr.contains("2 pictures cannot be used"), "{}", skipping.stderr);
+    assert!(skipping.stderr.contains("2 pictures cannot be used and are left out"), "{}", skipping.stderr);
     assert!(skipping.stderr.contains("images to train on, by class: eight"), "{}", skipping.stderr);
     let record = fs::read_to_string(bench.path("artifacts/skip/run.json")).expect("a record");
     let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");

@@ -101,8 +101,8 @@ const MOST_TAPS: usize = 12;
 pub(crate) unsafe fn outer_sum<S: Simd>(all: &OuterSum, vectors: usize) {
     split_evenly(vectors, 2, |first_vector, vectors| {
         let skip = first_vector * S::LANES;
-        let most = (most_sums::<S>() / vectors).min(MOST_TAPS);
-        split_evenly(all.run, most, |first_tap, taps| {
+        let most = most_sums::<S>() / vectors;
+        split_evenly(all.run, most.min(MOST_TAPS), |first_tap, taps| {
             split_evenly(all.bases, (most / taps).min(MOST_BASES), |first_base, bases| {
                 // SAFETY: the parts stay within the ranges that the caller promises.
                 unsafe {
@@ -139,10 +139,10 @@ unsafe fn tile<S: Simd>(part: &OuterSum, bases: usize, taps: usize, vectors: usi
     }
     choose! {
         1: 1 2 3 4 5 6 7 8 9 10 11 12;
-        2: 1 2 3 4 5 6;
-        3: 1 2 3 4;
-        4: 1 2 3;
-        5: 1 2;
-        6: 1 2;
+        2: 1 2 3 4 5 6 7 8 9 10 11 12;
+        3: 1 2 3 4 5 6 7 8;
+        4: 1 2 3 4 5 6;
+        5: 1 2 3 4;
+        6: 1 2 3 4;
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use data::{Dataset, DatasetPair, ImageOptions, Search};
+use data::{ImageOptions, Search};
 use serde::Serialize;
 use serde_json::Value;
 use train::arguments::OnBadImageArgument;
@@ -144,11 +144,12 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     let seconds = started.elapsed().as_secs_f64();
     let rejection = match &arguments.rejection {
         Some(name) => {
-            let part: fn(&DatasetPair) -> &Dataset = match arguments.split {
-                Split::Test => |pair| &pair.test,
-                Split::Train => |pair| &pair.train,
+            let other = data::load(name, &search).map_err(|error| Failure::from(FitError::from(error)))?;
+            let foreign = match arguments.split {
+                Split::Test => &other.test,
+                Split::Train => &other.train,
             };
-            Some(measure(&model, images, (name, part), &search, &device)?)
+            Some(measure(&model, images, foreign, &device)?)
         }
         None => None,
     };

@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use data::{Dataset, DatasetPair, Search};
+use data::Dataset;
 use model::{Model, Novelty, Picture, Scores};
 use serde::Serialize;
 use train::command::Failure;
 use train::confidence::{CoveragePoint, Scored, coverage, round_points};
-use train::fit::FitError;
 use train::report::{RefusalPoint, refusal_png};
 
 use crate::table::table;
@@ -29,12 +28,11 @@ pub(crate) struct Rejection {
     coverage: Vec<CoveragePoint>,
 }
 
-/// Measures the rejection of the same part of `foreign` by a model whose own images are `own`.
+/// Measures the rejection of `foreign` by a model whose own images are `own`.
 pub(crate) fn measure(
     model: &Model,
     own: &Dataset,
-    foreign: (&str, fn(&DatasetPair) -> &Dataset),
-    search: &Search,
+    foreign: &Dataset,
     device: &Device,
 ) -> Result<Rejection, Failure> {
     let confidence = model.metadata.confidence.as_ref();
@@ -46,9 +44,7 @@ pub(crate) fn measure(
             ));
         }
     };
-    let (name, part) = foreign;
-    let pair = data::load(name, search).map_err(|error| Failure::from(FitError::from(error)))?;
-    let strangers = score_foreign(model, part(&pair), device)?;
+    let strangers = score_foreign(model, foreign, device)?;
     let indices: Vec<u32> = (0..own.len() as u32).collect();
     let known = Scored::of(&model.network, &model.metadata.preprocessing, own, &indices, device)
         .map_err(Failure::failed)?;
@@ -56,7 +52,7 @@ pub(crate) fn measure(
     let own_novelty: Vec<f32> = known.scores.iter().map(|scores| novelty.of(scores)).collect();
     let foreign_novelty: Vec<f32> = strangers.iter().map(|scores| novelty.of(scores)).collect();
     Ok(Rejection {
-        dataset: name.to_owned(),
+        dataset: foreign.name.clone(),
         images: strangers.len(),
         auroc: auroc(&own_novelty, &foreign_novelty),
         thresholds: SHARES

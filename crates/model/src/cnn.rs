@@ -12,7 +12,8 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Activation, Initialization, InputShape, ShapeError, Summary, initialization::Builder, shape::ShapeTrace,
+    Activation, Initialization, InputShape, ShapeError, Summary, initialization::Builder, norm,
+    shape::ShapeTrace,
 };
 
 /// A convolutional network. The default is the tutorials' net, 34,826 parameters on 28x28 grey
@@ -363,13 +364,24 @@ impl ConvBlock {
 
     /// `[N, C, H, W] -> [N, O, H', W']`: convolution, normalisation and activation, before the pooling.
     pub(crate) fn maps(&self, x: Tensor<4>) -> Tensor<4> {
-        let mut x = self.convolve(x, kernels::Pool::None);
-        if let Some(norm) = &self.norm {
-            x = norm.forward(x);
-        }
-        match self.fused().1 {
+        let x = self.convolve(x, kernels::Pool::None);
+        let (fused, rest) = self.activation.map_or((kernels::Activation::None, None), Activation::split);
+        let x = match &self.norm {
+            Some(norm) => norm::forward(norm, x, None, fused),
+            None => x,
+        };
+        match rest {
             Some(activation) => activation.forward(x),
             None => x,
+        }
+    }
+
+    /// `relu(normalised convolution of x + shortcut)`, the end of a residual block, in one operator.
+    pub(crate) fn joined(&self, x: Tensor<4>, shortcut: Tensor<4>) -> Tensor<4> {
+        let x = self.convolve(x, kernels::Pool::None);
+        match &self.norm {
+            Some(norm) => norm::forward(norm, x, Some(shortcut), kernels::Activation::Relu),
+            None => Activation::Relu.forward(x + shortcut),
         }
     }
 

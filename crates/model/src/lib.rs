@@ -27,6 +27,7 @@ mod lenet5;
 mod mlp;
 mod model_file;
 mod network;
+mod norm;
 mod picture;
 mod preprocessing;
 mod reading;

@@ -21,10 +21,10 @@ const MOST_PIECES: usize = 6;
 
 /// What a cut through ink costs, for a cut as long as the line is high. Like the other costs in natural
 /// logarithms of a probability, chosen on strips of MNIST's training images.
-const CUT: f32 = 8.0;
+const CUT: f32 = 3.0;
 
 /// What a digit costs that is wider than high, for each time its height.
-const WIDE: f32 = 6.0;
+const WIDE: f32 = 10.0;
 
 /// What it costs to pass over a mark that is too small for a digit.
 const SKIP: f32 = 2.5;
@@ -32,8 +32,10 @@ const SKIP: f32 = 2.5;
 /// What it costs to take a small mark for a digit of its own.
 const SMALL: f32 = 2.0;
 
-/// What a digit costs that is as strange as the strangest accepted one, see [`Classifier::novelty`].
-const STRANGE: f32 = 2.0;
+/// What a digit costs that is as strange as the strangest accepted one, see [`Classifier::novelty`]; the cost
+/// grows with the square, so that one strange digit is worse than two that are a little so. Otherwise the
+/// division into the fewest digits would win.
+const STRANGE: f32 = 3.0;
 
 /// What was read in a picture.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -128,8 +130,8 @@ impl Classifier {
     /// How well an image is a digit: the logarithm of its highest probability, less for a strange one.
     fn evidence(&self, scores: &Scores) -> f32 {
         let probability = self.probabilities(scores).into_iter().fold(0.0, f32::max);
-        let strange = self.novelty(scores).map_or(0.0, |novelty| (novelty - 0.5).clamp(0.0, 2.0));
-        probability.max(1e-6).ln() - STRANGE * strange
+        let strange = self.novelty(scores).map_or(0.0, |novelty| ((novelty - 0.3) / 0.7).clamp(0.0, 2.0));
+        probability.max(1e-6).ln() - STRANGE * strange * strange
     }
 }
 
@@ -437,7 +439,7 @@ impl Line {
                 }
             }
         }
-        let mut cost = WIDE * (aspect - 1.1).max(0.0);
+        let mut cost = WIDE * (aspect - 1.0).max(0.0);
         if height < 0.4 * self.height {
             cost += SMALL;
         }

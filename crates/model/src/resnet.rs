@@ -235,16 +235,15 @@ pub struct ResidualBlock {
 impl ResidualBlock {
     /// `[N, C, H, W] -> [N, O, H', W']`
     pub(crate) fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let mut x = input.clone();
-        for conv in &self.convs {
-            x = conv.forward(x);
-        }
         let shortcut = match (&self.shortcut, self.way) {
-            (Some(conv), _) => conv.forward(input),
-            (None, Shortcut::Pad { stride, channels }) => pad_shortcut(input, stride, channels),
-            (None, _) => input,
+            (Some(conv), _) => conv.forward(input.clone()),
+            (None, Shortcut::Pad { stride, channels }) => pad_shortcut(input.clone(), stride, channels),
+            (None, _) => input.clone(),
         };
-        Activation::Relu.forward(x + shortcut)
+        // A block has two convolutions or three.
+        let Some((last, first)) = self.convs.split_last() else { return shortcut };
+        let x = first.iter().fold(input, |x, conv| conv.forward(x));
+        last.joined(x, shortcut)
     }
 }
 

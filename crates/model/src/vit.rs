@@ -29,7 +29,7 @@ const MAX_LAYERS: usize = 256;
 /// head.
 ///
 /// The default, `vit-tiny` on the command line, is small enough for MNIST on a CPU: patches of 7x7
-/// (16 of them in 28x28), width 64, 4 layers, 4 heads, 128 hidden features; 138,890 parameters with
+/// (16 of them in 28x28), width 64, 4 layers, 4 heads, 128 hidden features; 139,018 parameters with
 /// grey 28x28 images and 10 classes. `vit-b-16` is torchvision's `vit_b_16`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

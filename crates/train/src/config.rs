@@ -982,7 +982,7 @@ mod tests {
             ("data.test_fraction=1.0", "data.test_fraction"),
             ("data.resize=72", "data.resize"),
             ("data.memory_mib=0", "data.memory_mib"),
-            ("data.input=64", "64x64"),
+            ("data.input=64y", "64x64"),
             ("data.fit=squeeze", "squeeze"),
             ("data.sampler=often", "often"),
             ("data.augment.crop=2.0", "crop"),

@@ -32,7 +32,7 @@ pub struct FederatedConfig {
     pub rounds: usize,
     /// Epochs of each node on its shard, in every round.
     pub local_epochs: usize,
-    /// Every node takes its whole shard as one batch: with one local epoch and plain SGD that is the paper's FedSGD,
+    /// Every node takes its whole shard as one batch: with one local epoch and plain SGD that is the paper's `FedSGD`,
     /// whose updates are those of central training on all images.
     pub whole_shard: bool,
 }

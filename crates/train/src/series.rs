@@ -31,7 +31,7 @@ pub fn complete(
 ) -> Result<Member, FitError> {
     let path = parent.join(name);
     let start = if path.is_dir() {
-        if let Some(result) = finished(&path, config)? {
+        if let Some(result) = finished(&path, config) {
             return Ok(Member::Finished(Box::new(result)));
         }
         let folder = RunFolder::open_any(&path)?;
@@ -53,13 +53,13 @@ pub fn complete(
 }
 
 /// The figures of a run that has finished with just this configuration.
-fn finished(path: &Path, config: &TrainConfig) -> Result<Option<RunResult>, FitError> {
-    let Ok(record) = read_record(path) else { return Ok(None) };
+fn finished(path: &Path, config: &TrainConfig) -> Option<RunResult> {
+    let record = read_record(path).ok()?;
     if record.status != RunStatus::Finished {
-        return Ok(None);
+        return None;
     }
     let stored = std::fs::read_to_string(path.join("config.toml")).unwrap_or_default();
-    Ok(record.result.filter(|_| config.to_toml().is_ok_and(|text| text == stored)))
+    record.result.filter(|_| config.to_toml().is_ok_and(|text| text == stored))
 }
 
 /// Where a run of this configuration starts: from the model it was made for, or from scratch.

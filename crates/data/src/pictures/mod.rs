@@ -80,12 +80,19 @@ fn load(
         from_cache,
     };
     tell(root, &report);
-    if options.on_bad_image == OnBadImage::Error && !report.bad.is_empty() {
-        return Err(DataError::BadImages {
-            path: root.to_owned(),
-            images: listing.samples.len(),
-            bad: report.bad,
-        });
+    if !report.bad.is_empty() {
+        if options.on_bad_image == OnBadImage::Error {
+            let (path, images) = (root.to_owned(), listing.samples.len());
+            return Err(DataError::BadImages { path, images, bad: report.bad });
+        }
+        let lines: Vec<String> =
+            report.bad.iter().map(|bad| format!("  {}: {}", bad.path, bad.reason)).collect();
+        tracing::warn!(
+            "{}: {} cannot be used and are left out\n{}",
+            root.display(),
+            counted(report.bad.len(), "picture"),
+            lines.join("\n")
+        );
     }
     let origin = root.display().to_string();
     let name = root.file_stem().map_or_else(|| origin.clone(), |name| name.to_string_lossy().into_owned());
@@ -236,15 +243,6 @@ fn tell(root: &Path, report: &PictureReport) {
             "{root}: {} of another format than the name says, read by content: {}",
             counted(report.mislabelled.len(), "picture"),
             some(&report.mislabelled)
-        );
-    }
-    if !report.bad.is_empty() {
-        let lines: Vec<String> =
-            report.bad.iter().map(|bad| format!("  {}: {}", bad.path, bad.reason)).collect();
-        tracing::warn!(
-            "{root}: {} cannot be used\n{}",
-            counted(report.bad.len(), "picture"),
-            lines.join("\n")
         );
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn forward(
         return on_planes(path, geometry, images, weight, bias, save);
     }
     let weights: Vec<Scratch> =
-        (0..groups).map(|group| pack::taps_by_features(geometry, lanes, weight, group)).collect();
+        (0..groups).map(|group| pack::taps_by_features(path, geometry, weight, group)).collect();
     let biases: Vec<Scratch> = (0..groups).map(|group| pack::bias(geometry, lanes, bias, group)).collect();
     let codes_len = if save { geometry.codes_len(lanes) } else { 0 };
     let offsets = geometry.offsets();

@@ -1,7 +1,12 @@
 //! Layouts that the kernels read: packed weights, channels-last images.
 
 use super::geometry::Geometry;
-use crate::{buffer::Scratch, simd::Simd, transpose::transpose};
+use crate::{
+    Path,
+    buffer::Scratch,
+    simd::{self, Kernel, Simd},
+    transpose::transpose,
+};
 
 /// Calls `visit(feature, channel, kernel_row, kernel_column, value)` for the weight of one group.
 fn for_each_weight(
@@ -26,16 +31,46 @@ fn for_each_weight(
     }
 }
 
-/// `[tap][feature]`, features padded with zeros to whole vectors: what the forward pass reads.
-pub(crate) fn taps_by_features(geometry: &Geometry, lanes: usize, weight: &[f32], group: usize) -> Scratch {
-    let features = geometry.features_padded(lanes);
-    let mut packed = Scratch::new(geometry.taps() * features);
-    let values = packed.values_mut();
-    for_each_weight(geometry, weight, group, |feature, channel, row, column, value| {
-        let tap = row * geometry.run() + column * geometry.channels + channel;
-        values[tap * features + feature] = value;
-    });
-    packed
+/// `[tap][feature]`, features padded with zeros to whole vectors: what the forward pass reads. Done
+/// with whole blocks, since for a single image it would else take as long as the convolution.
+pub(crate) fn taps_by_features(path: Path, geometry: &Geometry, weight: &[f32], group: usize) -> Scratch {
+    let weight = &weight[group * geometry.weight_len()..][..geometry.weight_len()];
+    // SAFETY: the kernel holds slices only.
+    unsafe { simd::dispatch(path, TapsByFeatures { geometry, weight }) }
+}
+
+struct TapsByFeatures<'a> {
+    geometry: &'a Geometry,
+    weight: &'a [f32],
+}
+
+impl Kernel for TapsByFeatures<'_> {
+    type Output = Scratch;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> Scratch {
+        let geometry = self.geometry;
+        let features = geometry.features_padded(S::LANES);
+        let taps = geometry.taps();
+        let area = taps / geometry.channels;
+        let mut turned = Scratch::new(taps * features);
+        // SAFETY: the weight has a row of taps per feature, the scratch a row of features per tap.
+        unsafe {
+            let to = turned.pointer_mut();
+            transpose::<S>(self.weight.as_ptr(), taps, to, features, geometry.features, taps);
+        }
+        if geometry.channels == 1 {
+            return turned;
+        }
+        // From `[channel][row][column]` to `[row][column][channel]`.
+        let mut packed = Scratch::new(taps * features);
+        let rows = packed.values_mut().chunks_exact_mut(features);
+        for (tap, to) in rows.take(taps).enumerate() {
+            let from = (tap % geometry.channels * area + tap / geometry.channels) * features;
+            to.copy_from_slice(&turned.values()[from..from + features]);
+        }
+        packed
+    }
 }
 
 /// `[kernel row][kernel column][feature][channel]`, the kernel turned by 180 degrees, features and

@@ -215,9 +215,11 @@ pub fn onnx(sequence: &Sequence, metadata: &Metadata) -> Result<Vec<u8>, ExportE
             Layer::Flatten => graph.node("Flatten", &[&x], &y, &[Attribute::Integer("axis", 1)]),
             Layer::Linear { weight, bias } => {
                 let (matrix, offsets) = (format!("{name}.weight"), format!("{name}.bias"));
-                graph.weight(&matrix, weight);
+                // [O, I], as PyTorch's exporter has it. ONNX Runtime 1.31 would take the other layout, in int8,
+                // for an invitation to round the inputs to 8 bits as well.
+                graph.weight(&matrix, &weight.clone().transposed());
                 graph.floats(&offsets, bias);
-                graph.node("Gemm", &[&x, &matrix, &offsets], &y, &[]);
+                graph.node("Gemm", &[&x, &matrix, &offsets], &y, &[Attribute::Integer("transB", 1)]);
             }
         }
         x = y;

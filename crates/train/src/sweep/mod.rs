@@ -200,7 +200,7 @@ impl Sweep {
                     in_words(&trial.values)
                 );
                 let name = self.folder_of(trial, round);
-                match self.score(trial, rung.epochs, folder, &name, surroundings)? {
+                match score(trial, rung.epochs, folder, &name, surroundings)? {
                     Score::Interrupted => return Ok(None),
                     score => record.trials[index].take(folder, &name, rung.epochs, score),
                 }
@@ -226,48 +226,48 @@ impl Sweep {
             format!("trial-{:03}-round-{}", trial.number, round + 1)
         }
     }
+}
 
-    fn score(
-        &self,
-        trial: &Trial,
-        epochs: usize,
-        folder: &RunFolder,
-        name: &str,
-        surroundings: &Surroundings,
-    ) -> Result<Score, SweepError> {
-        let config = TrainConfig { epochs, ..trial.config.clone() };
-        let outcome = if config.data.is_cross_validation() {
-            let runs = folder.member(name)?;
-            cross_validate(&config, &runs, surroundings).map(|result| {
-                result.map_or(Score::Interrupted, |result| Score::Finished {
-                    accuracy: result.valid_accuracy,
-                    loss: result.valid_loss,
-                    seconds: result.seconds,
-                    epochs: result.runs.iter().map(|run| run.epochs).max().unwrap_or_default(),
-                    best_epoch: result.runs.iter().map(|run| run.best_epoch).max().unwrap_or_default(),
-                })
+/// Brings one round of one trial to its end.
+fn score(
+    trial: &Trial,
+    epochs: usize,
+    folder: &RunFolder,
+    name: &str,
+    surroundings: &Surroundings,
+) -> Result<Score, SweepError> {
+    let config = TrainConfig { epochs, ..trial.config.clone() };
+    let outcome = if config.data.is_cross_validation() {
+        let runs = folder.member(name)?;
+        cross_validate(&config, &runs, surroundings).map(|result| {
+            result.map_or(Score::Interrupted, |result| Score::Finished {
+                accuracy: result.valid_accuracy,
+                loss: result.valid_loss,
+                seconds: result.seconds,
+                epochs: result.runs.iter().map(|run| run.epochs).max().unwrap_or_default(),
+                best_epoch: result.runs.iter().map(|run| run.best_epoch).max().unwrap_or_default(),
             })
-        } else {
-            complete(&config, folder.path(), name, surroundings).map(|member| match member {
-                Member::Interrupted => Score::Interrupted,
-                Member::Finished(result) => Score::Finished {
-                    accuracy: Spread::of(&[result.valid_accuracy]),
-                    loss: Spread::of(&[result.valid_loss]),
-                    seconds: result.seconds,
-                    epochs: result.epochs,
-                    best_epoch: result.best_epoch,
-                },
-            })
-        };
-        match outcome {
-            Ok(score) => Ok(score),
-            Err(error @ FitError::Diverged { .. }) => {
-                let message = error.to_string().lines().next().unwrap_or_default().to_owned();
-                tracing::warn!("trial {}: {message}", trial.number);
-                Ok(Score::Diverged(message))
-            }
-            Err(error) => Err(error.into()),
+        })
+    } else {
+        complete(&config, folder.path(), name, surroundings).map(|member| match member {
+            Member::Interrupted => Score::Interrupted,
+            Member::Finished(result) => Score::Finished {
+                accuracy: Spread::of(&[result.valid_accuracy]),
+                loss: Spread::of(&[result.valid_loss]),
+                seconds: result.seconds,
+                epochs: result.epochs,
+                best_epoch: result.best_epoch,
+            },
+        })
+    };
+    match outcome {
+        Ok(score) => Ok(score),
+        Err(error @ FitError::Diverged { .. }) => {
+            let message = error.to_string().lines().next().unwrap_or_default().to_owned();
+            tracing::warn!("trial {}: {message}", trial.number);
+            Ok(Score::Diverged(message))
         }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -6,7 +6,7 @@ use super::SweepError;
 use crate::strategy::mix;
 
 /// Trials of a sweep at most.
-pub const MOST_TRIALS: usize = 1000;
+pub(super) const MOST_TRIALS: usize = 1000;
 /// Draws before a space counts as exhausted.
 const ATTEMPTS: u64 = 1000;
 
