@@ -153,3 +153,58 @@ fn bad_models_and_flags_are_errors() {
     bench.run(&["teach"]).fails(2, &["teach"]);
     bench.run(&[]).fails(2, &["Usage"]);
 }
+
+#[test]
+fn bench_measures_training_and_inference() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    let short = ["--rounds", "2", "--seconds", "0.01", "--json"];
+    let measure = |arguments: &[&str]| {
+        let report = bench.json(&[&["bench"], arguments, &short].concat());
+        report["measurements"].as_array().expect("a list").clone()
+    };
+    // One job runs in the process itself, several in processes of their own.
+    let both = measure(&["--net", "cnn", "--backend", "flex", "--batch-size", "16", "--threads", "1"]);
+    assert_eq!(both.len(), 2);
+    for (found, work) in both.iter().zip(["training", "inference"]) {
+        assert_eq!(found["work"], work);
+        assert_eq!((&found["parameters"], &found["threads"]), (&34_826.into(), &1.into()));
+        assert_eq!(found["data"], "mnist-sample", "MNIST is not at hand here");
+        let rounds = found["rounds"].as_array().expect("rounds");
+        assert!(rounds.len() == 2 && rounds.iter().all(|rate| rate.as_f64().is_some_and(|rate| rate > 0.0)));
+    }
+    let sizes = measure(&["--net", "stack", "--work", "inference", "--backend", "flex"]);
+    let sizes: Vec<_> = sizes.iter().map(|found| found["batch_size"].as_u64().expect("a size")).collect();
+    assert_eq!(sizes, [1, 128, 1024]);
+    let one = measure(&[
+        "--net",
+        "resnet20",
+        "--input",
+        "3x8x8",
+        "--work",
+        "inference",
+        "--batch-size",
+        "1",
+        "--backend",
+        "ndarray",
+    ]);
+    let latency = |key: &str| one[0]["latency"][key].as_f64().expect("microseconds");
+    assert!(0.0 < latency("p50_us") && latency("p50_us") <= latency("p99_us"));
+    assert_eq!(one[0]["data"], "synthetic");
+    assert!(!bench.path("artifacts").exists(), "a measurement leaves no run behind");
+}
+
+#[test]
+fn bad_measurements_are_errors() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    for (arguments, words) in [
+        (&["--net", "teapot"][..], &["teapot", "kiln models"][..]),
+        (&["--net", "cnn", "--input", "1x2x2"], &["1x2x2"]),
+        (&["--input", "28x28"], &["3x32x32"]),
+        (&["--net", "stack", "--data", "mnist-sample"], &["3x32x32", "synthetic"]),
+        (&["--net", "stack", "--batch-size", "65536"], &["at most"]),
+        (&["--seconds", "0"], &["0.01"]),
+        (&["--rounds", "0"], &["rounds"]),
+    ] {
+        bench.run(&[&["bench"], arguments].concat()).fails(2, words);
+    }
+}

@@ -76,12 +76,12 @@ def order(size: int, batch_size: int):
             yield permutation[start : start + batch_size]
 
 
-def measure(peer: Peer, net_name: str, work: str, batch_size: int, seconds: float) -> dict:
+def measure(peer: Peer, net: str, work: str, batch_size: int, seconds: float) -> dict:
     """One round; the first call of a case builds and warms it up."""
-    key = (net_name, work, batch_size)
+    key = (net, work, batch_size)
     if key not in peer.cases:
-        case = peer.build(NETS[net_name], work, batch_size)
-        assert case.parameters == NETS[net_name].parameters, f"{case.parameters} parameters"
+        case = peer.build(NETS[net], work, batch_size)
+        assert case.parameters == NETS[net].parameters, f"{case.parameters} parameters"
         peer.cases[key] = case
         warm_up = time.perf_counter()
         for _ in range(5):
@@ -105,7 +105,7 @@ def measure(peer: Peer, net_name: str, work: str, batch_size: int, seconds: floa
     result = {
         "peer": peer.name,
         "version": peer.version,
-        "net": net_name,
+        "net": net,
         "work": work,
         "batch_size": batch_size,
         "threads": threads(),

@@ -124,6 +124,7 @@ class Table:
 
     def __init__(self):
         self.rows: dict[tuple, dict[str, list[dict]]] = {}
+        self.errors: list[str] = []
 
     def take_turns(self, sides: list, net: str, work: str, batch_size: int, rounds: int, seconds: float) -> None:
         row = self.rows.setdefault((net, work, batch_size), {})
@@ -136,6 +137,7 @@ class Table:
         for name, answers in row.items():
             error = next((answer["error"] for answer in answers if "error" in answer), None)
             if error:
+                self.errors.append(f"{name}, `{net}`, {work}, batch {batch_size}: {error}")
                 say(f"  {name}: {error}")
                 row[name] = []
         say(f"{net}, {work}, batch {batch_size}: " + ", ".join(
@@ -336,6 +338,8 @@ def markdown(table: Table, results: dict) -> str:
     if latencies:
         lines += ["", "Latency at batch 1, microseconds:", "", "| net | side | p50 | p99 |", "|---|---|---|---|"]
         lines += [f"| `{row['net']}` | {row['side']} | {row['p50_us']:.0f} | {row['p99_us']:.0f} |" for row in latencies]
+    if table.errors:
+        lines += ["", "Without a figure:", "", *(f"- {error}" for error in table.errors)]
     return "\n".join(lines) + "\n"
 
 
@@ -345,8 +349,8 @@ def main() -> None:
     parser.add_argument("--only", choices=SECTIONS, action="append", help="some parts; may be repeated")
     parser.add_argument("--net", choices=NETS, action="append", help="some networks; may be repeated")
     parser.add_argument("--peer", choices=PEERS, action="append", help="some peers; may be repeated")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of a training round; inference takes half")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a training round; inference takes half")
     parser.add_argument("--threads", type=int, default=min(2, len(os.sched_getaffinity(0))))
     parser.add_argument("--kiln", type=Path, help="the program [default: built by cargo]")
     parser.add_argument("--out", type=Path, help="[default: benches/results.json; with --quick, none]")
@@ -430,6 +434,7 @@ def main() -> None:
         say(f"speed run: {results['speedrun']}")
     results["machine"]["load_average_after"] = os.getloadavg()[0]
     results["measurements"] = table.as_json()
+    results["errors"] = table.errors
     results["goals"] = goals(table, results)
     print(markdown(table, results))
     if out:
