@@ -57,6 +57,7 @@ fn untrained(config: CnnConfig) -> Vec<u8> {
         },
         classes: ["plain", "with \"quotes\"", "ünïcode??/", "back\\slash"].map(String::from).into(),
         provenance: BTreeMap::new(),
+        confidence: None,
     };
     encode(&built, description).expect("a model")
 }

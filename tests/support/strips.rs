@@ -6,7 +6,7 @@ use model::Picture;
 
 /// What makes a strip hard.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// Name in the table.
     pub name: &'static str,
     /// Horizontal shear, largest, in columns a row.
@@ -22,7 +22,7 @@ pub struct Condition {
 }
 
 /// From clean to everything at once.
-pub const CONDITIONS: [Condition; 7] = [
+pub(crate) const CONDITIONS: [Condition; 7] = [
     Condition { name: "clean, separated", ..PLAIN },
     Condition { name: "dark on light", paper: true, ..PLAIN },
     Condition { name: "sheared", paper: true, shear: 0.35, ..PLAIN },
@@ -36,7 +36,7 @@ const PLAIN: Condition =
     Condition { name: "", shear: 0.0, noise: 0.0, shade: 0.0, gap: (3.0, 8.0), paper: false };
 
 /// A strip of `length` digits of `dataset`, and its text.
-pub fn strip(
+pub(crate) fn strip(
     dataset: &Dataset,
     seed: u64,
     index: u64,
@@ -110,7 +110,7 @@ fn sample(image: &[u8], side: usize, x: f32, y: f32) -> f32 {
 }
 
 /// Insertions, deletions and replacements from one text to another (Levenshtein).
-pub fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, a) in a.chars().enumerate() {

@@ -3,6 +3,7 @@
 //! Every file is looked for in the user's folder, then in the cache, then at its address. Its name ends
 //! in the first eight digits of its SHA-256; nothing else is handed out under that name.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -103,7 +104,10 @@ fn verify(path: &Path, file: &str) -> Result<(), String> {
 }
 
 fn check(hasher: Sha256, file: &str) -> Result<(), String> {
-    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
     if found.starts_with(digits(file)) {
         return Ok(());
     }

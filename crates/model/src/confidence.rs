@@ -180,7 +180,9 @@ impl Novelty {
             sums[usize::from(label)].iter_mut().zip(signature).for_each(|(sum, value)| *sum += value);
         }
         for (sum, &count) in sums.iter_mut().zip(&counts) {
-            sum.iter_mut().for_each(|sum| *sum /= count.max(1) as f64);
+            for value in sum.iter_mut() {
+                *value /= count.max(1) as f64;
+            }
         }
         let means = sums;
         let mut covariance = vec![vec![0.0; dimensions]; dimensions];

@@ -206,7 +206,9 @@ fn differences(grey: &Picture) -> Option<Differences> {
         return None;
     }
     if sum < 0.0 {
-        d.iter_mut().for_each(|d| *d = -*d);
+        for value in &mut d {
+            *value = -*value;
+        }
     }
     // What the surface could not follow: the mean of the ground around each pixel.
     let local = masked_mean(&d, width, height, |d| d.abs() <= limit, (width.min(height) / 8).max(8));

@@ -5,6 +5,7 @@ use burn::{module::Module, tensor::Tensor};
 use crate::{Cnn, Mlp, ResNet, Rnn, Vit};
 
 /// Any network that a [`crate::NetworkConfig`] can describe.
+#[expect(clippy::large_enum_variant, reason = "a program holds a handful of networks")]
 #[derive(Module, Debug)]
 pub enum Network {
     /// A convolutional network: the configurable one, LeNet-5, `AlexNet`, VGG.

@@ -200,6 +200,13 @@ fn typical_height<'a>(marks: impl Iterator<Item = &'a Component> + Clone) -> f32
     heights.get(heights.len() / 2).copied().unwrap_or(1).max(1) as f32
 }
 
+/// A line of digits with its top and bottom, the means of its members.
+struct Band {
+    members: Vec<usize>,
+    top: f32,
+    bottom: f32,
+}
+
 /// The components of each line of writing, without rulings, shadows and specks.
 fn rows(ink: &Ink) -> Vec<Vec<usize>> {
     let components = &ink.components;
@@ -233,12 +240,6 @@ fn rows(ink: &Ink) -> Vec<Vec<usize>> {
         .filter(|&index| height(index) >= 0.5 * typical && height(index) <= 3.0 * typical)
         .collect();
     full.sort_by_key(|&index| components[index].top + components[index].bottom);
-    // A line with its top and bottom, the means of its members.
-    struct Band {
-        members: Vec<usize>,
-        top: f32,
-        bottom: f32,
-    }
     let mut bands: Vec<Band> = Vec::new();
     for index in full {
         let c = &components[index];

@@ -10,10 +10,10 @@ use model::{
 use serde_json::{Value, json};
 
 /// Most pixels of a picture: those of a large photo, 64 MB as RGBA.
-pub const MAX_PIXELS: usize = 1 << 24;
+pub(crate) const MAX_PIXELS: usize = 1 << 24;
 
 /// Most lessons. Learning takes time by the square of their number.
-pub const MAX_LESSONS: usize = 500;
+pub(crate) const MAX_LESSONS: usize = 500;
 
 /// Why the page does not get what it asked for.
 #[derive(Debug, thiserror::Error)]
@@ -348,7 +348,7 @@ mod tests {
                 0 => (seed.wrapping_mul(at as u64 + 1) >> 33) as u8,
                 1 => seed as u8,
                 2 => (at % 251) as u8,
-                _ => if at % 7 == 0 { 255 } else { 0 },
+                _ => if at.is_multiple_of(7) { 255 } else { 0 },
             };
             let rgba: Vec<u8> = (0..4 * width * height).map(byte).collect();
             let answer = session.answer(&rgba, width, height).unwrap();

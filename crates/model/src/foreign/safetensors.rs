@@ -22,7 +22,7 @@ impl SafetensorsWeights {
     pub fn new(bytes: Vec<u8>) -> Result<Self, ForeignError> {
         let file = SafeTensors::deserialize(&bytes).map_err(|e| container(&e))?;
         let index = file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
-        Ok(Self { index, bytes })
+        Ok(Self { bytes, index })
     }
 }
 

@@ -110,7 +110,7 @@ impl Picture for CoveragePicture<'_> {
 
     fn description(&self) -> String {
         let course = self.curve.first().map_or_else(String::new, |all| {
-            let half = self.curve.iter().filter(|point| point.coverage >= 0.9).next_back().unwrap_or(all);
+            let half = self.curve.iter().rfind(|point| point.coverage >= 0.9).unwrap_or(all);
             format!(
                 ": {} wrong of all, {} of the surest {}",
                 percent(all.error),
