@@ -37,6 +37,7 @@ fn train_start(bench: &Bench, name: &str, set: &[&str]) {
             ..CommonArguments::default()
         },
         model: None,
+        weights: None,
     };
     let config = arguments.config().expect("a configuration");
     let start = train::fit::Start::Scratch;

@@ -54,7 +54,7 @@ enum Action {
 /// How pictures become images.
 #[derive(Args, Debug, Default)]
 struct ImageArguments {
-    /// Size of the images: HEIGHTxWIDTH or CHANNELSxHEIGHTxWIDTH
+    /// Size of the images: 64x64 (height x width) or 3x64x64
     #[arg(long, value_name = "SIZE")]
     input: Option<InputRequest>,
     /// How pictures of another size are made to fit [default: crop]

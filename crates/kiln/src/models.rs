@@ -15,7 +15,7 @@ pub(crate) struct ModelsArguments {
     /// Show every layer of this network
     #[arg(value_name = "NAME")]
     name: Option<String>,
-    /// Images as CHANNELSxHEIGHTxWIDTH, for example 3x32x32 [default: those of the network's publication]
+    /// Images as channels, height and width, for example 3x32x32 [default: those of the network's publication]
     #[arg(long, value_name = "CxHxW", value_parser = input_shape)]
     input: Option<InputShape>,
     /// Classes [default: those of the network's publication]

@@ -189,7 +189,7 @@ fn read_digits(classifier: &Classifier, batch: &[Source], policy: &Policy) -> Ve
 /// Prints answers in the order in which they come.
 enum Printer {
     Json,
-    Csv { writer: csv::Writer<std::io::Stdout>, digits: bool, top: usize },
+    Csv { writer: Box<csv::Writer<std::io::Stdout>>, digits: bool, top: usize },
     Table { rows: Vec<Vec<String>>, digits: bool },
 }
 
@@ -207,7 +207,7 @@ impl Printer {
                 header.extend([format!("label_{place}"), format!("probability_{place}")]);
             }
             writer.write_record(&header).map_err(closed)?;
-            return Ok(Self::Csv { writer, digits, top });
+            return Ok(Self::Csv { writer: Box::new(writer), digits, top });
         }
         let header: &[&str] = if digits {
             &["picture", "text", "probability", "each digit", ""]

@@ -36,13 +36,11 @@ pub(crate) fn measure(
     device: &Device,
 ) -> Result<Rejection, Failure> {
     let confidence = model.metadata.confidence.as_ref();
-    let (confidence, novelty) = match confidence.and_then(|known| Some((known, known.novelty.as_ref()?))) {
-        Some(both) => both,
-        None => {
-            return Err(Failure::failed(
-                "the model does not know what it was not trained on: train it again with this version",
-            ));
-        }
+    let known = confidence.and_then(|known| Some((known, known.novelty.as_ref()?)));
+    let Some((confidence, novelty)) = known else {
+        return Err(Failure::failed(
+            "the model does not know what it was not trained on: train it again with this version",
+        ));
     };
     let strangers = score_foreign(model, foreign, device)?;
     let indices: Vec<u32> = (0..own.len() as u32).collect();

@@ -80,7 +80,7 @@ mod tests {
         let groups = NetworkConfig::Cnn(config).init(input, 10, 1, &Device::flex()).unwrap().layer_groups();
         assert_eq!(groups.features, ["blocks.0", "blocks.1"]);
         assert_eq!(groups.classifier, ["dense.0", "dense.1", "head"]);
-        assert_eq!(groups.iter().rev().next(), Some("head"));
+        assert_eq!(groups.iter().next_back(), Some("head"));
     }
 
     #[test]

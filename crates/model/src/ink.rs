@@ -414,7 +414,7 @@ mod tests {
         for (ground, level) in [(230.0, 40.0), (20.0, 200.0), (120.0, 60.0), (120.0, 180.0)] {
             let ink = Ink::find(&picture(80, 80, |x, y| if bar(x, y) { level } else { ground }), 512);
             assert_eq!(found(&ink), [(37, 20, 43, 60)], "{ground} {level}");
-            assert_eq!(ink.values.iter().filter(|&&value| value == 255).count(), 6 * 40);
+            assert_eq!(ink.values.iter().map(|&value| usize::from(value == 255)).sum::<usize>(), 6 * 40);
         }
     }
 

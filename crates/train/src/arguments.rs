@@ -20,7 +20,7 @@ pub struct CommonArguments {
     /// or CIFAR files; or a CSV file `path,label`
     #[arg(long, value_name = "NAME|FOLDER|CSV")]
     pub dataset: Option<String>,
-    /// Size of the images: `HEIGHTxWIDTH` or `CHANNELSxHEIGHTxWIDTH` [default: as the data has it; 64x64 for pictures of
+    /// Size of the images: 64x64 (height x width) or 3x64x64 [default: as the data has it; 64x64 for pictures of
     /// several sizes]
     #[arg(long, value_name = "SIZE")]
     pub input: Option<InputRequest>,

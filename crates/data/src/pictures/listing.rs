@@ -342,6 +342,7 @@ pub(crate) fn of_csv(list: &Path) -> Result<Listing, DataError> {
 
 #[cfg(test)]
 mod tests {
+    use super::Part::{Test, Train, Valid};
     use super::*;
     use proptest::prelude::*;
 
@@ -389,7 +390,6 @@ mod tests {
             listed(&["train/a/1.png", "train/b/1.png", "val/b/2.png", "test/a/3.png", "test/b/4.png"]);
         let listing = listing.unwrap();
         let found: Vec<_> = listing.samples.iter().map(|s| (s.label, s.part)).collect();
-        use Part::{Test, Train, Valid};
         assert_eq!(found, [(0, Train), (1, Train), (1, Valid), (0, Test), (1, Test)]);
         fails(&["train/a/1.png", "train/b/1.png", "test/c/1.png"], "no class of the training part");
         fails(&["test/a/1.png", "test/b/1.png"], "no such folder `train`");

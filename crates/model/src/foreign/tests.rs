@@ -325,6 +325,9 @@ fn burnpacks_keep_our_layout_and_model_files_are_verified() {
 }
 
 /// Cuts and flipped bits: an error or another network, never a panic.
+/// A reader of one format.
+type Opener = fn(Vec<u8>) -> Result<Box<dyn WeightSource>, ForeignError>;
+
 #[test]
 fn damaged_bytes_never_panic() {
     let device = Device::flex();
@@ -336,7 +339,7 @@ fn damaged_bytes_never_panic() {
             load_foreign(network.clone(), &config, INPUT, 2, source.as_ref(), |_| Loading::Optional).is_ok()
         })
     };
-    let open: [(Vec<u8>, fn(Vec<u8>) -> Result<Box<dyn WeightSource>, ForeignError>); 2] = [
+    let open: [(Vec<u8>, Opener); 2] = [
         (safetensors, |bytes| Ok(Box::new(SafetensorsWeights::new(bytes)?))),
         (burnpack(&network), |bytes| Ok(Box::new(BurnpackWeights::new(bytes)?))),
     ];
