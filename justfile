@@ -48,3 +48,58 @@ tensorboard-peer run:
 golden-metrics:
     scripts/python.sh scikit-learn
     target/python/bin/python tests/golden/metrics.py
+
+# Training and inference of every network on every backend of this machine.
+bench *arguments:
+    cargo run -p kiln -- bench {{arguments}}
+
+# Kiln beside PyTorch, Keras, JAX and ONNX Runtime (installs those into a virtual environment).
+peers *arguments:
+    scripts/python.sh -r benches/peers/requirements.txt
+    target/python/bin/python benches/peers/run.py {{arguments}}
+
+# The operators one by one beside Burn's matrix product; items are floating-point operations.
+operators *filter:
+    cargo bench -p kernels -- {{filter}}
+
+# The kernels' tests under valgrind, on the portable path.
+memcheck *filter:
+    scripts/memcheck.sh {{filter}}
+
+# Every named network against PyTorch and torchvision with random weights at full size (installs torch).
+golden-networks *names:
+    scripts/golden-networks.sh {{names}}
+
+# The golden pictures of the resize, anew (installs pillow, torch, torchvision).
+golden-resize:
+    scripts/python.sh pillow torch torchvision
+    target/python/bin/python tests/golden/resize.py
+
+# How well strips of test digits are read.
+strips model="artifacts/reference":
+    cargo run -p kiln --example digit_strips -- {{model}} mnist test 300 5
+
+# Twelve trials on the built-in sample: table, picture and best.toml.
+sweep file="configs/sweeps/first.toml":
+    cargo run -p kiln -- sweep {{file}}
+
+# PyTorch, ONNX's checker, ONNX Runtime and NumPy read what `kiln export` writes (installs them).
+export-peers:
+    scripts/python.sh numpy torch safetensors onnx onnxruntime
+    KILN_PYTHON=target/python/bin/python cargo test -p kiln --test export peers -- --nocapture
+
+# The long form of the load tests of `kiln serve`: 60 s each.
+serve-load:
+    KILN_LOAD_SECONDS=60 cargo test -p kiln --test serve -- --nocapture many_clients overload
+
+# Throughput and latency of `kiln serve` beside ONNX Runtime in FastAPI (installs them).
+serve-bench:
+    benches/serve/run.sh
+
+# The page into crates/web/dist, with the given model file (default: the reference model).
+web *model:
+    scripts/web.sh {{model}}
+
+# The page in headless Chromium; `just web-test measure` prints its figures.
+web-test *what: web
+    scripts/web-test.sh {{what}}

@@ -221,7 +221,6 @@ fn whole_networks_give_the_logits_of_torchvision() {
         let path = folder.join(golden["file"].as_str().expect("a file"));
         let network = load(&path, &entry.config, input, classes).expect("it loads");
         let (worst, same) = compare(&network, input, golden);
-        eprintln!("{name:12} largest difference of a logit {worst:.1e}");
         assert!(worst <= TOLERANCE && same, "{name}: {worst}, same class: {same}");
     }
 }
