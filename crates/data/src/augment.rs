@@ -1,6 +1,6 @@
-//! Random changes to training images. Those for photographs ([`photo`]: crop, flip, colours, `TrivialAugment`) come
+//! Random changes to training images. Those for photographs (`photo`: crop, flip, colours, `TrivialAugment`) come
 //! first, on bytes; then the distortions below, together with the normalisation; then holes (Cutout, random
-//! erasing); last, whole batches are mixed ([`mix`]: Mixup, `CutMix`).
+//! erasing); last, whole batches are mixed (`mix`: Mixup, `CutMix`).
 //!
 //! The distortions are shift, rotation, scale, shear and elastic deformation.
 //! All of them together are one resampling: output pixel `p` takes the value of the source at

@@ -16,7 +16,7 @@ use crate::table::table;
 /// Flags of `kiln sweep`.
 #[derive(Args, Debug)]
 pub(crate) struct SweepArguments {
-    /// A configuration with a table [sweep]: strategy, trials and parameters
+    /// A configuration with a table `sweep`: strategy, trials and parameters
     #[arg(value_name = "FILE", required_unless_present = "resume", conflicts_with = "resume")]
     file: Option<PathBuf>,
     /// Go on with an unfinished sweep; what has finished is not run again

@@ -193,7 +193,7 @@ fn shares(steps: usize) -> impl Iterator<Item = f64> {
 /// Every combination, the last parameter changing fastest.
 ///
 /// # Errors
-/// When a range has no number of steps, or there are more than [`MOST_TRIALS`].
+/// When a range has no number of steps, or there are more than `MOST_TRIALS`.
 pub fn grid(parameters: &[Parameter]) -> Result<Vec<Values>, SweepError> {
     let mut trials: Vec<Values> = vec![Vec::new()];
     for Parameter { key, range } in parameters {
