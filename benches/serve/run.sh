@@ -15,20 +15,22 @@ bin=target/$profile
 work=$(mktemp -d)
 servers=()
 trap 'kill "${servers[@]}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'exit 1' TERM INT
 
 $bin/kiln export --model artifacts/reference --format onnx --out "$work/model.onnx" >/dev/null
 # Neither writes a line for each request.
 KILN_LOG=warn $bin/kiln serve --model artifacts/reference --port 0 >"$work/address" & servers+=($!)
-uvicorn() { MODEL="$work/model.onnx" "$PYTHON" -m uvicorn onnx_server:app --app-dir benches/serve --host 127.0.0.1 --log-level warning "$@"; }
-uvicorn --port 8791 & servers+=($!)
-uvicorn --port 8792 --workers "$(nproc)" & servers+=($!)
+uvicorn=(env MODEL="$work/model.onnx" "$PYTHON" -m uvicorn onnx_server:app --app-dir benches/serve --host 127.0.0.1
+    --log-level warning)
+"${uvicorn[@]}" --port 8791 & servers+=($!)
+"${uvicorn[@]}" --port 8792 --workers "$(nproc)" & servers+=($!)
 
 until [ -s "$work/address" ] && "$PYTHON" - <<'END' 2>/dev/null
 import urllib.request
 for port in (8791, 8792):
     urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).read()
 END
-do :; done
+do sleep 0.2; done
 kiln=$(sed 's,^http://,,' "$work/address")
 
 for round in $(seq "$rounds"); do
