@@ -65,7 +65,8 @@ pub fn fit_temperature(images: Labelled) -> f32 {
         return 1.0;
     }
     let loss = |log: f64| cross_entropy(images, log.exp());
-    let (mut low, mut high) = (-20f64.ln(), 20f64.ln());
+    let ends = [-20f64.ln(), 20f64.ln()];
+    let [mut low, mut high] = ends;
     let mut a = high - GOLDEN * (high - low);
     let mut b = low + GOLDEN * (high - low);
     let (mut at_a, mut at_b) = (loss(a), loss(b));
@@ -80,7 +81,11 @@ pub fn fit_temperature(images: Labelled) -> f32 {
             at_b = loss(b);
         }
     }
-    f64::midpoint(low, high).exp() as f32
+    // The search comes close to an end, never to it.
+    let [first, last] = ends;
+    let found = f64::midpoint(low, high);
+    let better = |best: f64, other: f64| if loss(other) < loss(best) { other } else { best };
+    better(better(found, first), last).exp() as f32
 }
 
 /// Mean cross-entropy at a temperature.
