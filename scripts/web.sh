@@ -18,10 +18,11 @@ rm -rf "$dist" && mkdir -p "$dist"
 target/tools/bin/wasm-bindgen --target no-modules --no-typescript --out-name kiln --out-dir "$dist" \
     target/wasm/wasm32-unknown-unknown/web/web.wasm
 cp crates/web/static/{index.html,style.css,app.js,worker.js,sw.js} "$dist/"
-cp "$model" "$dist/model.kiln"
+gzip -9n "$dist/kiln_bg.wasm"
+gzip -9nc "$model" >"$dist/model.kiln.gz"
 
 # The page in one file: scripts and style in their places, the program and the model packed as text.
-packed() { printf '<script type="text/plain" id="%s">' "$1"; gzip -9n <"$dist/$1" | base64 -w 0; printf '</script>\n'; }
+packed() { printf '<script type="text/plain" id="%s">' "$1"; base64 -w 0 "$dist/$1.gz"; printf '</script>\n'; }
 while IFS= read -r line; do
     case $line in
     *Content-Security-Policy*)
@@ -40,6 +41,6 @@ while IFS= read -r line; do
 done <"$dist/index.html" >"$dist/kiln.html"
 ! grep -q 'src="\|href="[^d]' "$dist/kiln.html" || { echo "kiln.html names another file" >&2; exit 1; }
 
-# What a visit transfers, as it is and compressed.
-transferred() { (cd "$dist" && cat index.html style.css app.js worker.js sw.js kiln.js kiln_bg.wasm model.kiln); }
-echo "$dist: $(transferred | wc -c) bytes, $(transferred | gzip -9n | wc -c) with gzip; kiln.html: $(wc -c <"$dist/kiln.html") bytes"
+# What a visit transfers.
+transferred=$(cd "$dist" && cat index.html style.css app.js worker.js sw.js kiln.js ./*.gz | wc -c)
+echo "$dist: $transferred bytes; kiln.html: $(wc -c <"$dist/kiln.html") bytes"

@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import path from "node:path";
+import { gunzipSync } from "node:zlib";
 import { chromium } from "playwright-core";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -11,7 +12,10 @@ export const dist = path.join(root, "crates/web/dist");
 export const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 export const digits = JSON.parse(readFileSync(here("strokes.json")));
 
-if (!existsSync(path.join(dist, "kiln_bg.wasm"))) throw new Error(`${dist} is not built: scripts/web.sh`);
+if (!existsSync(path.join(dist, "kiln_bg.wasm.gz"))) throw new Error(`${dist} is not built: scripts/web.sh`);
+
+/** The model file of the page. */
+export const modelFile = gunzipSync(readFileSync(path.join(dist, "model.kiln.gz")));
 
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm" };
 

@@ -270,7 +270,7 @@ mod tests {
         let sum: f32 = answer.attention.iter().sum();
         let centre: f32 =
             (0..784).filter(|at| (8..20).contains(&(at % 28))).map(|at| answer.attention[at]).sum();
-        assert!(sum > 0.0 && centre > 0.7 * sum, "{centre} of {sum}");
+        assert!(sum > 0.0 && centre > 0.6 * sum, "{centre} of {sum}: evenly spread it were 0.43");
     }
 
     #[test]

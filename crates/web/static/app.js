@@ -47,14 +47,14 @@ async function fetched(name) {
 }
 
 async function bytesOf(name) {
-  return EMBEDDED ? EMBEDDED.bytes(name) : (await fetched(name)).arrayBuffer();
+  return EMBEDDED ? EMBEDDED.bytes(name) : unpacked(await (await fetched(`${name}.gz`)).arrayBuffer());
 }
 
-async function program() {
-  if (EMBEDDED) return WebAssembly.compile(await EMBEDDED.bytes("kiln_bg.wasm"));
-  const response = await fetched("kiln_bg.wasm");
-  const streams = response.headers.get("content-type")?.startsWith("application/wasm");
-  return streams ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer());
+/** Packed here and not by the server, so that every server transfers as little; some unpack such files themselves. */
+function unpacked(bytes) {
+  const [first, second] = new Uint8Array(bytes);
+  if (first !== 0x1f || second !== 0x8b) return bytes;
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -558,7 +558,7 @@ addEventListener("paste", (event) => {
   try {
     startWorker();
     const bytes = bytesOf("model.kiln");
-    wasm = await program();
+    wasm = await WebAssembly.compile(await bytesOf("kiln_bg.wasm"));
     await ask("start", { wasm });
     await openModel(await bytes, "model.kiln");
     performance.mark("ready");

@@ -3,7 +3,7 @@
 
 const STORE = "kiln";
 const SMALL = ["./", "style.css", "app.js", "worker.js", "kiln.js"];
-const FILES = [...SMALL, "kiln_bg.wasm", "model.kiln"]; // the page has put the large ones into the store
+const FILES = [...SMALL, "kiln_bg.wasm.gz", "model.kiln.gz"]; // the page has put the large ones into the store
 
 addEventListener("install", (event) => {
   event.waitUntil(caches.open(STORE).then((store) => store.addAll(SMALL)).then(() => skipWaiting()));
