@@ -10,10 +10,10 @@ use model::{
 use serde_json::{Value, json};
 
 /// Most pixels of a picture: those of a large photo, 64 MB as RGBA.
-pub(crate) const MAX_PIXELS: usize = 1 << 24;
+pub const MAX_PIXELS: usize = 1 << 24;
 
 /// Most lessons. Learning takes time by the square of their number.
-pub(crate) const MAX_LESSONS: usize = 500;
+pub const MAX_LESSONS: usize = 500;
 
 /// Why the page does not get what it asked for.
 #[derive(Debug, thiserror::Error)]
