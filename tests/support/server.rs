@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::Bench;
 
 /// Far beyond what anything here takes: a test that waits longer has found a fault.
-const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The model file that is committed.
 pub(crate) fn reference_model() -> String {

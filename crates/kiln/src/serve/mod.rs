@@ -194,7 +194,7 @@ fn app(
             images: arguments.max_images,
         },
         time,
-        decoders: Semaphore::new(cores),
+        decoders: Arc::new(Semaphore::new(cores)),
         token,
         cors: arguments.cors.clone(),
         pages,

@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use model::{Picture, Policy, Prediction, Scores};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::body::BodyLimits;
@@ -35,7 +35,7 @@ pub(crate) struct App {
     /// How long an answer may take after the body is there.
     pub(crate) time: Duration,
     /// Images that are decoded at the same time: what bounds their memory.
-    pub(crate) decoders: Semaphore,
+    pub(crate) decoders: Arc<Semaphore>,
     pub(crate) token: Option<Token>,
     pub(crate) cors: Vec<String>,
     pub(crate) pages: Pages,
@@ -127,8 +127,7 @@ async fn predict(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     let work = async move {
         let input = Input::new(parts, held.bytes, &own.images).await?;
         let loaded = own.models.current();
-        let images = prepare(&own, &loaded, input).await?;
-        drop(held.permit);
+        let images = prepare(&own, &loaded, input, held.permit).await?;
         let scores = place.submit(Arc::clone(&loaded), images).await;
         drop(place);
         Ok::<_, Problem>((loaded, scores))
@@ -147,11 +146,18 @@ async fn predict(State(app): State<Arc<App>>, request: Request) -> Result<Respon
 }
 
 /// Decodes and fits the images, away from the threads that serve connections.
-async fn prepare(app: &Arc<App>, loaded: &Arc<Loaded>, input: Input) -> Result<Vec<u8>, Problem> {
+async fn prepare(
+    app: &Arc<App>,
+    loaded: &Arc<Loaded>,
+    input: Input,
+    body: Option<OwnedSemaphorePermit>,
+) -> Result<Vec<u8>, Problem> {
     // Never closed.
-    let _permit = app.decoders.acquire().await.map_err(|_| Problem::internal())?;
+    let decoder = Arc::clone(&app.decoders).acquire_owned().await.map_err(|_| Problem::internal())?;
     let (loaded, limits) = (Arc::clone(loaded), app.images);
     let decoded = tokio::task::spawn_blocking(move || {
+        // Held here, not by the request: decoding goes on when the request has been given up.
+        let _held = (decoder, body);
         let pictures: Vec<Picture> = input.decode(&limits)?;
         let several = pictures.len() > 1;
         let mut images = Vec::with_capacity(pictures.len() * loaded.classifier.input().len());
