@@ -26,7 +26,7 @@ def network(net: Net) -> keras.Model:
             layers.Conv2D(conv.channels, conv.kernel, conv.stride, padding=padding, activation=net.activation)
         )
         if conv.pool:
-            model.add({"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}[conv.pool]())
+            model.add({"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}[conv.pool](2))
     model.add(layers.Flatten())
     for outputs in net.dense:
         model.add(layers.Dense(outputs, activation=net.activation))
