@@ -258,7 +258,7 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
 }
 
 /// The images that the configuration names, in the size and with the channels it asks for.
-fn load_pair(config: &TrainConfig, search: &Search) -> Result<DatasetPair, FitError> {
+pub(crate) fn load_pair(config: &TrainConfig, search: &Search) -> Result<DatasetPair, FitError> {
     let pair = data::load_with(&config.data.dataset, search, &config.data.images())?;
     match config.data.channels {
         0 => Ok(pair),

@@ -22,7 +22,7 @@ pub use record::{SweepRecord, TrialRecord, TrialStatus};
 pub use space::{Parameter, Range, Values, grid, parameters, random};
 
 use crate::config::{ConfigError, TrainConfig};
-use crate::fit::{FitError, Surroundings};
+use crate::fit::{FitError, Surroundings, load_pair};
 use crate::folds::cross_validate;
 use crate::run_folder::{RunFolder, RunFolderError};
 use crate::series::{Member, Spread, complete};
@@ -135,7 +135,7 @@ impl Sweep {
     /// On settings out of range, a trial that cannot work, and data that cannot be had.
     pub fn prepare(file: SweepFile, search: &data::Search) -> Result<Self, SweepError> {
         let drawn = file.draw()?;
-        let pair = data::load(&file.base()?.data.dataset, search).map_err(FitError::from)?;
+        let pair = load_pair(&file.base()?, search)?;
         let (input, classes) = (pair.preprocessing.input, pair.train.class_names.len());
         drop(pair);
         let mut trials = Vec::with_capacity(drawn.len());
