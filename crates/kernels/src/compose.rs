@@ -16,7 +16,11 @@ pub(crate) fn conv_block(
 ) -> Tensor<4> {
     let options = ConvOptions::new(block.stride, block.padding, [1, 1], block.groups);
     let features = activate(module::conv2d(images, weight, bias, options), block.activation);
-    match block.pool {
+    pool(features, block.pool)
+}
+
+pub(crate) fn pool(features: Tensor<4>, pool: Pool) -> Tensor<4> {
+    match pool {
         Pool::None => features,
         Pool::Max { kernel, stride, padding } => {
             let options = MaxPoolOptions::new(kernel).with_stride(stride).with_padding(padding);
@@ -42,7 +46,12 @@ fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
     match activation {
         Activation::None => x,
         Activation::Relu => activation::relu(x),
+        Activation::Tanh => activation::tanh(x),
     }
+}
+
+pub(crate) fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    activation::tanh(x)
 }
 
 pub(crate) fn batch_norm_train(

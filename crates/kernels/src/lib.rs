@@ -31,6 +31,7 @@ mod path;
 #[cfg(test)]
 mod reference;
 mod simd;
+mod tangent;
 mod taps;
 mod tile;
 mod transpose;
@@ -43,6 +44,7 @@ pub use loss::cross_entropy;
 pub use memory::keep_freed_memory;
 pub use norm::{BatchNormTrain, batch_norm, batch_norm_train};
 pub use path::{KernelsError, Path, path};
+pub use tangent::tanh;
 
 /// What follows the affine part of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -52,4 +54,6 @@ pub enum Activation {
     None,
     /// `max(x, 0)`; a NaN stays a NaN.
     Relu,
+    /// The hyperbolic tangent.
+    Tanh,
 }

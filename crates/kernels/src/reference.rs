@@ -80,7 +80,11 @@ pub(crate) fn conv_block(
             let value = |at: [usize; 2]| {
                 let sum: f64 = terms(at).map(|(from, by)| f64::from(x[from]) * f64::from(w[by])).sum();
                 let value = sum + f64::from(shift);
-                if block.activation == Activation::Relu { value.max(0.0) } else { value }
+                match block.activation {
+                    Activation::None => value,
+                    Activation::Relu => value.max(0.0),
+                    Activation::Tanh => value.tanh(),
+                }
             };
             for row in 0..outer[0] {
                 for column in 0..outer[1] {
@@ -90,9 +94,11 @@ pub(crate) fn conv_block(
                         .collect();
                     let gradient = f64::from(upstream(result.output.len()));
                     let mut send = |at: [usize; 2], value: f64, gradient: f64| {
-                        if block.activation == Activation::Relu && value <= 0.0 {
-                            return;
-                        }
+                        let gradient = match block.activation {
+                            Activation::Relu if value <= 0.0 => return,
+                            Activation::Tanh => gradient * (1.0 - value * value),
+                            _ => gradient,
+                        };
                         result.bias[feature] += gradient;
                         for (from, by) in terms(at) {
                             result.images[from] += gradient * f64::from(w[by]);

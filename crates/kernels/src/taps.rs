@@ -69,10 +69,10 @@ impl<const B: usize, const T: usize, const V: usize> Kernel for Tile<'_, B, T, V
                     gradient = gradient.wrapping_add(all.gradient_pixel);
                 }
             }
-            for (b, sums) in sums.into_iter().enumerate() {
-                for (t, sums) in sums.into_iter().enumerate() {
-                    for (v, sum) in sums.into_iter().enumerate() {
-                        S::store(place(b, t).add(v * S::LANES), sum);
+            for (b, sums) in sums.iter().enumerate() {
+                for (t, sums) in sums.iter().enumerate() {
+                    for (v, sum) in sums.iter().enumerate() {
+                        S::store(place(b, t).add(v * S::LANES), *sum);
                     }
                 }
             }

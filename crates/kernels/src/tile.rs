@@ -56,9 +56,10 @@ impl<const P: usize, const V: usize> Kernel for Tile<'_, P, V> {
                     weight = weight.add(weight_stride);
                 }
             }
-            for (p, sums) in sums.into_iter().enumerate() {
-                for (v, sum) in sums.into_iter().enumerate() {
-                    S::store(self.0.out.add(p * self.0.out_stride + v * S::LANES), sum);
+            // By reference: an iterator by value copies the sums through memory first.
+            for (p, sums) in sums.iter().enumerate() {
+                for (v, sum) in sums.iter().enumerate() {
+                    S::store(self.0.out.add(p * self.0.out_stride + v * S::LANES), *sum);
                 }
             }
         }

@@ -19,8 +19,12 @@ pub(crate) unsafe fn transpose<S: Simd>(
     let block_columns = columns - columns % S::BLOCK;
     // SAFETY: all indices stay below `rows` and `columns`, which the caller promises.
     unsafe {
-        for row in (0..block_rows).step_by(S::BLOCK) {
-            for column in (0..block_columns).step_by(S::BLOCK) {
+        // The short side first, so that few cache lines are open on either side.
+        let is_wide = columns > rows;
+        let (long, short) = if is_wide { (block_columns, block_rows) } else { (block_rows, block_columns) };
+        for outer in (0..long).step_by(S::BLOCK) {
+            for inner in (0..short).step_by(S::BLOCK) {
+                let (row, column) = if is_wide { (inner, outer) } else { (outer, inner) };
                 S::transpose(
                     from.add(row * from_stride + column),
                     from_stride,

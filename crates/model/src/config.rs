@@ -76,7 +76,7 @@ impl Activation {
             Self::Gelu => activation::gelu(x),
             Self::Silu => activation::silu(x),
             Self::Sigmoid => activation::sigmoid(x),
-            Self::Tanh => activation::tanh(x),
+            Self::Tanh => kernels::tanh(x),
         }
     }
 
@@ -85,6 +85,7 @@ impl Activation {
     pub(crate) fn split(self) -> (kernels::Activation, Option<Self>) {
         match self {
             Self::Relu => (kernels::Activation::Relu, None),
+            Self::Tanh => (kernels::Activation::Tanh, None),
             other => (kernels::Activation::None, Some(other)),
         }
     }

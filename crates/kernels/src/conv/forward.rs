@@ -9,7 +9,7 @@ use super::{
     pool::{self, Planes},
 };
 use crate::{
-    Path,
+    Activation, Path,
     buffer::{Output, Part, Scratch},
     simd::{self, Kernel, Simd},
     tile::{Product, product},
@@ -97,7 +97,8 @@ fn on_planes(
         .map(|weight| planar::pack(geometry, &plan, weight))
         .collect();
     let channels = geometry.images * geometry.groups * geometry.features;
-    let keeps_inner = save && geometry.relu && geometry.reduction == Reduction::Average;
+    let keeps_inner =
+        save && geometry.activation != Activation::None && geometry.reduction == Reduction::Average;
     let inner_len = if keeps_inner { channels * geometry.inner[0] * geometry.inner[1] } else { 0 };
     let mut output = Output::new(channels * geometry.output_plane());
     let mut inner = Output::new(inner_len);
@@ -186,7 +187,7 @@ impl Kernel for Forward<'_> {
                         }
                         Reduction::Average => {
                             convolve(0, rows);
-                            if geometry.relu {
+                            if geometry.is_rectified() {
                                 pool::rectify::<S>(geometry, inner, codes);
                             }
                             pool::average_forward::<S>(geometry, inner, pooled.pointer_mut());

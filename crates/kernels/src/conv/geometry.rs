@@ -72,7 +72,7 @@ pub(crate) struct Geometry {
     pub(crate) inner: [usize; 2],
     pub(crate) reduction: Reduction,
     pub(crate) window: Window,
-    pub(crate) relu: bool,
+    pub(crate) activation: Activation,
     /// `[height, width]` of the output.
     pub(crate) output: [usize; 2],
 }
@@ -150,7 +150,7 @@ impl Geometry {
             inner,
             reduction,
             window,
-            relu,
+            activation: block.activation,
             output,
         })
     }
@@ -208,6 +208,15 @@ impl Geometry {
         self.features.next_multiple_of(lanes)
     }
 
+    pub(crate) fn is_rectified(&self) -> bool {
+        self.activation == Activation::Relu
+    }
+
+    /// Whether the code for these sizes knows the activation: smooth ones only on planes.
+    pub(crate) fn is_fused(&self, lanes: usize) -> bool {
+        self.activation != Activation::Tanh || self.is_planar(lanes)
+    }
+
     /// Whether the output is the convolution, activated.
     pub(crate) fn is_unpooled(&self) -> bool {
         let window = &self.window;
@@ -219,7 +228,7 @@ impl Geometry {
         match self.reduction {
             Reduction::Copy => false,
             Reduction::Max => !self.is_planar(lanes),
-            Reduction::Average => self.relu && !self.is_planar(lanes),
+            Reduction::Average => self.is_rectified() && !self.is_planar(lanes),
         }
     }
 

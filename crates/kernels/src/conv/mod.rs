@@ -11,7 +11,7 @@ mod sparse;
 
 use burn::tensor::Tensor;
 
-use crate::{Activation, Path, compose, extension};
+use crate::{Activation, Path, compose, dense::linear_on, extension, simd, tangent::tanh_on};
 use geometry::Geometry;
 
 /// Pooling after the activation. All sizes are `[height, width]`.
@@ -86,8 +86,22 @@ pub(crate) fn conv_block_on(
     bias: Option<Tensor<1>>,
     block: &ConvBlock,
 ) -> Tensor<4> {
+    if let Some(output) = as_dense(path, &images, &weight, bias.as_ref(), block) {
+        return output;
+    }
+    let geometry = Geometry::new(images.dims(), weight.dims(), block);
+    if geometry.is_some_and(|geometry| !geometry.is_fused(simd::lanes(path))) {
+        // The largest value stays the largest; a mean has to wait.
+        let (before, after) = match block.pool {
+            Pool::Average { .. } => (Pool::None, block.pool),
+            pool => (pool, Pool::None),
+        };
+        let linear = ConvBlock { activation: Activation::None, pool: before, ..*block };
+        let features = conv_block_on(path, images, weight, bias, &linear);
+        return compose::pool(tanh_on(path, features), after);
+    }
     let bias_fits = bias.as_ref().is_none_or(|bias| bias.dims()[0] == weight.dims()[0]);
-    match Geometry::new(images.dims(), weight.dims(), block) {
+    match geometry {
         Some(geometry)
             if bias_fits
                 && extension::serves(path, &images)
@@ -97,4 +111,29 @@ pub(crate) fn conv_block_on(
         }
         _ => compose::conv_block(images, weight, bias, block),
     }
+}
+
+/// A kernel as large as the image sees all of it once: a dense layer.
+fn as_dense(
+    path: Path,
+    images: &Tensor<4>,
+    weight: &Tensor<4>,
+    bias: Option<&Tensor<1>>,
+    block: &ConvBlock,
+) -> Option<Tensor<4>> {
+    let [count, channels, height, width] = images.dims();
+    let [features, ..] = weight.dims();
+    let covers = weight.dims() == [features, channels, height, width]
+        && count * features * channels * height * width > 0
+        && height * width > 1
+        && block.padding == [0, 0]
+        && block.groups == 1
+        && block.pool == Pool::None;
+    if !covers || !extension::serves(path, images) || !extension::all_f32(images, weight, bias) {
+        return None;
+    }
+    let inputs = channels * height * width;
+    let x = images.clone().reshape([count, inputs]);
+    let weight = weight.clone().reshape([features, inputs]).transpose();
+    Some(linear_on(path, x, weight, bias.cloned(), block.activation).reshape([count, features, 1, 1]))
 }

@@ -6,8 +6,10 @@ use super::{
     planes::{Plan, Sizes, convolve, map_row, zip_row},
 };
 use crate::{
+    Activation,
     buffer::{Part, Scratch},
     simd::{Kernel, Simd},
+    tangent,
     taps::{OuterSum, outer_sum, rows_per_strip},
     tile::split_evenly,
     transpose::transpose,
@@ -30,7 +32,7 @@ impl Geometry {
 
     /// Whether the backward pass asks for the activated values of the convolution.
     pub(crate) fn needs_inner(&self, lanes: usize) -> bool {
-        self.relu && self.is_planar(lanes)
+        self.activation != Activation::None && self.is_planar(lanes)
     }
 
     /// The convolution of the forward pass.
@@ -119,10 +121,13 @@ impl Kernel for Forward<'_> {
                         padded.pointer(),
                         self.weights[group].pointer(),
                         self.bias.as_ptr().add(group * geometry.features),
-                        geometry.relu,
+                        geometry.is_rectified(),
                         spare.pointer_mut(),
                         inner,
                     );
+                    if geometry.activation == Activation::Tanh {
+                        tangent::apply(std::slice::from_raw_parts_mut(inner, inner_len));
+                    }
                     if averages {
                         average(geometry, inner, output);
                     }
@@ -287,15 +292,24 @@ impl Backward<'_> {
                 // SAFETY: the rows lie within the planes; the inner values are those of all features.
                 unsafe {
                     let to = plan.row(to, feature, row);
-                    if geometry.relu {
+                    let inner = || {
                         let start = ((index * geometry.features + feature) * rows + row) * columns;
-                        let inner = self.inner[start..start + columns].as_ptr();
-                        let zero = S::splat(0.0);
-                        zip_row::<S>(from, inner, to, columns, |gradient, value| {
-                            S::select(S::alive(value), gradient, zero)
-                        });
-                    } else {
-                        map_row::<S>(from, to, columns, |gradient| gradient);
+                        self.inner[start..start + columns].as_ptr()
+                    };
+                    match geometry.activation {
+                        Activation::None => map_row::<S>(from, to, columns, |gradient| gradient),
+                        Activation::Relu => {
+                            let zero = S::splat(0.0);
+                            zip_row::<S>(from, inner(), to, columns, |gradient, value| {
+                                S::select(S::alive(value), gradient, zero)
+                            });
+                        }
+                        Activation::Tanh => {
+                            let minus = S::splat(-1.0);
+                            zip_row::<S>(from, inner(), to, columns, |gradient, value| {
+                                S::mul_add(S::mul(gradient, value), S::mul(value, minus), gradient)
+                            });
+                        }
                     }
                 }
             }

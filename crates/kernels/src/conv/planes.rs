@@ -58,6 +58,11 @@ impl Cut {
         let by_rows = 24 * rows * of_a_row <= 25 * of_all;
         Self { by_rows, vectors: if by_rows { of_a_row } else { of_all } }
     }
+
+    /// Whether a row is a single vector, so that the vectors of a tile are rows.
+    fn is_stacked(&self) -> bool {
+        self.by_rows && self.vectors == 1
+    }
 }
 
 impl Sizes {
@@ -95,7 +100,8 @@ impl Plan {
         let most = if lanes == 16 { 12 } else { 6 };
         let outputs = sizes.outputs.div_ceil(sizes.outputs.div_ceil(most));
         let most = (sums / outputs).min(4);
-        let vectors = cut.vectors.div_ceil(cut.vectors.div_ceil(most));
+        let along = if cut.is_stacked() { sizes.output[0] } else { cut.vectors };
+        let vectors = along.div_ceil(along.div_ceil(most));
         Self { sizes, padded, plane, offsets, cut, outputs, vectors, lanes }
     }
 
@@ -241,11 +247,12 @@ pub(crate) unsafe fn convolve<S: Simd>(
     let Plan { sizes, padded, cut, .. } = plan;
     let [rows, columns] = sizes.output;
     let taps = plan.offsets.len();
-    let (segments, x_step, out_step, out_plane) = if cut.by_rows {
-        (rows, padded[1], columns, rows * columns)
-    } else {
-        (1, 0, 0, cut.vectors * S::LANES)
-    };
+    let is_stacked = cut.is_stacked();
+    let (x_step, out_step, out_plane) =
+        if cut.by_rows { (padded[1], columns, rows * columns) } else { (0, 0, cut.vectors * S::LANES) };
+    let segments = if cut.by_rows && !is_stacked { rows } else { 1 };
+    let (along, x_vector, out_vector) =
+        if is_stacked { (rows, padded[1], columns) } else { (cut.vectors, S::LANES, S::LANES) };
     let partial = if cut.by_rows { columns % S::LANES } else { 0 };
     split_evenly(sizes.outputs, plan.outputs, |first_output, outputs| {
         let in_cache = WEIGHT_BYTES / (size_of::<f32>() * outputs * sizes.area()).max(1);
@@ -268,15 +275,17 @@ pub(crate) unsafe fn convolve<S: Simd>(
                     segments,
                     x_step,
                     out_step,
-                    tiles: cut.vectors / plan.vectors,
+                    tiles: along / plan.vectors,
+                    is_stacked,
                     partial: 0,
                 };
-                let rest = cut.vectors % plan.vectors;
-                let done = (cut.vectors - rest) * S::LANES;
-                let main = Part { partial: if rest == 0 { partial } else { 0 }, ..all };
+                let rest = along % plan.vectors;
+                let done = along - rest;
+                let main = Part { partial: if rest == 0 || is_stacked { partial } else { 0 }, ..all };
                 tile::<S>(&main, outputs, plan.vectors);
                 if rest > 0 {
-                    let last = Part { x: x.add(done), out: to.add(done), tiles: 1, partial, ..all };
+                    let (x, out) = (x.add(done * x_vector), to.add(done * out_vector));
+                    let last = Part { x, out, tiles: 1, partial, ..all };
                     tile::<S>(&last, outputs, rest);
                 }
             });
@@ -347,14 +356,17 @@ struct Part {
     out_step: usize,
     /// Tiles of a segment.
     tiles: usize,
-    /// Lanes of the last vector of a segment, or 0 for all.
+    /// Lanes of the last vector of a segment, or of every vector if stacked; 0 for all.
     partial: usize,
+    /// Whether the vectors of a tile are rows.
+    is_stacked: bool,
 }
 
 /// `O` outputs of `V` vectors of positions.
-struct Tile<'a, const O: usize, const V: usize>(&'a Part);
+/// `ROWS` where they are rows.
+struct Tile<'a, const O: usize, const V: usize, const ROWS: bool>(&'a Part);
 
-impl<const O: usize, const V: usize> Kernel for Tile<'_, O, V> {
+impl<const O: usize, const V: usize, const ROWS: bool> Kernel for Tile<'_, O, V, ROWS> {
     type Output = ();
 
     #[inline(always)]
@@ -364,21 +376,26 @@ impl<const O: usize, const V: usize> Kernel for Tile<'_, O, V> {
             return;
         }
         let all = self.0;
+        let (x_vector, out_vector) = if ROWS { (all.x_step, all.out_step) } else { (S::LANES, S::LANES) };
         // SAFETY: `convolve` passes ranges that its caller promises.
         unsafe {
             for index in 0..all.segments * all.tiles {
                 let (segment, tile) = (index / all.tiles, index % all.tiles);
-                let x = all.x.add(segment * all.x_step + tile * V * S::LANES);
-                let out = all.out.add(segment * all.out_step + tile * V * S::LANES);
-                let partial = if tile + 1 == all.tiles { all.partial } else { 0 };
+                let (x_start, out_start) =
+                    if ROWS { (0, 0) } else { (segment * all.x_step, segment * all.out_step) };
+                let x = all.x.add(x_start + tile * V * x_vector);
+                let out = all.out.add(out_start + tile * V * out_vector);
+                let is_last = tile + 1 == all.tiles;
+                let partial: [usize; V] =
+                    std::array::from_fn(|v| if ROWS || (is_last && v + 1 == V) { all.partial } else { 0 });
                 let mut sums = [[S::splat(0.0); V]; O];
                 for (o, sums) in sums.iter_mut().enumerate() {
                     for (v, sum) in sums.iter_mut().enumerate() {
-                        let out = out.add(o * all.out_plane + v * S::LANES);
+                        let out = out.add(o * all.out_plane + v * out_vector);
                         *sum = if !all.bias.is_null() {
                             S::splat(*all.bias.add(o))
-                        } else if v + 1 == V && partial > 0 {
-                            S::load_partial(out, partial)
+                        } else if partial[v] > 0 {
+                            S::load_partial(out, partial[v])
                         } else {
                             S::load(out)
                         };
@@ -387,7 +404,7 @@ impl<const O: usize, const V: usize> Kernel for Tile<'_, O, V> {
                 let mut weight = all.weight;
                 for tap in 0..all.taps {
                     let x = x.add(*all.offsets.add(tap) as usize);
-                    let x: [S::Vector; V] = std::array::from_fn(|v| S::load(x.add(v * S::LANES)));
+                    let x: [S::Vector; V] = std::array::from_fn(|v| S::load(x.add(v * x_vector)));
                     for (o, sums) in sums.iter_mut().enumerate() {
                         let weight = S::splat(*weight.add(o));
                         for v in 0..V {
@@ -396,12 +413,12 @@ impl<const O: usize, const V: usize> Kernel for Tile<'_, O, V> {
                     }
                     weight = weight.add(O);
                 }
-                for (o, sums) in sums.into_iter().enumerate() {
-                    for (v, sum) in sums.into_iter().enumerate() {
+                for (o, sums) in sums.iter().enumerate() {
+                    for (v, &sum) in sums.iter().enumerate() {
                         let sum = if all.relu { rectified::<S>(sum) } else { sum };
-                        let out = out.add(o * all.out_plane + v * S::LANES);
-                        if v + 1 == V && partial > 0 {
-                            S::store_partial(out, sum, partial);
+                        let out = out.add(o * all.out_plane + v * out_vector);
+                        if partial[v] > 0 {
+                            S::store_partial(out, sum, partial[v]);
                         } else {
                             S::store(out, sum);
                         }
@@ -420,8 +437,11 @@ unsafe fn tile<S: Simd>(part: &Part, outputs: usize, vectors: usize) {
         ($($vectors:literal: $($outputs:literal)*;)*) => {
             // SAFETY: as the caller promises.
             unsafe {
-                match (vectors, outputs) {
-                    $($(($vectors, $outputs) => S::outline(Tile::<$outputs, $vectors>(part)),)*)*
+                match (vectors, outputs, part.is_stacked) {
+                    $($(
+                        ($vectors, $outputs, false) => S::outline(Tile::<$outputs, $vectors, false>(part)),
+                        ($vectors, $outputs, true) => S::outline(Tile::<$outputs, $vectors, true>(part)),
+                    )*)*
                     _ => unreachable!("`Plan::new` keeps to the sums that the registers hold"),
                 }
             }

@@ -98,7 +98,7 @@ unsafe fn max_rows<S: Simd, const H: usize, const W: usize>(
                             }
                         }
                     }
-                    if geometry.relu {
+                    if geometry.is_rectified() {
                         let alive = S::alive(largest);
                         largest = S::select(alive, largest, zero);
                         code = S::select_code(alive, code, dead);
@@ -247,7 +247,7 @@ unsafe fn backward_rows<S: Simd, const MAX: bool, const K: usize>(
                                     (above + y) * window.kernel[1] + before + x
                                 };
                                 S::select(S::same_code(code, S::splat_code(here as u8)), value, zero)
-                            } else if geometry.relu {
+                            } else if geometry.is_rectified() {
                                 let index = ((top + y) * columns + left + x) * features + channel;
                                 let alive = S::same_code(S::load_codes(codes.add(index)), S::splat_code(0));
                                 S::select(alive, S::mul(value, share), zero)

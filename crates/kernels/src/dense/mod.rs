@@ -4,7 +4,7 @@ pub(crate) mod product;
 
 use burn::tensor::Tensor;
 
-use crate::{Activation, Path, compose, extension};
+use crate::{Activation, Path, compose, extension, tangent::tanh_on};
 
 /// `activation(x @ weight + bias)`: `x [N, I]`, `weight [I, O]` (the layout of Burn's `Linear`),
 /// `bias [O]` give `[N, O]`.
@@ -31,5 +31,8 @@ pub(crate) fn linear_on(
     if !fits || !extension::serves(path, &x) || !extension::all_f32(&x, &weight, bias.as_ref()) {
         return compose::linear(x, weight, bias, activation);
     }
-    extension::linear(path, x, weight, bias, activation)
+    let is_smooth = activation == Activation::Tanh;
+    let fused = if is_smooth { Activation::None } else { activation };
+    let output = extension::linear(path, x, weight, bias, fused);
+    if is_smooth { tanh_on(path, output) } else { output }
 }

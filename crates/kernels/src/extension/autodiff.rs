@@ -108,6 +108,28 @@ impl<B: Host> Backward<B, 3> for LinearBackward {
     }
 }
 
+struct TanhState<B: Backend> {
+    output: FloatTensor<B>,
+    path: Path,
+}
+
+#[derive(Debug)]
+struct TanhBackward;
+
+impl<B: Host> Backward<B, 1> for TanhBackward {
+    type State = Saved<TanhState<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [x] = ops.parents;
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let Some(node) = x {
+            let state = &*ops.state.0;
+            let gradient = host::tanh_backward::<B>(&state.output, gradient, state.path);
+            gradients.register::<B>(node.id, gradient);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct NormBackward;
 
@@ -259,6 +281,18 @@ impl<B: Host + KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         match prepared {
             OpsKind::Tracked(prepared) => prepared.finish(Saved::new(LossState { gradient, shape }), loss),
             OpsKind::UnTracked(prepared) => prepared.finish(loss),
+        }
+    }
+
+    fn kernel_tanh(x: FloatTensor<Self>, path: Path) -> FloatTensor<Self> {
+        let prepared = TanhBackward.prepare::<C>([x.node()]).compute_bound().stateful();
+        let output = host::tanh::<B>(&B::contiguous(x.into_primitive()), path);
+        match prepared {
+            OpsKind::Tracked(prepared) => {
+                let state = TanhState::<B> { output: output.clone(), path };
+                prepared.finish(Saved::new(state), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
     }
 

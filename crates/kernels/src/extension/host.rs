@@ -15,6 +15,7 @@ use crate::{
     dense::product::{self, Sizes},
     loss,
     norm::planes::{self, Statistics},
+    tangent,
 };
 
 /// A backend with tensors in plain memory.
@@ -234,6 +235,21 @@ pub(crate) fn cross_entropy<B: Host>(
     (B::from_values(vec![loss], &[1]), gradient)
 }
 
+/// `x` is contiguous.
+pub(crate) fn tanh<B: Host>(x: &FloatTensor<B>, path: Path) -> FloatTensor<B> {
+    B::from_values(tangent::forward(path, B::values(x)), &x.shape()[..])
+}
+
+/// `output` is contiguous.
+pub(crate) fn tanh_backward<B: Host>(
+    output: &FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    path: Path,
+) -> FloatTensor<B> {
+    let gradient = B::contiguous(gradient);
+    B::from_values(tangent::backward(path, B::values(output), B::values(&gradient)), &output.shape()[..])
+}
+
 pub(crate) fn adam_step<B: Host>(
     parameter: FloatTensor<B>,
     gradient: FloatTensor<B>,
@@ -319,6 +335,10 @@ macro_rules! host_operators {
                 label_smoothing: f32,
             ) -> FloatTensor<Self> {
                 host::cross_entropy::<Self>(logits, targets, class_weights, label_smoothing).0
+            }
+
+            fn kernel_tanh(x: FloatTensor<Self>, path: $crate::Path) -> FloatTensor<Self> {
+                host::tanh::<Self>(&Self::contiguous(x), path)
             }
 
             fn kernel_adam_step(

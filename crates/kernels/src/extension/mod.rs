@@ -69,6 +69,8 @@ pub(crate) trait KernelOps: Backend {
         label_smoothing: f32,
     ) -> FloatTensor<Self>;
 
+    fn kernel_tanh(x: FloatTensor<Self>, path: Path) -> FloatTensor<Self>;
+
     fn kernel_adam_step(
         parameter: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -207,6 +209,10 @@ pub(crate) fn cross_entropy(
         class_weights.into_dispatch(),
         label_smoothing,
     ))
+}
+
+pub(crate) fn tanh<const D: usize>(path: Path, x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::kernel_tanh(x.into_dispatch(), path))
 }
 
 pub(crate) fn adam_step<const D: usize>(

@@ -47,7 +47,8 @@ pub(crate) fn batch_norm_train_on(
     residual: Option<Tensor<4>>,
     activation: Activation,
 ) -> BatchNormTrain {
-    if !fits(path, &x, [&gamma, &beta, &gamma, &beta], residual.as_ref()) {
+    let is_fused = activation != Activation::Tanh;
+    if !is_fused || !fits(path, &x, [&gamma, &beta, &gamma, &beta], residual.as_ref()) {
         return compose::batch_norm_train(x, gamma, beta, epsilon, residual, activation);
     }
     let sizes = Sizes::new(x.dims(), epsilon, activation, residual.is_some());
@@ -83,7 +84,8 @@ pub(crate) fn batch_norm_on(
     activation: Activation,
 ) -> Tensor<4> {
     // Frozen statistics in a graph are rare: Burn's operators know their gradients.
-    if x.device().is_autodiff() || !fits(path, &x, [&gamma, &beta, &mean, &variance], residual.as_ref()) {
+    let is_fused = activation != Activation::Tanh && !x.device().is_autodiff();
+    if !is_fused || !fits(path, &x, [&gamma, &beta, &mean, &variance], residual.as_ref()) {
         return compose::batch_norm(x, [gamma, beta], [mean, variance], epsilon, residual, activation);
     }
     let sizes = Sizes::new(x.dims(), epsilon, activation, residual.is_some());
