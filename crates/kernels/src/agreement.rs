@@ -13,7 +13,7 @@ use proptest::{
 
 use crate::{
     Activation, AdamStep, ConvBlock, Path, Pool, adam, compose,
-    conv::{conv_block_on, geometry::Geometry},
+    conv::{conv_block_on, fused, geometry::Geometry},
     dense, extension, loss, norm, reference,
 };
 
@@ -187,6 +187,49 @@ fn blocks_agree_with_stock_operators() {
                 let names = ["output", "images", "weight", "bias"];
                 for ((name, found), expected) in names.iter().zip(&found).zip(&expected) {
                     prop_assert!(difference(found, expected) <= tolerance, "{path:?}: {name}");
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_block_before_another_agrees_with_stock_operators() {
+    let sizes = (1_usize..=3, 1_usize..=3, pair(8..=17), any::<bool>(), 0_usize..=1, any::<u64>());
+    let cases = (sizes, pools(), pools(), prop_oneof![Just(1_usize), Just(3)]);
+    check(32, &cases, |((count, channels, size, relu, padding, seed), pool, next_pool, kernel)| {
+        let activation = if relu { Activation::Relu } else { Activation::None };
+        let block = ConvBlock { activation, pool, ..ConvBlock::default() };
+        let next = ConvBlock { padding: [padding.min(kernel - 1); 2], pool: next_pool, ..block };
+        let shapes = ([count, channels, size[0], size[1]], [32, channels, 3, 3], [64, 32, kernel, kernel]);
+        let outer = Geometry::new(shapes.0, shapes.1, &block).map(|first| first.output_shape());
+        prop_assume!(outer.is_some_and(|shape| Geometry::new(shape, shapes.2, &next).is_some()));
+        let run = |path, device: &Device| {
+            let mut numbers = Numbers(seed);
+            let mut integers = |len| numbers.integers(len);
+            let images = tensor(&integers(shapes.0.iter().product()), shapes.0, device).require_grad();
+            let first = tensor(&integers(shapes.1.iter().product()), shapes.1, device).require_grad();
+            let second = tensor(&integers(shapes.2.iter().product()), shapes.2, device).require_grad();
+            let between = fused(path, images.clone(), first.clone(), None, &block, Some((shapes.2, &next)));
+            let output = conv_block_on(path, between.clone(), second.clone(), None, &next);
+            let upstream = tensor(&integers(output.shape().num_elements()), output.dims(), device);
+            let gradients = (output.clone() * upstream).sum().backward();
+            [
+                // Another operator sees the same values.
+                vector(between),
+                vector(output),
+                vector(images.grad(&gradients).unwrap()),
+                vector(first.grad(&gradients).unwrap()),
+                vector(second.grad(&gradients).unwrap()),
+            ]
+        };
+        let expected = run(Path::Stock, &Device::flex().autodiff());
+        for device in devices() {
+            for path in paths() {
+                for (index, (found, expected)) in run(path, &device).iter().zip(&expected).enumerate() {
+                    let difference = difference(found, expected);
+                    prop_assert!(difference < 1e-6, "{path:?}: {index} differs by {difference}");
                 }
             }
         }

@@ -37,7 +37,7 @@ mod tile;
 mod transpose;
 
 pub use adam::{AdamStep, adam_step};
-pub use conv::{ConvBlock, Pool, conv_block};
+pub use conv::{ConvBlock, Pool, conv_block, conv_block_before};
 pub use dense::linear;
 pub use gather::gather_normalize;
 pub use loss::cross_entropy;

@@ -355,16 +355,35 @@ impl ConvBlock {
     /// `[N, C, H, W] -> [N, O, H', W']`. Activation and pooling run inside the convolution's
     /// operator as far as nothing stands between them.
     pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let (_, rest) = self.fused();
-        match (self.pool, rest) {
-            (Some(pool), None) if self.norm.is_none() => self.drop(self.convolve(x, pool.fused())),
-            _ => self.finish(self.maps(x)),
+        self.forward_before(x, None)
+    }
+
+    /// [`Self::forward`], for a block whose output goes to `next`.
+    fn forward_before(&self, x: Tensor<4>, next: Option<&Self>) -> Tensor<4> {
+        let Some(whole) = self.whole() else {
+            return self.finish(self.maps(x));
+        };
+        match next {
+            Some(next) if self.dropout.is_none() => {
+                let reader = next.whole().unwrap_or_else(|| next.operator(kernels::Pool::None));
+                let weight = self.conv.weight.val();
+                let next_weight = next.conv.weight.val().dims();
+                kernels::conv_block_before(x, weight, self.bias(), &whole, next_weight, &reader)
+            }
+            _ => self.drop(kernels::conv_block(x, self.conv.weight.val(), self.bias(), &whole)),
         }
+    }
+
+    /// All but the dropout as one operator, where it is one.
+    fn whole(&self) -> Option<kernels::ConvBlock> {
+        let (_, rest) = self.fused();
+        let pool = self.pool.map_or(kernels::Pool::None, |pool| pool.fused());
+        (self.norm.is_none() && rest.is_none()).then(|| self.operator(pool))
     }
 
     /// `[N, C, H, W] -> [N, O, H', W']`: convolution, normalisation and activation, before the pooling.
     pub(crate) fn maps(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.convolve(x, kernels::Pool::None);
+        let x = self.convolve(x);
         let (fused, rest) = self.activation.map_or((kernels::Activation::None, None), Activation::split);
         let x = match &self.norm {
             Some(norm) => norm::forward(norm, x, None, fused),
@@ -378,7 +397,7 @@ impl ConvBlock {
 
     /// `relu(normalised convolution of x + shortcut)`, the end of a residual block, in one operator.
     pub(crate) fn joined(&self, x: Tensor<4>, shortcut: Tensor<4>) -> Tensor<4> {
-        let x = self.convolve(x, kernels::Pool::None);
+        let x = self.convolve(x);
         match &self.norm {
             Some(norm) => norm::forward(norm, x, Some(shortcut), kernels::Activation::Relu),
             None => Activation::Relu.forward(x + shortcut),
@@ -401,16 +420,24 @@ impl ConvBlock {
         }
     }
 
-    fn convolve(&self, x: Tensor<4>, pool: kernels::Pool) -> Tensor<4> {
-        let options = kernels::ConvBlock {
+    fn operator(&self, pool: kernels::Pool) -> kernels::ConvBlock {
+        kernels::ConvBlock {
             stride: self.conv.stride,
             padding: self.padding(),
             groups: self.conv.groups,
             activation: self.fused().0,
             pool,
-        };
-        let bias = self.conv.bias.as_ref().map(burn::module::Param::val);
-        kernels::conv_block(x, self.conv.weight.val(), bias, &options)
+        }
+    }
+
+    fn bias(&self) -> Option<Tensor<1>> {
+        self.conv.bias.as_ref().map(burn::module::Param::val)
+    }
+
+    /// The convolution, with its activation if nothing comes before that.
+    fn convolve(&self, x: Tensor<4>) -> Tensor<4> {
+        let operator = self.operator(kernels::Pool::None);
+        kernels::conv_block(x, self.conv.weight.val(), self.bias(), &operator)
     }
 
     fn drop(&self, x: Tensor<4>) -> Tensor<4> {
@@ -466,7 +493,11 @@ impl Cnn {
 
     /// All blocks: `[N, C, H, W] -> [N, O, H', W']`.
     pub(crate) fn trunk(&self, images: Tensor<4>) -> Tensor<4> {
-        self.blocks.iter().fold(images, |x, block| block.forward(x))
+        let mut x = images;
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = block.forward_before(x, self.blocks.get(index + 1));
+        }
+        x
     }
 
     /// From the last block's output `[N, O, H', W']` to what the head sees, `[N, features]`.

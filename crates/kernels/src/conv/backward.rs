@@ -52,6 +52,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) inner: &'a [f32],
     /// Of the output, `[N, O, H', W']`.
     pub(crate) gradient: &'a [f32],
+    /// Whether it lies channels last in memory.
+    pub(crate) gradient_last: bool,
 }
 
 /// How the sums are found.
@@ -84,7 +86,7 @@ impl Way {
 
 /// Gives the gradients for the gradient of the output.
 pub(crate) fn backward(path: Path, geometry: &Geometry, inputs: Inputs, wanted: Wanted) -> Gradients {
-    let Inputs { images, weight, codes, inner, gradient } = inputs;
+    let Inputs { images, weight, codes, inner, gradient, gradient_last } = inputs;
     let lanes = simd::lanes(path);
     let groups = geometry.groups;
     let inner_len = if geometry.needs_inner(lanes) { geometry.inner[0] * geometry.inner[1] } else { 0 };
@@ -138,6 +140,7 @@ pub(crate) fn backward(path: Path, geometry: &Geometry, inputs: Inputs, wanted: 
                 weights: &weights,
                 codes,
                 gradient,
+                gradient_last,
                 range,
                 image_gradients: wanted.images.then_some(image_part),
                 wants_weight: wanted.weight,
@@ -245,6 +248,7 @@ struct Backward<'a> {
     weights: &'a [Scratch],
     codes: &'a [u8],
     gradient: &'a [f32],
+    gradient_last: bool,
     range: std::ops::Range<usize>,
     image_gradients: Option<Part<f32>>,
     wants_weight: bool,
@@ -260,7 +264,7 @@ impl Kernel for Backward<'_> {
             weight: (0..geometry.groups).map(|_| Scratch::new(self.layout.group_len)).collect(),
             bias: vec![0.0; geometry.groups * self.layout.features],
         };
-        let mut image_scratch = pack::Image::new(geometry);
+        let mut image_scratch = pack::Image::new(geometry, self.layout.way == Way::Sparse);
         // SAFETY: `backward` has checked the lengths of all slices.
         unsafe {
             if self.layout.way == Way::Sparse {
@@ -309,6 +313,7 @@ impl Backward<'_> {
                         geometry,
                         &mut routes,
                         &self.gradient[start..start + geometry.output_len()],
+                        self.gradient_last,
                         &self.codes[index * codes_len..(index + 1) * codes_len],
                         &sums,
                         &mut partial.bias[group * self.layout.features..],
@@ -352,6 +357,7 @@ impl Backward<'_> {
         let mut spread = Scratch::new(pixels[0] * row);
         let mut pooled = Scratch::new(match geometry.reduction {
             Reduction::Copy => 0,
+            _ if self.gradient_last => 0,
             _ => geometry.output_plane() * features,
         });
         let channels = geometry.channels.next_multiple_of(S::LANES);
@@ -387,16 +393,14 @@ impl Backward<'_> {
                             );
                         }
                     } else {
-                        transpose::<S>(
-                            gradient,
-                            plane,
-                            pooled.pointer_mut(),
-                            features,
-                            geometry.features,
-                            plane,
-                        );
+                        let mut last = gradient;
+                        if !self.gradient_last {
+                            let to = pooled.pointer_mut();
+                            transpose::<S>(gradient, plane, to, features, geometry.features, plane);
+                            last = to;
+                        }
                         let codes = self.codes.as_ptr().add(index * codes_len);
-                        pool::backward::<S>(geometry, pooled.pointer(), codes, inner);
+                        pool::backward::<S>(geometry, last, codes, inner);
                     }
                     let bias = partial.bias.as_mut_ptr().add(group * features);
                     for channel in (0..features).step_by(S::LANES) {
@@ -453,7 +457,8 @@ impl Backward<'_> {
     }
 }
 
-/// Stores channels-last values as one image `[channel][row][column]`.
+/// Stores channels-last values as one image `[channel][row][column]`, or in their own order where the
+/// images have it.
 ///
 /// # Safety
 /// The processor supports `S`; `from` holds the rows at their strides, `to` an image.
@@ -469,7 +474,13 @@ unsafe fn store_image<S: Simd>(
     let plane = geometry.plane();
     // SAFETY: as the caller promises.
     unsafe {
-        if row == width * pixel {
+        if geometry.images_last {
+            let values = width * geometry.channels;
+            for y in 0..height {
+                let (from, to) = (from.add(y * row), to.add(y * values));
+                std::ptr::copy_nonoverlapping(from, to, values);
+            }
+        } else if row == width * pixel {
             transpose::<S>(from, pixel, to, plane, plane, geometry.channels);
         } else {
             for y in 0..height {

@@ -144,10 +144,11 @@ impl Kernel for Forward<'_> {
         let features = geometry.features_padded(S::LANES);
         let vectors = features / S::LANES;
         let [rows, columns] = geometry.inner;
-        let mut image_scratch = pack::Image::new(geometry);
+        let mut image_scratch = pack::Image::new(geometry, false);
         let mut inner = Scratch::new(rows * columns * features);
         let mut pooled = Scratch::new(match geometry.reduction {
             Reduction::Copy => 0,
+            _ if geometry.output_last => 0,
             _ => geometry.output_plane() * features,
         });
         let inner = Planes { values: inner.pointer_mut(), row: columns * features, pixel: features };
@@ -163,6 +164,8 @@ impl Kernel for Forward<'_> {
                     } else {
                         std::ptr::null_mut()
                     };
+                    let output = self.output.at(index * geometry.output_len());
+                    let reduced = if geometry.output_last { output } else { pooled.pointer_mut() };
                     let convolve = |first_row: usize, last_row: usize| {
                         let skip = first_row * columns;
                         let all = Product {
@@ -190,8 +193,8 @@ impl Kernel for Forward<'_> {
                             if geometry.is_rectified() {
                                 pool::rectify::<S>(geometry, inner, codes);
                             }
-                            pool::average_forward::<S>(geometry, inner, pooled.pointer_mut());
-                            pooled.pointer_mut()
+                            pool::average_forward::<S>(geometry, inner, reduced);
+                            reduced
                         }
                         Reduction::Max => {
                             let window = &geometry.window;
@@ -202,25 +205,15 @@ impl Kernel for Forward<'_> {
                                 let (_, needed, _) = window.range(0, end - 1, rows);
                                 convolve(done, needed);
                                 done = needed;
-                                pool::max_forward::<S>(
-                                    geometry,
-                                    inner,
-                                    start..end,
-                                    pooled.pointer_mut(),
-                                    codes,
-                                );
+                                pool::max_forward::<S>(geometry, inner, start..end, reduced, codes);
                             }
-                            pooled.pointer_mut()
+                            reduced
                         }
                     };
-                    transpose::<S>(
-                        result,
-                        features,
-                        self.output.at(index * geometry.output_len()),
-                        geometry.output_plane(),
-                        geometry.output_plane(),
-                        geometry.features,
-                    );
+                    if !geometry.output_last {
+                        let plane = geometry.output_plane();
+                        transpose::<S>(result, features, output, plane, plane, geometry.features);
+                    }
                 }
             }
         }

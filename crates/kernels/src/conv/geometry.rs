@@ -75,6 +75,10 @@ pub(crate) struct Geometry {
     pub(crate) activation: Activation,
     /// `[height, width]` of the output.
     pub(crate) output: [usize; 2],
+    /// Whether images, and with them their gradient, lie channels last in memory.
+    pub(crate) images_last: bool,
+    /// Whether the output is to lie channels last in memory.
+    pub(crate) output_last: bool,
 }
 
 impl Geometry {
@@ -152,11 +156,30 @@ impl Geometry {
             window,
             activation: block.activation,
             output,
+            images_last: false,
+            output_last: false,
         })
+    }
+
+    /// Whether the code for these sizes takes images that lie channels last as they are.
+    pub(crate) fn reads_last(&self, lanes: usize) -> bool {
+        !self.is_planar(lanes) && self.groups == 1 && self.channels.is_multiple_of(lanes)
+    }
+
+    /// Whether it can leave the output channels last, and take its gradient so.
+    pub(crate) fn writes_last(&self, lanes: usize) -> bool {
+        !self.is_planar(lanes)
+            && self.groups == 1
+            && self.features.is_multiple_of(lanes)
+            && self.reduction != Reduction::Copy
     }
 
     pub(crate) fn output_shape(&self) -> [usize; 4] {
         [self.images, self.groups * self.features, self.output[0], self.output[1]]
+    }
+
+    pub(crate) fn images_shape(&self) -> [usize; 4] {
+        [self.images, self.groups * self.channels, self.size[0], self.size[1]]
     }
 
     /// Values of one channel of one image.

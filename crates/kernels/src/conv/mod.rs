@@ -78,6 +78,22 @@ pub fn conv_block(
     conv_block_on(extension::path(), images, weight, bias, block)
 }
 
+/// [`conv_block`] whose output goes into another, with a weight of shape `next_weight`: the same values,
+/// laid out in memory as the other one reads them, which saves turning them there and back again.
+///
+/// # Panics
+/// As [`conv_block`].
+pub fn conv_block_before(
+    images: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    block: &ConvBlock,
+    next_weight: [usize; 4],
+    next: &ConvBlock,
+) -> Tensor<4> {
+    fused(extension::path(), images, weight, bias, block, Some((next_weight, next)))
+}
+
 /// [`conv_block`] on a given path.
 pub(crate) fn conv_block_on(
     path: Path,
@@ -85,6 +101,17 @@ pub(crate) fn conv_block_on(
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
     block: &ConvBlock,
+) -> Tensor<4> {
+    fused(path, images, weight, bias, block, None)
+}
+
+pub(crate) fn fused(
+    path: Path,
+    images: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    block: &ConvBlock,
+    next: Option<([usize; 4], &ConvBlock)>,
 ) -> Tensor<4> {
     if let Some(output) = as_dense(path, &images, &weight, bias.as_ref(), block) {
         return output;
@@ -102,11 +129,15 @@ pub(crate) fn conv_block_on(
     }
     let bias_fits = bias.as_ref().is_none_or(|bias| bias.dims()[0] == weight.dims()[0]);
     match geometry {
-        Some(geometry)
+        Some(mut geometry)
             if bias_fits
                 && extension::serves(path, &images)
                 && extension::all_f32(&images, &weight, bias.as_ref()) =>
         {
+            let lanes = simd::lanes(path);
+            let next = next.and_then(|(weight, block)| Geometry::new(geometry.output_shape(), weight, block));
+            geometry.output_last =
+                geometry.writes_last(lanes) && next.is_some_and(|next| next.reads_last(lanes));
             extension::conv_block(path, images, weight, bias, geometry)
         }
         _ => compose::conv_block(images, weight, bias, block),

@@ -117,13 +117,16 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    pub(crate) fn new(geometry: &Geometry) -> Self {
-        let direct = geometry.channels == 1 && geometry.padding == [0, 0];
+    /// `is_aligned` where whole vectors are read, which should not straddle two cache lines.
+    pub(crate) fn new(geometry: &Geometry, is_aligned: bool) -> Self {
+        let last = geometry.images_last && !is_aligned;
+        let direct = (geometry.channels == 1 || last) && geometry.padding == [0, 0];
         let [rows, _] = geometry.padded();
         Self { scratch: Scratch::new(if direct { 0 } else { rows * geometry.row() }), direct }
     }
 
-    /// Rearranges the image `[channel][row][column]` at `from`. The pointer returned is valid until
+    /// Rearranges the image `[channel][row][column]` at `from`, or `[row][column][channel]` where the
+    /// geometry says so. The pointer returned is valid until
     /// the next call; past the end it is readable for one vector unless it is `from` itself.
     ///
     /// # Safety
@@ -138,16 +141,21 @@ impl Image {
         // SAFETY: the scratch holds the padded image; `from` as the caller promises.
         unsafe {
             let to = self.scratch.pointer_mut();
+            if geometry.padding == [0, 0] && geometry.images_last {
+                std::ptr::copy_nonoverlapping(from, to, geometry.image_len());
+                return to;
+            }
             if geometry.padding == [0, 0] {
                 transpose::<S>(from, height * width, to, channels, channels, height * width);
                 return to;
             }
             for row in 0..height {
                 let start = (row + geometry.padding[0]) * geometry.row() + geometry.padding[1] * channels;
-                let source = from.add(row * width);
-                if channels == 1 {
-                    std::ptr::copy_nonoverlapping(source, to.add(start), width);
+                if channels == 1 || geometry.images_last {
+                    let source = from.add(row * width * channels);
+                    std::ptr::copy_nonoverlapping(source, to.add(start), width * channels);
                 } else {
+                    let source = from.add(row * width);
                     transpose::<S>(source, height * width, to.add(start), channels, channels, width);
                 }
             }

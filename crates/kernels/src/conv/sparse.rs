@@ -46,20 +46,31 @@ impl Routes {
         Self { order, origins, shifts, offsets: vec![0; len], gradients: vec![0.0; len] }
     }
 
-    /// Lists the live gradients of one feature; gives their number and their sum.
-    fn list(&mut self, gradient: &[f32], codes: &[u8], stride: usize) -> (usize, f32) {
+    /// Lists the live gradients of one feature, which lie `gradient_stride` and `stride` apart; gives
+    /// their number and their sum.
+    fn list(
+        &mut self,
+        gradient: &[f32],
+        gradient_stride: usize,
+        codes: &[u8],
+        stride: usize,
+    ) -> (usize, f32) {
         let mut live = 0;
-        let mut sum = 0.0;
         for (&position, &origin) in self.order.iter().zip(&self.origins) {
             let code = codes[position as usize * stride];
-            let value = gradient[position as usize];
             self.offsets[live] = origin + self.shifts[usize::from(code)];
-            self.gradients[live] = value;
-            let is_live = code != DEAD;
-            live += usize::from(is_live);
-            sum += if is_live { value } else { 0.0 };
+            self.gradients[live] = gradient[position as usize * gradient_stride];
+            live += usize::from(code != DEAD);
         }
-        (live, sum)
+        // In eight chains, since an addition waits for the one before.
+        let mut sums = [0.0_f32; 8];
+        let (whole, rest) = self.gradients[..live].as_chunks::<8>();
+        for values in whole {
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += value;
+            }
+        }
+        (live, sums.iter().chain(rest).sum())
     }
 }
 
@@ -75,7 +86,8 @@ pub(crate) struct Sums {
     pub(crate) image_gradient: *mut f32,
 }
 
-/// Adds one image. `gradient` is `[feature][position]`, `codes` start at the first feature.
+/// Adds one image. `gradient` is `[feature][position]`, or the other way round with `gradient_last`;
+/// `codes` start at the first feature.
 ///
 /// # Safety
 /// The processor supports `S`; the pointers hold what [`Sums`] says for `geometry`, and the codes are
@@ -85,6 +97,7 @@ pub(crate) unsafe fn backward<S: Simd>(
     geometry: &Geometry,
     routes: &mut Routes,
     gradient: &[f32],
+    gradient_last: bool,
     codes: &[u8],
     sums: &Sums,
     bias_gradient: &mut [f32],
@@ -94,7 +107,8 @@ pub(crate) unsafe fn backward<S: Simd>(
     let features = geometry.features_padded(S::LANES);
     let plane = geometry.output_plane();
     for feature in 0..geometry.features {
-        let (count, sum) = routes.list(&gradient[feature * plane..][..plane], &codes[feature..], features);
+        let (start, stride) = if gradient_last { (feature, geometry.features) } else { (feature * plane, 1) };
+        let (count, sum) = routes.list(&gradient[start..], stride, &codes[feature..], features);
         bias_gradient[feature] += sum;
         for row in 0..geometry.kernel[0] {
             let start = (feature * geometry.kernel[0] + row) * padded_run;

@@ -187,7 +187,8 @@ impl<B: Host + KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let nodes = [images.node(), weight.node(), bias.node()];
         let prepared = ConvBackward.prepare::<C>(nodes).compute_bound().stateful();
-        let images = B::contiguous(images.into_primitive());
+        let mut geometry = geometry;
+        let images = host::images::<B>(images.into_primitive(), path, &mut geometry);
         let weight = B::contiguous(weight.into_primitive());
         let bias = bias.into_primitive();
         match prepared {

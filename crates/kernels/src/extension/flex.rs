@@ -20,6 +20,17 @@ impl Host for Flex {
         tensor.storage()
     }
 
+    fn is_channels_last(tensor: &FlexTensor) -> bool {
+        let layout = tensor.layout();
+        let &[n, c, h, w] = &layout.shape()[..] else {
+            return false;
+        };
+        let (row, pixel) = ((w * c) as isize, c as isize);
+        layout.start_offset() == 0
+            && layout.strides() == [h as isize * row, 1, row, pixel]
+            && tensor.bytes().len() == n * c * h * w * size_of::<f32>()
+    }
+
     fn from_values(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
         FlexTensor::from_data(TensorData::new(values, shape))
     }

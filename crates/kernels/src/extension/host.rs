@@ -15,7 +15,7 @@ use crate::{
     dense::product::{self, Sizes},
     loss,
     norm::planes::{self, Statistics},
-    tangent,
+    simd, tangent,
 };
 
 /// A backend with tensors in plain memory.
@@ -23,8 +23,12 @@ pub(crate) trait Host: Backend {
     /// The same values in row-major order; no copy where they already are.
     fn contiguous(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The values of a contiguous `f32` tensor.
+    /// The values of a contiguous `f32` tensor; in the order of the memory for one whose
+    /// [`Self::is_channels_last`].
     fn values(tensor: &FloatTensor<Self>) -> &[f32];
+
+    /// Whether `[N, C, H, W]` lies in memory as `[N, H, W, C]`, without gaps.
+    fn is_channels_last(tensor: &FloatTensor<Self>) -> bool;
 
     /// A tensor of these values, without a copy.
     fn from_values(values: Vec<f32>, shape: &[usize]) -> FloatTensor<Self>;
@@ -41,7 +45,19 @@ pub(crate) fn to_indices<T: Copy + TryInto<usize>>(values: impl IntoIterator<Ite
     values.into_iter().map(|value| value.try_into().unwrap_or(usize::MAX)).collect()
 }
 
-/// The output, and the codes for the backward pass with `save`. All tensors are contiguous.
+/// Images as the code for these sizes reads them; tells the geometry which way they lie.
+pub(crate) fn images<B: Host>(images: FloatTensor<B>, path: Path, geometry: &mut Geometry) -> FloatTensor<B> {
+    geometry.images_last = geometry.reads_last(simd::lanes(path)) && B::is_channels_last(&images);
+    if geometry.images_last { images } else { B::contiguous(images) }
+}
+
+/// A tensor `[N, C, H, W]` of values that lie channels last.
+fn from_values_last<B: Host>(values: Vec<f32>, [n, c, h, w]: [usize; 4]) -> FloatTensor<B> {
+    B::float_permute(B::from_values(values, &[n, h, w, c]), &[0, 3, 1, 2])
+}
+
+/// The output, and the codes for the backward pass with `save`. `images` is as [`images()`] gives it, the
+/// weight is contiguous.
 pub(crate) fn conv_block<B: Host>(
     images: &FloatTensor<B>,
     weight: &FloatTensor<B>,
@@ -53,10 +69,15 @@ pub(crate) fn conv_block<B: Host>(
     let bias = B::contiguous(bias);
     let (output, saved) =
         forward::forward(path, geometry, B::values(images), B::values(weight), B::values(&bias), save);
-    (B::from_values(output, &geometry.output_shape()), saved)
+    let output = if geometry.output_last {
+        from_values_last::<B>(output, geometry.output_shape())
+    } else {
+        B::from_values(output, &geometry.output_shape())
+    };
+    (output, saved)
 }
 
-/// What the backward pass of a block is given. All tensors are contiguous.
+/// What the backward pass of a block is given: what the forward pass had.
 pub(crate) struct ConvState<B: Backend> {
     pub(crate) images: FloatTensor<B>,
     pub(crate) weight: FloatTensor<B>,
@@ -73,18 +94,28 @@ pub(crate) fn conv_block_backward<B: Host>(
     gradient: FloatTensor<B>,
     wanted: Wanted,
 ) -> (Option<FloatTensor<B>>, FloatTensor<B>, FloatTensor<B>) {
-    let gradient = B::contiguous(gradient);
+    let geometry = &state.geometry;
+    let gradient_last = geometry.writes_last(simd::lanes(state.path)) && B::is_channels_last(&gradient);
+    let gradient = if gradient_last { gradient } else { B::contiguous(gradient) };
     let inputs = Inputs {
         images: B::values(&state.images),
         weight: B::values(&state.weight),
         codes: &state.saved.codes,
         inner: state.output.as_ref().map_or(&state.saved.inner, B::values),
         gradient: B::values(&gradient),
+        gradient_last,
     };
-    let gradients = backward::backward(state.path, &state.geometry, inputs, wanted);
+    let gradients = backward::backward(state.path, geometry, inputs, wanted);
     let features = gradients.bias.len();
     (
-        gradients.images.map(|values| B::from_values(values, &state.images.shape()[..])),
+        gradients.images.map(|values| {
+            let shape = geometry.images_shape();
+            if geometry.images_last {
+                from_values_last::<B>(values, shape)
+            } else {
+                B::from_values(values, &shape)
+            }
+        }),
         B::from_values(gradients.weight, &state.weight.shape()[..]),
         B::from_values(gradients.bias, &[features]),
     )
@@ -284,7 +315,9 @@ macro_rules! host_operators {
                 path: $crate::Path,
                 geometry: $crate::conv::geometry::Geometry,
             ) -> FloatTensor<Self> {
-                let (images, weight) = (Self::contiguous(images), Self::contiguous(weight));
+                let mut geometry = geometry;
+                let images = host::images::<Self>(images, path, &mut geometry);
+                let weight = Self::contiguous(weight);
                 host::conv_block::<Self>(&images, &weight, bias, path, &geometry, false).0
             }
 

@@ -26,12 +26,24 @@ impl Host for NdArray {
 
     fn values(tensor: &NdArrayTensor) -> &[f32] {
         match tensor {
-            NdArrayTensor::F32(storage) => match storage.view().to_slice() {
+            NdArrayTensor::F32(storage) => match storage.view().to_slice_memory_order() {
                 Some(values) => values,
-                None => unreachable!("`contiguous` has brought the values to row-major order"),
+                None => unreachable!("the values are contiguous, or lie channels last"),
             },
             _ => unreachable!("`all_f32` has checked the type"),
         }
+    }
+
+    fn is_channels_last(tensor: &NdArrayTensor) -> bool {
+        let NdArrayTensor::F32(storage) = tensor else {
+            return false;
+        };
+        let view = storage.view();
+        let &[_, c, h, w] = view.shape() else {
+            return false;
+        };
+        let (row, pixel) = ((w * c) as isize, c as isize);
+        view.strides() == [h as isize * row, 1, row, pixel]
     }
 
     fn from_values(values: Vec<f32>, shape: &[usize]) -> NdArrayTensor {
