@@ -6,6 +6,11 @@ default:
 # Everything, cheapest first.
 check: format lint docs test deny
 
+# The parts with a counterpart outside, in their short form: PyTorch, ONNX's checker and ONNX Runtime read what is exported,
+# a minute of the comparison, the page in headless Chromium.
+counterparts: export-peers web-test
+    target/python/bin/python benches/peers/run.py --quick --kiln target/debug/kiln
+
 format:
     cargo fmt --all --check
 
@@ -35,9 +40,9 @@ train *arguments:
 recipe name:
     scripts/recipe.sh {{name}}
 
-# Fine-tuned against from-scratch on 1,000 labelled Fashion-MNIST images, three seeds.
-transfer:
-    scripts/transfer.sh
+# Fine-tuned beside from-scratch on a few labelled images, three seeds of each pair; with the weights of a ResNet-20 one more.
+transfer *weights:
+    scripts/transfer.sh {{weights}}
 
 # TensorBoard itself reads an event file of a run (installs tensorboard into a virtual environment).
 tensorboard-peer run:

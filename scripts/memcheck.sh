@@ -13,7 +13,8 @@ if [ ${#filters[@]} -eq 0 ]; then
     blocks_agree_on_real)
 fi
 
-binary=$(cargo test -p kernels --lib --no-run --message-format=json |
+# With `kiln`, whose build of Burn is shared by everything else.
+binary=$(cargo test -p kiln -p kernels --lib --no-run --message-format=json | grep '"name":"kernels"' |
   sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 [ -n "$binary" ] || { echo "memcheck.sh: cargo named no test binary" >&2; exit 1; }
 KILN_KERNELS=portable valgrind --tool=memcheck --error-exitcode=99 --leak-check=no --fair-sched=yes \

@@ -1,18 +1,50 @@
 #!/usr/bin/env bash
-# Fine-tunes the reference model on 1,000 labelled Fashion-MNIST images and trains from scratch on the same, three seeds.
+# Fine-tuned beside from-scratch on the same few labelled images, three seeds each, as a Markdown table: the reference model
+# (digits) on Fashion-MNIST; a network trained on all of Fashion-MNIST on digits; and, where a file is named, ResNet-20
+# from CIFAR-10 in PyTorch's format on Fashion-MNIST as colour pictures.
+#   scripts/transfer.sh [RESNET20-WEIGHTS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+weights=${1:-}
 cargo build --quiet -p kiln
-results=$(for seed in 1 2 3; do
-    target/debug/kiln finetune --from artifacts/reference --config configs/transfer.toml --seed "$seed" \
-        --compare-scratch --json --progress none
-done)
-echo "$results" | python3 -c '
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+# pair NAME FLAGS...: three seeds to a line of JSON each.
+pair() {
+    local name=$1
+    shift
+    for seed in 1 2 3; do
+        target/debug/kiln finetune "$@" --seed "$seed" --compare-scratch --json --progress none --out "$folder" |
+            sed "s|^{|{\"pair\":\"$name\",|"
+    done >>"$folder/results"
+}
+
+pair "MNIST to Fashion-MNIST, 1,000" --from artifacts/reference --config configs/transfer.toml
+target/debug/kiln train --dataset fashion-mnist --seed 1 --name clothes --out "$folder" --progress none --json >/dev/null
+pair "Fashion-MNIST to MNIST, 100" --from "$folder/clothes" --config configs/transfer.toml --dataset mnist \
+    --limit 100 --valid-fraction 0.2
+pair "Fashion-MNIST to MNIST, 1,000" --from "$folder/clothes" --config configs/transfer.toml --dataset mnist
+if [ -n "$weights" ]; then
+    pair "CIFAR-10 (ResNet-20) to Fashion-MNIST, 500" --weights "$weights" --model resnet20 --config configs/transfer.toml \
+        --input 3x32x32 --limit 500 --valid-fraction 0.2 --epochs 15
+fi
+
+python3 - "$folder/results" <<'PY'
 import json, statistics, sys
-runs = [json.loads(line) for line in sys.stdin]
-rows = [("fine-tuned", runs), ("from scratch", [run["scratch"] for run in runs])]
-for name, side in rows:
-    test = [100 * run["test_accuracy"] for run in side]
-    print(f"{name:13} test accuracy", " ".join(f"{value:.2f}" for value in test),
-          f"mean {statistics.mean(test):.2f} %, best epoch", " ".join(str(run["best_epoch"]) for run in side))
-'
+
+rows = {}
+for line in open(sys.argv[1]):
+    run = json.loads(line)
+    rows.setdefault(run["pair"], []).append(run)
+
+def cell(runs):
+    test = [100 * run["test_accuracy"] for run in runs]
+    best = sorted(run["best_epoch"] for run in runs)
+    return f"{statistics.mean(test):.2f} ({', '.join(f'{value:.2f}' for value in test)}) | {best[len(best) // 2]}"
+
+print("| from, to, labelled images | fine-tuned: test accuracy, % | best epoch | from scratch: test accuracy, % | best epoch |")
+print("|---|---|---|---|---|")
+for pair, runs in rows.items():
+    print(f"| {pair} | {cell(runs)} | {cell([run['scratch'] for run in runs])} |")
+PY

@@ -454,6 +454,28 @@ fn slow_connections_do_not_stop_the_rest() {
 }
 
 #[test]
+fn a_client_that_does_not_read_is_let_go() {
+    let bench = bench();
+    let server = Server::start(&bench, &["--timeout", "1"]);
+    let client = server.client();
+    let mut stream = TcpStream::connect(server.address()).expect("a connection");
+    stream.set_nonblocking(true).expect("non-blocking");
+    // Questions until neither side's buffers take more.
+    let question = "GET /openapi.json HTTP/1.1\r\nHost: kiln\r\n\r\n".repeat(100);
+    let begin = Instant::now();
+    let end = loop {
+        match stream.write(question.as_bytes()) {
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break error,
+            _ => std::thread::sleep(Duration::from_millis(1)),
+        }
+        assert!(begin.elapsed() < server::PATIENCE, "the server still holds the connection");
+    };
+    assert!(matches!(end.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe), "{end}");
+    server.until(|metrics| server::figure(metrics, "kiln_connections") <= 1.0, &client);
+    assert_eq!(server.client().get("/healthz").status, 200);
+}
+
+#[test]
 fn connections_beyond_the_limit_are_told_so() {
     let bench = bench();
     let server = Server::start(&bench, &["--connections", "3"]);

@@ -68,7 +68,8 @@ fn in_words(test: &RangeTest) -> String {
         None => "no suggestion: the loss never fell; give a wider range with --low and --high".to_owned(),
     };
     format!(
-        "{suggestion}\nsteepest   {}\ndiverged   {}\npicture    {}/report/lr-find.svg",
+        "{suggestion}\nleast loss {}\nsteepest   {}\ndiverged   {}\npicture    {}/report/lr-find.svg",
+        rate(test.least, "nowhere"),
         rate(test.steepest, "nowhere"),
         rate(test.diverged, &format!("not up to {:.1e}", test.range.high)),
         test.run

@@ -18,7 +18,7 @@ use crate::command::{Failure, how_to_call, print, print_json, say, surroundings}
 use crate::config::TrainConfig;
 use crate::fit::{FitError, Start, Surroundings, short_name};
 use crate::interrupt::INTERRUPTED;
-use crate::run_folder::{RunFolder, RunFolderError, RunResult};
+use crate::run_folder::{RunFolder, RunFolderError, RunResult, read_record};
 use crate::series::{Member, Spread, complete};
 
 /// The file with the figures of a cross-validation.
@@ -90,6 +90,15 @@ pub fn cross_validate(
         folder.write(FOLDS_FILE, format!("{text}\n").as_bytes())?;
     }
     Ok(Some(FoldsResult::new(folder.path(), config, runs)))
+}
+
+/// When the cross-validation in a folder began, in seconds since 1970; `None` where there is none, or a finished one.
+pub(crate) fn unfinished_since(folder: &Path) -> Option<u64> {
+    let first = read_record(&folder.join("fold-1")).ok()?;
+    let result = std::fs::read(folder.join(FOLDS_FILE)).ok();
+    let result = result.and_then(|bytes| serde_json::from_slice::<FoldsResult>(&bytes).ok());
+    let is_finished = result.is_some_and(|result| result.finished);
+    (folder.join("config.toml").is_file() && !is_finished).then_some(first.started)
 }
 
 /// Cross-validates and prints what came out; `start` is the folder of a cross-validation to go on with, or anything

@@ -29,7 +29,7 @@ const RUNNING_DECAY: f64 = 0.9;
 const SETTLING: usize = 10;
 /// Width of the smoothing, as a share of all steps.
 const SMOOTHING: f64 = 0.03;
-/// A rate well below the divergence: one tenth, as is common practice since Smith's paper.
+/// How far below the rate of the least loss the suggestion lies, since there the loss no longer falls.
 const SAFETY: f64 = 10.0;
 
 /// From where to where.
@@ -70,8 +70,10 @@ pub struct RangeTest {
     pub dataset: String,
     /// From where to where.
     pub range: RangeTestConfig,
-    /// The smaller of `steepest` and a tenth of `diverged`.
+    /// A tenth of `least`.
     pub suggestion: Option<f64>,
+    /// The rate at which the smoothed loss is least, if it falls at all.
+    pub least: Option<f64>,
     /// The rate at which the smoothed loss falls fastest, per factor of the rate.
     pub steepest: Option<f64>,
     /// The rate at which the loss had become four times its least value, or no number.
@@ -122,11 +124,8 @@ pub fn range_test(
         return Ok(None);
     };
     let smoothed = smooth(&losses, (SMOOTHING * range.steps as f64).max(1.0));
-    let steepest = steepest(&rates, &smoothed);
-    let suggestion = match (steepest, diverged) {
-        (Some(steepest), Some(diverged)) => Some(steepest.min(diverged / SAFETY)),
-        (steepest, diverged) => steepest.or(diverged.map(|diverged| diverged / SAFETY)),
-    };
+    let (steepest, least) = (steepest(&rates, &smoothed), least(&rates, &smoothed));
+    let suggestion = least.map(|rate| rate / SAFETY);
 
     let label = format!("{}-{}", surroundings.command, short_name(&config.data.dataset));
     let run = RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?;
@@ -141,6 +140,7 @@ pub fn range_test(
         dataset: config.data.dataset.clone(),
         range,
         suggestion,
+        least,
         steepest,
         diverged,
         points,
@@ -279,6 +279,12 @@ fn steepest(rates: &[f64], smoothed: &[f64]) -> Option<f64> {
         .map(|index| rates[index])
 }
 
+/// The rate with the least loss; `None` when the loss never falls.
+fn least(rates: &[f64], smoothed: &[f64]) -> Option<f64> {
+    let least = (0..smoothed.len()).min_by(|a, b| smoothed[*a].total_cmp(&smoothed[*b]))?;
+    (least > 0).then(|| rates[least])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,6 +318,9 @@ mod tests {
         assert!((found / rates[60]).ln().abs() < 1.5 * 1.1f64.ln(), "{found}, expected {}", rates[60]);
         assert_eq!(steepest(&rates[..3], &[1.0, 2.0, 3.0]), None);
         assert_eq!(steepest(&[], &[]), None);
+        assert_eq!(least(&rates, &smoothed), Some(rates[smoothed.iter().take_while(|loss| **loss > 0.31).count()]));
+        assert_eq!(least(&rates[..3], &[1.0, 2.0, 3.0]), None);
+        assert_eq!(least(&[], &[]), None);
     }
 
     #[test]

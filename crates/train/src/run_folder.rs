@@ -256,15 +256,18 @@ impl RunFolder {
     /// # Errors
     /// When there is none.
     pub fn open_newest_unfinished(artifacts: &Path) -> Result<Self, RunFolderError> {
-        let mut runs = list(artifacts)?;
-        runs.retain(|run| run.record.status != RunStatus::Finished);
-        for run in runs {
+        let runs = list(artifacts)?.into_iter().filter(|run| {
             let committed = CheckpointStore::new(run.path.join("checkpoints")).steps();
-            if committed.is_ok_and(|steps| !steps.is_empty()) {
-                return Self::open(&run.path);
-            }
+            run.record.status != RunStatus::Finished && committed.is_ok_and(|steps| !steps.is_empty())
+        });
+        let series = folders(artifacts)?.into_iter().filter_map(|path| {
+            let started = crate::folds::unfinished_since(&path)?;
+            Some((started, path))
+        });
+        match runs.map(|run| (run.record.started, run.path)).chain(series).max() {
+            Some((_, path)) => Self::open(&path),
+            None => Err(RunFolderError::NothingUnfinished(artifacts.to_owned())),
         }
-        Err(RunFolderError::NothingUnfinished(artifacts.to_owned()))
     }
 
     fn lock(path: PathBuf) -> Result<Self, RunFolderError> {
@@ -383,21 +386,24 @@ pub fn read_record(path: &Path) -> Result<RunRecord, RunFolderError> {
 /// # Errors
 /// When the folder exists but cannot be listed.
 pub fn list(artifacts: &Path) -> Result<Vec<ListedRun>, RunFolderError> {
-    let listing = match fs::read_dir(artifacts) {
-        Ok(listing) => listing,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(failed("list", artifacts, source)),
-    };
-    let mut runs: Vec<ListedRun> = listing
-        .filter_map(Result::ok)
-        .filter_map(|entry| {
-            let path = entry.path();
+    let mut runs: Vec<ListedRun> = folders(artifacts)?
+        .into_iter()
+        .filter_map(|path| {
             let record = read_record(&path).ok()?;
             Some(ListedRun { path, record })
         })
         .collect();
     runs.sort_by(|a, b| (b.record.started, &b.path).cmp(&(a.record.started, &a.path)));
     Ok(runs)
+}
+
+/// What the folder holds; nothing where there is no folder.
+fn folders(artifacts: &Path) -> Result<Vec<PathBuf>, RunFolderError> {
+    match fs::read_dir(artifacts) {
+        Ok(listing) => Ok(listing.filter_map(Result::ok).map(|entry| entry.path()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(failed("list", artifacts, source)),
+    }
 }
 
 /// Seconds since 1970.

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutWriter;
 use tower::ServiceExt;
 
 use super::metrics::Metrics;
@@ -37,7 +38,8 @@ const RECOVERY: Duration = Duration::from_millis(50);
 pub(crate) struct ConnectionLimits {
     /// Connections at the same time.
     pub(crate) count: usize,
-    /// How long the head of a request may take, and how long a connection may wait for its next request.
+    /// How long the head of a request may take, how long a connection may wait for its next request, and how long a
+    /// client may leave an answer unread.
     pub(crate) head: Duration,
     /// How long open requests may take after the server was told to stop.
     pub(crate) farewell: Duration,
@@ -118,11 +120,13 @@ async fn converse(
         request.extensions_mut().insert(Peer(peer));
         router.clone().oneshot(request)
     });
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(limits.head));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
