@@ -207,6 +207,21 @@ fn timeless(value: &Value) -> Value {
 }
 
 #[test]
+fn every_fold_starts_from_foreign_weights() {
+    let bench = bench();
+    train(&bench, "source", &["--epochs", "3"]);
+    bench.run(&["export", "--model", "artifacts/source", "--format", "burnpack", "--out", "w.bpk"]);
+    let with = |name: &'static str, more: &[&'static str]| {
+        let flags = ["train", "--name", name, "--folds", "2", "--limit", "300", "--epochs", "1"];
+        number(&bench.json(&[&flags[..], SMALL, more].concat())["valid_accuracy"]["mean"])
+    };
+    let (scratch, started) = (with("scratch", &[]), with("started", &["--weights", "w.bpk"]));
+    assert!(started > scratch + 0.1, "{started} from weights, {scratch} from scratch");
+    let config = fs::read_to_string(bench.path("artifacts/started/fold-2/config.toml")).expect("config.toml");
+    assert!(config.contains("w.bpk"), "{config}");
+}
+
+#[test]
 fn a_killed_cross_validation_goes_on_where_it_was() {
     let bench = bench();
     let arguments = ["train", "--name", "cv", "--folds", "3", "--limit", "300", "--epochs", "3", "--out"];

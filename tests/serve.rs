@@ -470,7 +470,10 @@ fn a_client_that_does_not_read_is_let_go() {
         }
         assert!(begin.elapsed() < server::PATIENCE, "the server still holds the connection");
     };
-    assert!(matches!(end.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe), "{end}");
+    assert!(
+        matches!(end.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe),
+        "{end}"
+    );
     server.until(|metrics| server::figure(metrics, "kiln_connections") <= 1.0, &client);
     assert_eq!(server.client().get("/healthz").status, 200);
 }

@@ -45,8 +45,8 @@ pub(crate) fn run(arguments: &LrFindArguments) -> Result<ExitCode, Failure> {
     }
     let layers = common.layers(arguments.train.model.as_deref())?;
     let config = with_start(layers)?.resolve()?;
-    let start = from_the_beginning(&config)?;
     let surroundings = surroundings("lr-find", common)?;
+    let start = from_the_beginning(&config, &surroundings)?;
     let Some(test) = range_test(&config, RangeTestConfig { low, high, steps }, &surroundings, start)? else {
         say("stopped; nothing was written");
         return Ok(ExitCode::from(INTERRUPTED as u8));

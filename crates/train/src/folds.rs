@@ -115,12 +115,8 @@ pub fn run(
     let surroundings = surroundings(command, common)?;
     let folder = match start {
         Start::Resume(folder) => folder,
-        Start::Foreign(..) => {
-            return Err(Failure::usage(
-                "--folds cannot be combined with --weights: each fold trains from scratch",
-            ));
-        }
-        Start::Weights(_) | Start::Scratch => {
+        // Each fold opens the file anew.
+        Start::Foreign(..) | Start::Weights(_) | Start::Scratch => {
             let label = format!("{command}-folds-{}", short_name(&config.data.dataset));
             RunFolder::create(&common.out, common.name.as_deref(), &label)?
         }

@@ -318,7 +318,10 @@ mod tests {
         assert!((found / rates[60]).ln().abs() < 1.5 * 1.1f64.ln(), "{found}, expected {}", rates[60]);
         assert_eq!(steepest(&rates[..3], &[1.0, 2.0, 3.0]), None);
         assert_eq!(steepest(&[], &[]), None);
-        assert_eq!(least(&rates, &smoothed), Some(rates[smoothed.iter().take_while(|loss| **loss > 0.31).count()]));
+        assert_eq!(
+            least(&rates, &smoothed),
+            Some(rates[smoothed.iter().take_while(|loss| **loss > 0.31).count()])
+        );
         assert_eq!(least(&rates[..3], &[1.0, 2.0, 3.0]), None);
         assert_eq!(least(&[], &[]), None);
     }

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use model::ModelFileError;
 
 use crate::config::{ConfigError, ConfigLayers, TrainConfig};
-use crate::fit::{FitError, Outcome, Start, Surroundings, fit};
+use crate::fit::{FitError, ForeignHead, Outcome, Start, Surroundings, fit};
+use crate::model_io::ModelIoError;
 use crate::run_folder::{RunFolder, RunResult, RunStatus, read_record};
+use crate::weights::ForeignWeights;
 
 /// How a member of a series ended.
 #[derive(Debug)]
@@ -37,12 +40,12 @@ pub fn complete(
         let folder = RunFolder::open_any(&path)?;
         if folder.checkpoints().steps()?.is_empty() {
             folder.discard()?;
-            from_the_beginning(config)?
+            from_the_beginning(config, surroundings)?
         } else {
             Start::Resume(folder)
         }
     } else {
-        from_the_beginning(config)?
+        from_the_beginning(config, surroundings)?
     };
     let surroundings =
         Surroundings { artifacts: parent.to_owned(), name: Some(name.to_owned()), ..surroundings.clone() };
@@ -62,23 +65,42 @@ fn finished(path: &Path, config: &TrainConfig) -> Option<RunResult> {
     record.result.filter(|_| config.to_toml().is_ok_and(|text| text == stored))
 }
 
-/// Where a run of this configuration starts: from the model it was made for, or from scratch.
+/// Where a run of this configuration starts: from the model or the foreign weights it was made for, or from scratch.
 ///
 /// # Errors
-/// When the model cannot be read, or has changed.
-pub fn from_the_beginning(config: &TrainConfig) -> Result<Start, FitError> {
+/// When the file cannot be read, or has changed.
+pub fn from_the_beginning(config: &TrainConfig, surroundings: &Surroundings) -> Result<Start, FitError> {
     let Some(finetune) = &config.finetune else { return Ok(Start::Scratch) };
     let path = Path::new(&finetune.from);
-    let model = crate::model_io::load(path, &Device::flex())?;
-    let (found, expected) = (&model.metadata.weights_sha256, &finetune.from_weights_sha256);
-    if found != expected {
+    let (start, found) = match crate::model_io::load(path, &Device::flex()) {
+        Ok(model) => {
+            let sha256 = model.metadata.weights_sha256.clone();
+            (Start::Weights(Box::new(model)), sha256)
+        }
+        Err(ModelIoError::Content {
+            source: ModelFileError::NotAModel { .. } | ModelFileError::NoSeal { .. },
+            ..
+        }) => {
+            let weights = ForeignWeights::open(&finetune.from, &surroundings.search)?;
+            // As the commands do it: `finetune` begins with a new head unless told otherwise.
+            let head = match surroundings.command {
+                _ if finetune.keep_head => ForeignHead::Keep,
+                "finetune" => ForeignHead::New,
+                _ => ForeignHead::Fitting,
+            };
+            let sha256 = weights.sha256.clone();
+            (Start::Foreign(weights, head), sha256)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if found != finetune.from_weights_sha256 {
         return Err(FitError::WeightsChanged {
             path: path.to_owned(),
-            found: found.clone(),
-            expected: expected.clone(),
+            found,
+            expected: finetune.from_weights_sha256.clone(),
         });
     }
-    Ok(Start::Weights(Box::new(model)))
+    Ok(start)
 }
 
 /// Layers that fine-tune (`finetune.from`) get the network of the model they start from and the digest of its weights.
