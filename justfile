@@ -8,8 +8,12 @@ check: format lint docs test deny
 
 # The parts with a counterpart outside, in their short form: PyTorch, ONNX's checker and ONNX Runtime read what is exported,
 # a minute of the comparison, the page in headless Chromium.
-counterparts: export-peers web-test
+counterparts: counterparts-setup export-peers web-test
     target/python/bin/python benches/peers/run.py --quick --kiln target/debug/kiln
+
+# Python for PyTorch and ONNX Runtime, Node and Chromium for the page.
+counterparts-setup:
+    scripts/setup-counterparts.sh
 
 format:
     cargo fmt --all --check

@@ -15,6 +15,6 @@ folder=$PWD/target/golden
 for name in "${names[@]}"; do
   rm -rf "$folder"
   "$python" "$script" "$folder" "$name"
-  KILN_GOLDEN="$folder" cargo test -q -p train --test weights -- whole_networks --nocapture | grep "largest difference"
+  KILN_GOLDEN="$folder" cargo test -q -p train --test weights -- whole_networks --nocapture 2>&1 | grep "largest difference"
 done
 rm -rf "$folder"

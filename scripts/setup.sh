@@ -12,14 +12,5 @@ if installed apt-get && ! ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mesa-vulkan-drivers
 fi
-# What the peers need: Python for PyTorch and ONNX Runtime, Node and Chromium for the page.
-packages=()
-python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || packages+=(python3 python3-venv)
-installed npm || packages+=(nodejs npm)
-installed chromium || installed google-chrome || packages+=(chromium)
-if installed apt-get && [ ${#packages[@]} -gt 0 ]; then
-    as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
-fi
 installed just || cargo install --locked --quiet just
 cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny

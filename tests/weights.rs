@@ -1,5 +1,7 @@
 //! Weights that other programs wrote: every container, hostile files, and the logits of PyTorch for whole networks.
 
+#![allow(clippy::print_stderr, reason = "figures for whoever runs with --nocapture")]
+
 #[path = "support/mod.rs"]
 mod support;
 
@@ -222,5 +224,6 @@ fn whole_networks_give_the_logits_of_torchvision() {
         let network = load(&path, &entry.config, input, classes).expect("it loads");
         let (worst, same) = compare(&network, input, golden);
         assert!(worst <= TOLERANCE && same, "{name}: {worst}, same class: {same}");
+        eprintln!("{name}: {} parameters, largest difference {worst:.1e}", summary.parameters());
     }
 }
