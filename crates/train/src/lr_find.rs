@@ -318,10 +318,9 @@ mod tests {
         assert!((found / rates[60]).ln().abs() < 1.5 * 1.1f64.ln(), "{found}, expected {}", rates[60]);
         assert_eq!(steepest(&rates[..3], &[1.0, 2.0, 3.0]), None);
         assert_eq!(steepest(&[], &[]), None);
-        assert_eq!(
-            least(&rates, &smoothed),
-            Some(rates[smoothed.iter().take_while(|loss| **loss > 0.31).count()])
-        );
+        // The step flattens out before the rise at index 90.
+        let found = least(&rates, &smoothed).unwrap();
+        assert!((rates[75]..=rates[90]).contains(&found), "{found}");
         assert_eq!(least(&rates[..3], &[1.0, 2.0, 3.0]), None);
         assert_eq!(least(&[], &[]), None);
     }
