@@ -42,16 +42,12 @@ pub(crate) fn linear(
     activate(module::linear(x, weight, bias), activation)
 }
 
-fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
     match activation {
         Activation::None => x,
         Activation::Relu => activation::relu(x),
         Activation::Tanh => activation::tanh(x),
     }
-}
-
-pub(crate) fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    activation::tanh(x)
 }
 
 pub(crate) fn batch_norm_train(

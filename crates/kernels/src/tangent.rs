@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::{
-    Path,
+    Activation, Path,
     buffer::{Output, Part},
     compose, extension,
     simd::{self, Kernel, Simd},
@@ -18,7 +18,7 @@ pub fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// [`tanh`] on a given path.
 pub(crate) fn tanh_on<const D: usize>(path: Path, x: Tensor<D>) -> Tensor<D> {
     if !extension::serves(path, &x) || !extension::all_f32(&x, &x, None::<&Tensor<D>>) {
-        return compose::tanh(x);
+        return compose::activate(x, Activation::Tanh);
     }
     extension::tanh(path, x)
 }

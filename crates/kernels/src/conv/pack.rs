@@ -141,11 +141,7 @@ impl Image {
         // SAFETY: the scratch holds the padded image; `from` as the caller promises.
         unsafe {
             let to = self.scratch.pointer_mut();
-            if geometry.padding == [0, 0] && geometry.images_last {
-                std::ptr::copy_nonoverlapping(from, to, geometry.image_len());
-                return to;
-            }
-            if geometry.padding == [0, 0] {
+            if geometry.padding == [0, 0] && !geometry.images_last {
                 transpose::<S>(from, height * width, to, channels, channels, height * width);
                 return to;
             }

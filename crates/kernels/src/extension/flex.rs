@@ -22,13 +22,9 @@ impl Host for Flex {
 
     fn is_channels_last(tensor: &FlexTensor) -> bool {
         let layout = tensor.layout();
-        let &[n, c, h, w] = &layout.shape()[..] else {
-            return false;
-        };
-        let (row, pixel) = ((w * c) as isize, c as isize);
         layout.start_offset() == 0
-            && layout.strides() == [h as isize * row, 1, row, pixel]
-            && tensor.bytes().len() == n * c * h * w * size_of::<f32>()
+            && host::are_channels_last(layout.shape(), layout.strides())
+            && tensor.bytes().len() == layout.num_elements() * size_of::<f32>()
     }
 
     fn from_values(values: Vec<f32>, shape: &[usize]) -> FlexTensor {

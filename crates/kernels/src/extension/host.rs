@@ -51,9 +51,23 @@ pub(crate) fn images<B: Host>(images: FloatTensor<B>, path: Path, geometry: &mut
     if geometry.images_last { images } else { B::contiguous(images) }
 }
 
-/// A tensor `[N, C, H, W]` of values that lie channels last.
-fn from_values_last<B: Host>(values: Vec<f32>, [n, c, h, w]: [usize; 4]) -> FloatTensor<B> {
-    B::float_permute(B::from_values(values, &[n, h, w, c]), &[0, 3, 1, 2])
+/// A tensor `[N, C, H, W]` of values that lie so, or channels last.
+fn from_planes<B: Host>(values: Vec<f32>, shape: [usize; 4], is_last: bool) -> FloatTensor<B> {
+    let [n, c, h, w] = shape;
+    if is_last {
+        B::float_permute(B::from_values(values, &[n, h, w, c]), &[0, 3, 1, 2])
+    } else {
+        B::from_values(values, &shape)
+    }
+}
+
+/// Whether these are the strides of `[N, C, H, W]` that lies as `[N, H, W, C]`.
+pub(crate) fn are_channels_last(shape: &[usize], strides: &[isize]) -> bool {
+    let &[_, c, h, w] = shape else {
+        return false;
+    };
+    let (row, pixel) = ((w * c) as isize, c as isize);
+    strides == [h as isize * row, 1, row, pixel]
 }
 
 /// The output, and the codes for the backward pass with `save`. `images` is as [`images()`] gives it, the
@@ -69,11 +83,7 @@ pub(crate) fn conv_block<B: Host>(
     let bias = B::contiguous(bias);
     let (output, saved) =
         forward::forward(path, geometry, B::values(images), B::values(weight), B::values(&bias), save);
-    let output = if geometry.output_last {
-        from_values_last::<B>(output, geometry.output_shape())
-    } else {
-        B::from_values(output, &geometry.output_shape())
-    };
+    let output = from_planes::<B>(output, geometry.output_shape(), geometry.output_last);
     (output, saved)
 }
 
@@ -108,14 +118,9 @@ pub(crate) fn conv_block_backward<B: Host>(
     let gradients = backward::backward(state.path, geometry, inputs, wanted);
     let features = gradients.bias.len();
     (
-        gradients.images.map(|values| {
-            let shape = geometry.images_shape();
-            if geometry.images_last {
-                from_values_last::<B>(values, shape)
-            } else {
-                B::from_values(values, &shape)
-            }
-        }),
+        gradients
+            .images
+            .map(|values| from_planes::<B>(values, geometry.images_shape(), geometry.images_last)),
         B::from_values(gradients.weight, &state.weight.shape()[..]),
         B::from_values(gradients.bias, &[features]),
     )

@@ -39,11 +39,7 @@ impl Host for NdArray {
             return false;
         };
         let view = storage.view();
-        let &[_, c, h, w] = view.shape() else {
-            return false;
-        };
-        let (row, pixel) = ((w * c) as isize, c as isize);
-        view.strides() == [h as isize * row, 1, row, pixel]
+        host::are_channels_last(view.shape(), view.strides())
     }
 
     fn from_values(values: Vec<f32>, shape: &[usize]) -> NdArrayTensor {
