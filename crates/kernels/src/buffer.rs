@@ -1,20 +1,43 @@
 //! Memory for the kernels: aligned scratch, and output vectors that threads fill in parts.
 
+use std::cell::RefCell;
+
 /// One cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// Zeroed scratch memory whose start is aligned to a cache line, so that rows of packed weights do
-/// not straddle two.
+/// Scratch memory whose start is aligned to a cache line, so that rows of packed weights do not straddle
+/// two.
 pub(crate) struct Scratch {
     lines: Vec<Line>,
+    /// Whether the next task of the thread may have the memory as it is.
+    is_lent: bool,
+}
+
+/// The most pieces of memory that a thread keeps for its next task, and the most lines of one.
+const MOST_SPARE: usize = 8;
+const MOST_SPARE_LINES: usize = 1 << 14;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Scratch {
-    /// Room for `len` values, and for one vector read past the last of them.
+    /// Zeros: room for `len` values, and for one vector read past the last of them.
     pub(crate) fn new(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; 16]); len.div_ceil(16) + 1] }
+        Self { lines: vec![Line([0.0; 16]); len.div_ceil(16) + 1], is_lent: false }
+    }
+
+    /// The same room, with whatever an earlier task of the thread has left in it.
+    pub(crate) fn lent(len: usize) -> Self {
+        let lines = len.div_ceil(16) + 1;
+        let spare = SPARE.with_borrow_mut(|spare| {
+            let fits = spare.iter().position(|spare| spare.len() >= lines);
+            fits.map(|index| spare.swap_remove(index))
+        });
+        let lines = spare.unwrap_or_else(|| vec![Line([0.0; 16]); lines]);
+        Self { lines, is_lent: true }
     }
 
     pub(crate) fn pointer(&self) -> *const f32 {
@@ -33,6 +56,24 @@ impl Scratch {
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         // SAFETY: as in `values`, and `self` is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.pointer_mut(), self.lines.len() * 16) }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.is_lent || self.lines.len() > MOST_SPARE_LINES {
+            return;
+        }
+        let lines = std::mem::take(&mut self.lines);
+        // The thread may be about to end: then the memory is simply freed.
+        let _ = SPARE.try_with(|spare| {
+            if let Ok(mut spare) = spare.try_borrow_mut() {
+                if spare.len() == MOST_SPARE {
+                    spare.remove(0);
+                }
+                spare.push(lines);
+            }
+        });
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     planes::Plan,
     pool::{self, Planes},
     sparse::{self, Routes, Sums},
+    winograd,
 };
 use crate::{
     Path,
@@ -117,6 +118,16 @@ pub(crate) fn backward(path: Path, geometry: &Geometry, inputs: Inputs, wanted: 
             _ => Scratch::new(0),
         })
         .collect();
+    let minimal = match layout.way {
+        Way::Dense if wanted.images => geometry.turned_winograd(lanes),
+        _ => None,
+    };
+    let minimal = minimal.and_then(|sizes| {
+        let layout = winograd::WeightLayout { tap: sizes.channels * sizes.features, channel: sizes.features };
+        let transformed =
+            weights.iter().map(|weight| winograd::transform_weight(path, sizes, weight, layout));
+        Some((sizes, transformed.collect::<Option<Vec<Scratch>>>()?))
+    });
     let mut image_gradients = Output::new(if wanted.images { images.len() } else { 0 });
     let image_part = image_gradients.part();
     let parts = (MOST_PARTIAL_VALUES / (groups * layout.group_len)).clamp(1, PARTS);
@@ -138,6 +149,7 @@ pub(crate) fn backward(path: Path, geometry: &Geometry, inputs: Inputs, wanted: 
                 layout: &layout,
                 images,
                 weights: &weights,
+                minimal: minimal.as_ref().map(|(sizes, weights)| (*sizes, &weights[..])),
                 codes,
                 gradient,
                 gradient_last,
@@ -246,6 +258,8 @@ struct Backward<'a> {
     layout: &'a Layout,
     images: &'a [f32],
     weights: &'a [Scratch],
+    /// Sizes and transformed weights where minimal filtering gives the gradient of the images.
+    minimal: Option<(winograd::Sizes, &'a [Scratch])>,
     codes: &'a [u8],
     gradient: &'a [f32],
     gradient_last: bool,
@@ -355,14 +369,15 @@ impl Backward<'_> {
         };
         let row = pixels[1] * features;
         let mut spread = Scratch::new(pixels[0] * row);
-        let mut pooled = Scratch::new(match geometry.reduction {
+        let mut pooled = Scratch::lent(match geometry.reduction {
             Reduction::Copy => 0,
             _ if self.gradient_last => 0,
             _ => geometry.output_plane() * features,
         });
         let channels = geometry.channels.next_multiple_of(S::LANES);
-        let mut image_gradient = Scratch::new(if needs_images { geometry.plane() * channels } else { 0 });
+        let mut image_gradient = Scratch::lent(if needs_images { geometry.plane() * channels } else { 0 });
         let no_bias = Scratch::new(channels);
+        let mut room = self.minimal.map(|(sizes, _)| winograd::Room::new(sizes));
         let image_offsets: Vec<u32> = (0..if needs_images { geometry.plane() } else { 0 })
             .map(|index| ((index / width) * row + (index % width) * features) as u32)
             .collect();
@@ -434,6 +449,15 @@ impl Backward<'_> {
                         outer_sum::<S>(&all, vectors);
                     });
                     if let Some(to) = self.image_gradients {
+                        let out = image_gradient.pointer_mut();
+                        let is_done = match (self.minimal, &mut room) {
+                            (Some((sizes, weights)), Some(room)) => {
+                                let (weight, bias) = (weights[group].pointer(), no_bias.pointer());
+                                let image = winograd::Image { x: spread.pointer(), row, weight, bias, out };
+                                winograd::convolve::<S>(sizes, image, room)
+                            }
+                            _ => false,
+                        };
                         let all = Product {
                             x: spread.pointer(),
                             offsets: image_offsets.as_ptr(),
@@ -444,10 +468,12 @@ impl Backward<'_> {
                             run: kernel_width * features,
                             init: no_bias.pointer(),
                             init_stride: 0,
-                            out: image_gradient.pointer_mut(),
+                            out,
                             out_stride: channels,
                         };
-                        product::<S>(&all, geometry.plane(), channels / S::LANES);
+                        if !is_done {
+                            product::<S>(&all, geometry.plane(), channels / S::LANES);
+                        }
                         let to = to.at(index * geometry.image_len());
                         store_image::<S>(geometry, image_gradient.pointer(), width * channels, channels, to);
                     }

@@ -1,5 +1,7 @@
 //! The forward pass: convolution into channels-last scratch, reduced while it is in cache.
 
+use std::sync::OnceLock;
+
 use rayon::prelude::*;
 
 use super::{
@@ -7,6 +9,7 @@ use super::{
     pack, planar,
     planes::Plan,
     pool::{self, Planes},
+    winograd,
 };
 use crate::{
     Activation, Path,
@@ -45,8 +48,7 @@ pub(crate) fn forward(
     if geometry.is_planar(lanes) {
         return on_planes(path, geometry, images, weight, bias, save);
     }
-    let weights: Vec<Scratch> =
-        (0..groups).map(|group| pack::taps_by_features(path, geometry, weight, group)).collect();
+    let weights = Weights::new(path, geometry, weight);
     let biases: Vec<Scratch> = (0..groups).map(|group| pack::bias(geometry, lanes, bias, group)).collect();
     let codes_len = if save { geometry.codes_len(lanes) } else { 0 };
     let offsets = geometry.offsets();
@@ -123,10 +125,46 @@ fn on_planes(
     unsafe { (output.finish(), Saved { codes: Vec::new(), inner: inner.finish() }) }
 }
 
+/// The weight in the forms that the forward pass reads, one per group.
+struct Weights<'a> {
+    path: Path,
+    geometry: &'a Geometry,
+    weight: &'a [f32],
+    /// For minimal filtering, where it serves.
+    minimal: Option<(winograd::Sizes, Vec<Scratch>)>,
+    /// For the plain sum, made when the first image asks for it.
+    plain: OnceLock<Vec<Scratch>>,
+}
+
+impl<'a> Weights<'a> {
+    fn new(path: Path, geometry: &'a Geometry, weight: &'a [f32]) -> Self {
+        let minimal = geometry.winograd(simd::lanes(path)).and_then(|sizes| {
+            let layout =
+                winograd::WeightLayout { tap: sizes.features, channel: geometry.area() * sizes.features };
+            let transformed = (0..geometry.groups).map(|group| {
+                let turned = pack::by_features(path, geometry, weight, group);
+                winograd::transform_weight(path, sizes, &turned, layout)
+            });
+            Some((sizes, transformed.collect::<Option<_>>()?))
+        });
+        Self { path, geometry, weight, minimal, plain: OnceLock::new() }
+    }
+
+    fn plain(&self, group: usize) -> &Scratch {
+        let all = self.plain.get_or_init(|| {
+            let turned = |group| pack::by_features(self.path, self.geometry, self.weight, group);
+            let lanes = simd::lanes(self.path);
+            let packed = |group| pack::taps_by_features(self.geometry, lanes, turned(group));
+            (0..self.geometry.groups).map(packed).collect()
+        });
+        &all[group]
+    }
+}
+
 struct Forward<'a> {
     geometry: &'a Geometry,
     images: &'a [f32],
-    weights: &'a [Scratch],
+    weights: &'a Weights<'a>,
     biases: &'a [Scratch],
     offsets: &'a [u32],
     range: std::ops::Range<usize>,
@@ -145,12 +183,13 @@ impl Kernel for Forward<'_> {
         let vectors = features / S::LANES;
         let [rows, columns] = geometry.inner;
         let mut image_scratch = pack::Image::new(geometry, false);
-        let mut inner = Scratch::new(rows * columns * features);
-        let mut pooled = Scratch::new(match geometry.reduction {
+        let mut inner = Scratch::lent(rows * columns * features);
+        let mut pooled = Scratch::lent(match geometry.reduction {
             Reduction::Copy => 0,
             _ if geometry.output_last => 0,
             _ => geometry.output_plane() * features,
         });
+        let mut room = self.weights.minimal.as_ref().map(|(sizes, _)| winograd::Room::new(*sizes));
         let inner = Planes { values: inner.pointer_mut(), row: columns * features, pixel: features };
         for image in self.range {
             for group in 0..geometry.groups {
@@ -166,12 +205,24 @@ impl Kernel for Forward<'_> {
                     };
                     let output = self.output.at(index * geometry.output_len());
                     let reduced = if geometry.output_last { output } else { pooled.pointer_mut() };
+                    let is_done = match (&self.weights.minimal, &mut room) {
+                        (Some((sizes, weights)), Some(room)) => {
+                            let (weight, bias) = (weights[group].pointer(), self.biases[group].pointer());
+                            let row = geometry.row();
+                            let image = winograd::Image { x, row, weight, bias, out: inner.values };
+                            winograd::convolve::<S>(*sizes, image, room)
+                        }
+                        _ => false,
+                    };
                     let convolve = |first_row: usize, last_row: usize| {
+                        if is_done {
+                            return;
+                        }
                         let skip = first_row * columns;
                         let all = Product {
                             x,
                             offsets: self.offsets.as_ptr().add(skip),
-                            weight: self.weights[group].pointer(),
+                            weight: self.weights.plain(group).pointer(),
                             weight_stride: features,
                             rows: geometry.kernel[0],
                             row_stride: geometry.row(),

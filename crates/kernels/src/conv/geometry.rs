@@ -1,6 +1,6 @@
 //! The sizes of one fused block, checked once.
 
-use super::{ConvBlock, Pool};
+use super::{ConvBlock, Pool, winograd};
 use crate::Activation;
 
 /// Code of a pooled value whose gradient is stopped by the rectifier.
@@ -216,6 +216,11 @@ impl Geometry {
         self.kernel[1] * self.channels
     }
 
+    /// Positions of the kernel.
+    pub(crate) fn area(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
     /// Values that the whole kernel covers.
     pub(crate) fn taps(&self) -> usize {
         self.kernel[0] * self.run()
@@ -229,6 +234,18 @@ impl Geometry {
     /// Output channels of a group, rounded up to whole vectors.
     pub(crate) fn features_padded(&self, lanes: usize) -> usize {
         self.features.next_multiple_of(lanes)
+    }
+
+    /// The sizes of the convolution where minimal filtering serves it, channels last.
+    pub(crate) fn winograd(&self, lanes: usize) -> Option<winograd::Sizes> {
+        let channels = [self.channels, self.features_padded(lanes)];
+        winograd::Sizes::new(lanes, self.kernel, self.stride, channels, self.inner)
+    }
+
+    /// The same for the convolution that gives the gradient of the image.
+    pub(crate) fn turned_winograd(&self, lanes: usize) -> Option<winograd::Sizes> {
+        let channels = [self.features_padded(lanes), self.channels.next_multiple_of(lanes)];
+        winograd::Sizes::new(lanes, self.kernel, self.stride, channels, self.size)
     }
 
     pub(crate) fn is_rectified(&self) -> bool {

@@ -8,6 +8,7 @@ mod planar;
 mod planes;
 mod pool;
 mod sparse;
+mod winograd;
 
 use burn::tensor::Tensor;
 

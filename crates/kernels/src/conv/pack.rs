@@ -31,46 +31,51 @@ fn for_each_weight(
     }
 }
 
-/// `[tap][feature]`, features padded with zeros to whole vectors: what the forward pass reads. Done
+/// `[channel][kernel row][kernel column][feature]`, features padded with zeros to whole vectors. Done
 /// with whole blocks, since for a single image it would else take as long as the convolution.
-pub(crate) fn taps_by_features(path: Path, geometry: &Geometry, weight: &[f32], group: usize) -> Scratch {
+pub(crate) fn by_features(path: Path, geometry: &Geometry, weight: &[f32], group: usize) -> Scratch {
     let weight = &weight[group * geometry.weight_len()..][..geometry.weight_len()];
     // SAFETY: the kernel holds slices only.
-    unsafe { simd::dispatch(path, TapsByFeatures { geometry, weight }) }
+    unsafe { simd::dispatch(path, ByFeatures { geometry, weight }) }
 }
 
-struct TapsByFeatures<'a> {
+struct ByFeatures<'a> {
     geometry: &'a Geometry,
     weight: &'a [f32],
 }
 
-impl Kernel for TapsByFeatures<'_> {
+impl Kernel for ByFeatures<'_> {
     type Output = Scratch;
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> Scratch {
-        let geometry = self.geometry;
-        let features = geometry.features_padded(S::LANES);
-        let taps = geometry.taps();
-        let area = taps / geometry.channels;
+        let features = self.geometry.features_padded(S::LANES);
+        let taps = self.geometry.taps();
         let mut turned = Scratch::new(taps * features);
         // SAFETY: the weight has a row of taps per feature, the scratch a row of features per tap.
         unsafe {
             let to = turned.pointer_mut();
-            transpose::<S>(self.weight.as_ptr(), taps, to, features, geometry.features, taps);
+            transpose::<S>(self.weight.as_ptr(), taps, to, features, self.geometry.features, taps);
         }
-        if geometry.channels == 1 {
-            return turned;
-        }
-        // From `[channel][row][column]` to `[row][column][channel]`.
-        let mut packed = Scratch::new(taps * features);
-        let rows = packed.values_mut().chunks_exact_mut(features);
-        for (tap, to) in rows.take(taps).enumerate() {
-            let from = (tap % geometry.channels * area + tap / geometry.channels) * features;
-            to.copy_from_slice(&turned.values()[from..from + features]);
-        }
-        packed
+        turned
     }
+}
+
+/// `[kernel row][kernel column][channel][feature]` from [`by_features`]: what the forward pass reads.
+pub(crate) fn taps_by_features(geometry: &Geometry, lanes: usize, turned: Scratch) -> Scratch {
+    if geometry.channels == 1 {
+        return turned;
+    }
+    let features = geometry.features_padded(lanes);
+    let taps = geometry.taps();
+    let area = taps / geometry.channels;
+    let mut packed = Scratch::new(taps * features);
+    let rows = packed.values_mut().chunks_exact_mut(features);
+    for (tap, to) in rows.take(taps).enumerate() {
+        let from = (tap % geometry.channels * area + tap / geometry.channels) * features;
+        to.copy_from_slice(&turned.values()[from..from + features]);
+    }
+    packed
 }
 
 /// `[kernel row][kernel column][feature][channel]`, the kernel turned by 180 degrees, features and

@@ -23,6 +23,9 @@ impl Geometry {
         if self.stride != [1, 1] || reduces {
             return false;
         }
+        if self.winograd(lanes).is_some() && self.turned_winograd(lanes).is_some() {
+            return false;
+        }
         let on_planes =
             1.0 / self.plane_sizes().use_of_lanes(lanes) + 1.0 / self.turned_sizes().use_of_lanes(lanes);
         let padded = |channels: usize| channels.next_multiple_of(lanes) as f64 / channels as f64;

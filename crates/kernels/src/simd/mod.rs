@@ -41,6 +41,7 @@ pub(crate) trait Simd: Copy + 'static {
     /// Writes the first `count < LANES` lanes.
     unsafe fn store_partial(to: *mut f32, value: Self::Vector, count: usize);
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a * b + c`.
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;

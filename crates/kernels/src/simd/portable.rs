@@ -51,6 +51,10 @@ impl Simd for Portable {
         std::array::from_fn(|lane| a[lane] + b[lane])
     }
     #[inline(always)]
+    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|lane| a[lane] - b[lane])
+    }
+    #[inline(always)]
     unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector {
         std::array::from_fn(|lane| a[lane] * b[lane])
     }
