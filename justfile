@@ -36,6 +36,10 @@ deny:
 kills count="50":
     KILN_KILLS={{count}} cargo test -p train --test train no_kill_loses -- --nocapture
 
+# The long form of the fuzz targets: every parser against damaged input, so many seconds each.
+fuzz seconds="60":
+    KILN_FUZZ_SECONDS={{seconds}} cargo test -p kiln --test fuzz -- --nocapture
+
 # Real MNIST with the default recipe.
 train *arguments:
     cargo run -p train -- {{arguments}}

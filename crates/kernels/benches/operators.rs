@@ -41,7 +41,7 @@ const fn case(
     Case { name, input, features, kernel, padding, pool }
 }
 
-static CASES: [Case; 12] = [
+static CASES: [Case; 13] = [
     case("3x3 1-32 on 28x28, maximum", [1, 28, 28], [32, 3, 0], MAX),
     case("3x3 32-64 on 13x13, maximum", [32, 13, 13], [64, 3, 0], MAX),
     case("5x5 1-6 on 28x28, average", [1, 28, 28], [6, 5, 2], AVERAGE),
@@ -50,6 +50,7 @@ static CASES: [Case; 12] = [
     case("3x3 16-16 on 32x32", [16, 32, 32], [16, 3, 1], Pool::None),
     case("3x3 16-16 on 32x32, unpadded", [16, 32, 32], [16, 3, 0], Pool::None),
     case("3x3 32-32 on 28x28", [32, 28, 28], [32, 3, 1], Pool::None),
+    case("3x3 32-32 on 16x16", [32, 16, 16], [32, 3, 1], Pool::None),
     case("3x3 64-64 on 32x32", [64, 32, 32], [64, 3, 1], Pool::None),
     case("3x3 64-64 on 32x32, maximum", [64, 32, 32], [64, 3, 1], MAX),
     case("3x3 64-64 on 8x8", [64, 8, 8], [64, 3, 1], Pool::None),

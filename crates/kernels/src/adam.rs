@@ -124,6 +124,14 @@ pub(crate) fn update(
         .for_each(task);
 }
 
+/// Zero instead of a subnormal number. The moments of a weight whose gradient stays zero decay into that
+/// range and never leave it, and a processor takes a hundred times as long for each of them.
+#[inline(always)]
+fn flushed(value: f32) -> f32 {
+    // A NaN passes.
+    if value.abs() < f32::MIN_POSITIVE { 0.0 } else { value }
+}
+
 struct Update<'a> {
     config: &'a AdamStep,
     factors: Factors,
@@ -150,6 +158,7 @@ impl Kernel for Update<'_> {
             let gradient = gradient[index] + added_decay * before;
             let first = beta_1 * moment_1[index] + (1.0 - beta_1) * gradient;
             let second = beta_2 * moment_2[index] + (1.0 - beta_2) * (gradient * gradient);
+            let (first, second) = (flushed(first), flushed(second));
             moment_1[index] = first;
             moment_2[index] = second;
             let denominator = second.sqrt() * inverse_root_correction_2 + epsilon;

@@ -779,6 +779,37 @@ fn the_first_step_of_adam_is_the_learning_rate() {
 }
 
 /// Sizes without a fast path, and sizes that only the composition can refuse, go to the composition.
+/// A weight that no gradient reaches any more: its moments end at zero, not below the normal numbers, where
+/// every operation takes a hundred times as long.
+#[test]
+fn moments_of_a_still_weight_end_at_zero() {
+    for path in paths() {
+        let device = Device::flex();
+        let config = AdamStep {
+            beta_1: 0.5,
+            beta_2: 0.5,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            decoupled: false,
+            learning_rate: 0.1,
+            step: 1000,
+        };
+        let mut state = (
+            Tensor::<1>::from_floats([1.0, 2.0], &device),
+            Tensor::<1>::from_floats([1e-30, 1.0], &device),
+            Tensor::<1>::from_floats([1e-30, 1.0], &device),
+        );
+        for _ in 0..30 {
+            let still = Tensor::<1>::from_floats([0.0, f32::NAN], &device);
+            state = adam::adam_step_on(path, state.0, still, state.1, state.2, &config);
+        }
+        assert_eq!(vector(state.1)[0].to_bits(), 0, "{path:?}");
+        assert_eq!(vector(state.2)[0].to_bits(), 0, "{path:?}");
+        let parameter = vector(state.0);
+        assert!((parameter[0] - 1.0).abs() < 1e-6 && parameter[1].is_nan(), "{path:?}: {parameter:?}");
+    }
+}
+
 #[test]
 fn other_shapes_are_composed() {
     let block = ConvBlock { groups: 6, ..ConvBlock::default() };

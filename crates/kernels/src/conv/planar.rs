@@ -132,7 +132,7 @@ impl Kernel for Forward<'_> {
                         tangent::apply(std::slice::from_raw_parts_mut(inner, inner_len));
                     }
                     if averages {
-                        average(geometry, inner, output);
+                        average::<S>(geometry, inner, output);
                     }
                 }
             }
@@ -143,38 +143,40 @@ impl Kernel for Forward<'_> {
 /// Means of the windows of all planes of one image, padding counted as zeros.
 ///
 /// # Safety
-/// `inner` and `output` hold the planes of `geometry`, of one group.
+/// The processor supports `S`; `inner` and `output` hold the planes of `geometry`, of one group.
 #[inline(always)]
-unsafe fn average(geometry: &Geometry, inner: *const f32, output: *mut f32) {
+unsafe fn average<S: Simd>(geometry: &Geometry, inner: *const f32, output: *mut f32) {
     let window = &geometry.window;
     let [rows, columns] = geometry.inner;
     let [height, width] = geometry.output;
     let share = 1.0 / window.area() as f32;
-    let mut sums = vec![0.0_f32; columns];
+    let mut sums = vec![0.0_f32; height * columns];
     for feature in 0..geometry.features {
-        for y in 0..height {
-            let (top, bottom, _) = window.range(0, y, rows);
-            // SAFETY: the rows lie within the planes of this feature.
-            let (from, to) = unsafe {
-                (
-                    std::slice::from_raw_parts(
-                        inner.add((feature * rows + top) * columns),
-                        (bottom - top) * columns,
-                    ),
-                    std::slice::from_raw_parts_mut(output.add((feature * height + y) * width), width),
-                )
-            };
-            sums.copy_from_slice(&from[..columns]);
-            for row in from[columns..].chunks_exact(columns) {
-                for (sum, value) in sums.iter_mut().zip(row) {
-                    *sum += value;
+        // SAFETY: the rows lie within the planes of this feature.
+        unsafe {
+            let from = inner.add(feature * rows * columns);
+            let to = std::slice::from_raw_parts_mut(output.add(feature * height * width), height * width);
+            for (y, sums) in sums.chunks_exact_mut(columns).enumerate() {
+                let (top, bottom, _) = window.range(0, y, rows);
+                let sums = sums.as_mut_ptr();
+                if window.is_two() {
+                    let above = from.add(top * columns);
+                    zip_row::<S>(above, above.add(columns), sums, columns, |a, b| S::add(a, b));
+                    continue;
+                }
+                map_row::<S>(from.add(top * columns), sums, columns, |value| value);
+                for row in top + 1..bottom {
+                    zip_row::<S>(from.add(row * columns), sums, sums, columns, |a, b| S::add(a, b));
                 }
             }
             if window.is_two() {
+                // Rows are cut to what the windows see, so that pairs follow one another across them.
                 for (to, pair) in to.iter_mut().zip(sums.chunks_exact(2)) {
                     *to = (pair[0] + pair[1]) * share;
                 }
-            } else {
+                continue;
+            }
+            for (to, sums) in to.chunks_exact_mut(width).zip(sums.chunks_exact(columns)) {
                 for (x, to) in to.iter_mut().enumerate() {
                     let (left, right, _) = window.range(1, x, columns);
                     *to = sums[left..right].iter().sum::<f32>() * share;
@@ -283,6 +285,8 @@ impl Backward<'_> {
         let averages = geometry.reduction == Reduction::Average;
         let share = 1.0 / window.area() as f32;
         let mut spread = vec![0.0_f32; if averages { rows * columns } else { 0 }];
+        // Two rows of windows of two by two have the same gradient.
+        let rows_apart = if averages && window.is_two() { 2 } else { 1 };
         for feature in 0..geometry.features {
             let start = index * geometry.output_len() + feature * height * width;
             let mut gradient = &self.gradient[start..start + height * width];
@@ -291,7 +295,7 @@ impl Backward<'_> {
                 gradient = &spread;
             }
             for row in 0..rows {
-                let from = gradient[row * columns..(row + 1) * columns].as_ptr();
+                let from = gradient[row / rows_apart * columns..][..columns].as_ptr();
                 // SAFETY: the rows lie within the planes; the inner values are those of all features.
                 unsafe {
                     let to = plan.row(to, feature, row);
@@ -320,19 +324,18 @@ impl Backward<'_> {
     }
 }
 
-/// Sends each gradient of a plane back to all values of its window.
+/// Sends each gradient of a plane back to all values of its window; of windows of two by two one row
+/// for both.
 #[inline(always)]
 fn spread_average(geometry: &Geometry, gradient: &[f32], share: f32, to: &mut [f32]) {
     let window = &geometry.window;
     let [rows, columns] = geometry.inner;
     let width = geometry.output[1];
     if window.is_two() {
-        for (from, to) in gradient.chunks_exact(width).zip(to.chunks_exact_mut(2 * columns)) {
-            let (above, below) = to.split_at_mut(columns);
-            for (value, pair) in from.iter().zip(above.chunks_exact_mut(2)) {
-                pair.fill(value * share);
-            }
-            below.copy_from_slice(above);
+        for (value, pair) in gradient.iter().zip(to.chunks_exact_mut(2)) {
+            let value = value * share;
+            pair[0] = value;
+            pair[1] = value;
         }
         return;
     }
