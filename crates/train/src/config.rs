@@ -448,6 +448,27 @@ impl<'de> Deserialize<'de> for CheckpointEvery {
     }
 }
 
+/// What makes an epoch the best, on the validation split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Best {
+    /// The highest accuracy; of equal ones the lowest loss.
+    #[default]
+    Accuracy,
+    /// The lowest loss, which a few images move less.
+    Loss,
+}
+
+impl Best {
+    /// Whether a validation `(loss, accuracy)` is better than the best so far.
+    pub fn is_better(self, (loss, accuracy): (f64, f64), best: (f64, f64)) -> bool {
+        match self {
+            Self::Accuracy => (accuracy, -loss) > (best.1, -best.0),
+            Self::Loss => (-loss, accuracy) > (-best.0, best.1),
+        }
+    }
+}
+
 /// Checkpoints of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -456,11 +477,13 @@ pub struct CheckpointConfig {
     pub every: CheckpointEvery,
     /// How many of the newest to keep, besides the best.
     pub keep: usize,
+    /// What makes an epoch the best, whose weights are saved and tested: `accuracy` or `loss`.
+    pub best: Best,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { every: CheckpointEvery::Epoch, keep: 2 }
+        Self { every: CheckpointEvery::Epoch, keep: 2, best: Best::default() }
     }
 }
 
@@ -906,6 +929,18 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_best_epoch_is_that_of_the_chosen_figure() {
+        // More images right, but less sure of them.
+        let (found, best) = ((0.03, 0.994), (0.02, 0.993));
+        assert!(Best::Accuracy.is_better(found, best) && !Best::Loss.is_better(found, best));
+        assert!(Best::Loss.is_better(best, found) && !Best::Accuracy.is_better(best, found));
+        for by in [Best::Accuracy, Best::Loss] {
+            assert!(!by.is_better(best, best));
+            assert!(by.is_better((0.01, 0.994), best));
+        }
+    }
 
     #[test]
     fn a_resolved_configuration_reads_back_to_itself() {

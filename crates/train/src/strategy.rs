@@ -309,8 +309,10 @@ impl Run<'_> {
         };
         self.state.seconds += ended.seconds;
         self.state.epoch_seconds = 0.0;
+        let figures = (record.valid_loss, record.valid_accuracy);
         let better = self.state.best.as_ref().is_none_or(|best| {
-            (record.valid_accuracy, -record.valid_loss) > (best.valid_accuracy, -best.valid_loss)
+            let best = (best.valid_loss, best.valid_accuracy);
+            self.parts.config.checkpoint.best.is_better(figures, best)
         });
         if better {
             self.state.best = Some(BestEpoch {
