@@ -88,9 +88,10 @@ golden-resize:
     scripts/python.sh pillow torch torchvision
     target/python/bin/python tests/golden/resize.py
 
-# How well strips of test digits are read.
+# How well strips of test digits are read: of five digits, and of three to eight.
 strips model="artifacts/reference":
     cargo run -p kiln --example digit_strips -- {{model}} mnist test 300 5
+    cargo run -p kiln --example digit_strips -- {{model}} mnist test 300 0
 
 # Twelve trials on the built-in sample: table, picture and best.toml.
 sweep file="configs/sweeps/first.toml":

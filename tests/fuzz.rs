@@ -122,10 +122,10 @@ fn fuzz(name: &str, seeds: &[Vec<u8>], mut parse: impl FnMut(&[u8]) -> bool) {
         ALLOCATOR.set_limit(lived + MOST_BYTES).expect("more than what lives");
         let parsed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| parse(&bytes)));
         ALLOCATOR.set_limit(usize::MAX).expect("no limit");
-        match parsed {
-            Ok(accepted) => refused += u64::from(!accepted),
-            Err(_) => panic!("{name}: mutation {number} panics"),
-        }
+        let Ok(accepted) = parsed else {
+            panic!("{name}: mutation {number} panics");
+        };
+        refused += u64::from(!accepted);
         number += 1;
     }
     eprintln!("{name}: {number} mutations, {refused} refused, {:.1} s", begin.elapsed().as_secs_f64());
@@ -275,7 +275,7 @@ fn configurations() {
     let seeds = ["default", "best", "vit"].map(|name| bytes_of(&format!("configs/{name}.toml")));
     fuzz("configuration", &seeds, |bytes| {
         let path = folder.write("bent.toml", bytes);
-        train::config::ConfigLayers::from_file(&path).and_then(|layers| layers.resolve()).is_ok()
+        train::config::ConfigLayers::from_file(&path).and_then(train::config::ConfigLayers::resolve).is_ok()
     });
     fuzz("sweep", &[bytes_of("configs/sweeps/first.toml")], |bytes| {
         let path = folder.write("bent.toml", bytes);

@@ -447,7 +447,9 @@ fn minimal_filtering_leaves_large_values_alone() {
         for of_weight in [false, true] {
             let case = named([2, 32, 8, 8], 32, 3, 1, Pool::None);
             let [mut images, mut weight, bias] = case.integers();
-            weight.iter_mut().for_each(|value| *value *= 0.125);
+            for value in &mut weight {
+                *value *= 0.125;
+            }
             if of_weight {
                 images.fill(0.25);
                 weight[100] = large;

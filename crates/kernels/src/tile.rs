@@ -73,8 +73,11 @@ pub(crate) const fn most_sums<S: Simd>() -> usize {
 
 /// Positions per tile that the registers hold beside `vectors` weights.
 pub(crate) fn positions_per_tile<S: Simd>(vectors: usize) -> usize {
-    (most_sums::<S>() / vectors).min(12)
+    (most_sums::<S>() / vectors).clamp(1, 12)
 }
+
+/// Vectors of outputs of a tile with a single position.
+const VECTORS_OF_ONE: usize = 8;
 
 /// Vectors of outputs per tile.
 pub(crate) fn vectors_per_tile<S: Simd>() -> usize {
@@ -102,7 +105,9 @@ pub(crate) fn split_evenly(total: usize, most: usize, mut part: impl FnMut(usize
 /// vectors per position.
 #[inline(always)]
 pub(crate) unsafe fn product<S: Simd>(all: &Product, positions: usize, vectors: usize) {
-    split_evenly(vectors, vectors_per_tile::<S>(), |first_vector, vectors| {
+    // A single position reads its weight once, so in whole rows.
+    let most = if positions == 1 { VECTORS_OF_ONE } else { vectors_per_tile::<S>() };
+    split_evenly(vectors, most, |first_vector, vectors| {
         let skip = first_vector * S::LANES;
         split_evenly(positions, positions_per_tile::<S>(vectors), |first, count| {
             // SAFETY: the parts stay within the ranges that the caller promises.
@@ -140,5 +145,9 @@ unsafe fn tile<S: Simd>(part: &Product, positions: usize, vectors: usize) {
         2: 1 2 3 4 5 6 7 8 9 10 11 12;
         3: 1 2 3 4 5 6 7 8;
         4: 1 2 3 4 5 6;
+        5: 1;
+        6: 1;
+        7: 1;
+        8: 1;
     }
 }

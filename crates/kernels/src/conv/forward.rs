@@ -51,7 +51,6 @@ pub(crate) fn forward(
     let weights = Weights::new(path, geometry, weight);
     let biases: Vec<Scratch> = (0..groups).map(|group| pack::bias(geometry, lanes, bias, group)).collect();
     let codes_len = if save { geometry.codes_len(lanes) } else { 0 };
-    let offsets = geometry.offsets();
     let mut output = Output::new(geometry.images * groups * geometry.output_len());
     let mut codes = Output::new(geometry.images * groups * codes_len);
     let (output_part, codes_part) = (output.part(), codes.part());
@@ -62,7 +61,6 @@ pub(crate) fn forward(
             images,
             weights: &weights,
             biases: &biases,
-            offsets: &offsets,
             range: first..(first + IMAGES_PER_TASK).min(geometry.images),
             output: output_part,
             codes: codes_part,
@@ -125,6 +123,13 @@ fn on_planes(
     unsafe { (output.finish(), Saved { codes: Vec::new(), inner: inner.finish() }) }
 }
 
+/// What the plain sum reads.
+struct Plain {
+    /// One per group.
+    weights: Vec<Scratch>,
+    offsets: Vec<u32>,
+}
+
 /// The weight in the forms that the forward pass reads, one per group.
 struct Weights<'a> {
     path: Path,
@@ -133,7 +138,7 @@ struct Weights<'a> {
     /// For minimal filtering, where it serves.
     minimal: Option<(winograd::Sizes, Vec<Scratch>)>,
     /// For the plain sum, made when the first image asks for it.
-    plain: OnceLock<Vec<Scratch>>,
+    plain: OnceLock<Plain>,
 }
 
 impl<'a> Weights<'a> {
@@ -150,14 +155,16 @@ impl<'a> Weights<'a> {
         Self { path, geometry, weight, minimal, plain: OnceLock::new() }
     }
 
-    fn plain(&self, group: usize) -> &Scratch {
-        let all = self.plain.get_or_init(|| {
+    fn plain(&self) -> &Plain {
+        self.plain.get_or_init(|| {
             let turned = |group| pack::by_features(self.path, self.geometry, self.weight, group);
             let lanes = simd::lanes(self.path);
             let packed = |group| pack::taps_by_features(self.geometry, lanes, turned(group));
-            (0..self.geometry.groups).map(packed).collect()
-        });
-        &all[group]
+            Plain {
+                weights: (0..self.geometry.groups).map(packed).collect(),
+                offsets: self.geometry.offsets(),
+            }
+        })
     }
 }
 
@@ -166,7 +173,6 @@ struct Forward<'a> {
     images: &'a [f32],
     weights: &'a Weights<'a>,
     biases: &'a [Scratch],
-    offsets: &'a [u32],
     range: std::ops::Range<usize>,
     output: Part<f32>,
     codes: Part<u8>,
@@ -218,11 +224,12 @@ impl Kernel for Forward<'_> {
                         if is_done {
                             return;
                         }
+                        let plain = self.weights.plain();
                         let skip = first_row * columns;
                         let all = Product {
                             x,
-                            offsets: self.offsets.as_ptr().add(skip),
-                            weight: self.weights.plain(group).pointer(),
+                            offsets: plain.offsets.as_ptr().add(skip),
+                            weight: plain.weights[group].pointer(),
                             weight_stride: features,
                             rows: geometry.kernel[0],
                             row_stride: geometry.row(),

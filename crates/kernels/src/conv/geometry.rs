@@ -288,12 +288,12 @@ impl Geometry {
     /// Where in the padded image the kernel starts for each inner value, in row order.
     pub(crate) fn offsets(&self) -> Vec<u32> {
         let [rows, columns] = self.inner;
-        (0..rows * columns)
-            .map(|index| {
-                let row = index / columns * self.stride[0];
-                let column = index % columns * self.stride[1];
-                (row * self.row() + column * self.channels) as u32
-            })
-            .collect()
+        let mut offsets = Vec::with_capacity(rows * columns);
+        for row in 0..rows {
+            let start = row * self.stride[0] * self.row();
+            let step = self.stride[1] * self.channels;
+            offsets.extend((0..columns).map(|column| (start + column * step) as u32));
+        }
+        offsets
     }
 }

@@ -51,7 +51,9 @@ impl Kernel for ByFeatures<'_> {
     unsafe fn run<S: Simd>(self) -> Scratch {
         let features = self.geometry.features_padded(S::LANES);
         let taps = self.geometry.taps();
-        let mut turned = Scratch::new(taps * features);
+        let len = taps * features;
+        let is_whole = features == self.geometry.features;
+        let mut turned = if is_whole { Scratch::lent(len) } else { Scratch::new(len) };
         // SAFETY: the weight has a row of taps per feature, the scratch a row of features per tap.
         unsafe {
             let to = turned.pointer_mut();

@@ -68,6 +68,11 @@ impl Sizes {
         self.output.map(|len| len.div_ceil(2))
     }
 
+    /// Distance between two of the sixteen matrices of the transformed weight.
+    fn weight_matrix(&self) -> usize {
+        apart(self.channels * self.features)
+    }
+
     /// Tiles that are handled together.
     fn block(&self) -> usize {
         let [rows, columns] = self.tiles();
@@ -83,6 +88,12 @@ impl Sizes {
     }
 }
 
+/// Distance between matrices of `len` values that are written side by side: a cache line more, since at
+/// multiples of 4 KiB all of them would share a set of the cache.
+fn apart(len: usize) -> usize {
+    len + 16
+}
+
 /// Where the weight of a [`TransformWeight`] lies: distances between neighbours, in values.
 #[derive(Clone, Copy)]
 pub(crate) struct WeightLayout {
@@ -90,7 +101,7 @@ pub(crate) struct WeightLayout {
     pub(crate) channel: usize,
 }
 
-/// `[16][channel][feature]` from nine taps of rows of features, or `None` where a value is too large,
+/// Sixteen matrices `[channel][feature]` from nine taps of rows of features, or `None` where a value is too large,
 /// infinite or not a number.
 pub(crate) fn transform_weight(
     path: Path,
@@ -113,12 +124,13 @@ struct TransformWeight {
 impl Kernel for TransformWeight {
     type Output = Option<Scratch>;
 
+    #[expect(clippy::needless_range_loop, reason = "an index across the rows of an array")]
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> Option<Scratch> {
         let Sizes { channels, features, .. } = self.sizes;
-        let len = channels * features;
-        let mut transformed = Scratch::lent(AREA * len);
-        // SAFETY: nine taps of `len` values are read, sixteen times `len` are written.
+        let matrix = self.sizes.weight_matrix();
+        let mut transformed = Scratch::lent(AREA * matrix);
+        // SAFETY: nine taps of all channels and features are read, sixteen matrices are written.
         unsafe {
             let to = transformed.pointer_mut();
             let mut largest = S::splat(0.0);
@@ -138,7 +150,7 @@ impl Kernel for TransformWeight {
                     for x in 0..4 {
                         let values = g::<S>([rows[0][x], rows[1][x], rows[2][x]]);
                         for (y, value) in values.iter().enumerate() {
-                            S::store(to.add((y * 4 + x) * len), *value);
+                            S::store(to.add((y * 4 + x) * matrix), *value);
                         }
                     }
                 }
@@ -186,8 +198,8 @@ impl Room {
     pub(crate) fn new(sizes: Sizes) -> Self {
         let block = sizes.block();
         Self {
-            tiles: Scratch::lent(AREA * block * sizes.channels),
-            products: Scratch::lent(AREA * block * sizes.features),
+            tiles: Scratch::lent(AREA * apart(block * sizes.channels)),
+            products: Scratch::lent(AREA * apart(block * sizes.features)),
             offsets: (0..block).map(|tile| (tile * sizes.channels) as u32).collect(),
             no_bias: Scratch::new(sizes.features),
         }
@@ -232,17 +244,18 @@ pub(crate) unsafe fn convolve<S: Simd>(sizes: Sizes, image: Image, room: &mut Ro
             return false;
         }
         split_evenly(rows * columns, sizes.block(), |first, count| {
+            let (tiles, products) = (apart(count * channels), apart(count * features));
             for tile in 0..count {
                 let [row, column] = sizes.start(first + tile);
                 let from = image.x.add(row * image.row + column * channels);
                 let to = room.tiles.pointer_mut().add(tile * channels);
-                S::outline(TransformTile { from, row: image.row, channels, to, distance: count * channels });
+                S::outline(TransformTile { from, row: image.row, channels, to, distance: tiles });
             }
             for index in 0..AREA {
                 let all = Product {
-                    x: room.tiles.pointer().add(index * count * channels),
+                    x: room.tiles.pointer().add(index * tiles),
                     offsets: room.offsets.as_ptr(),
-                    weight: image.weight.add(index * channels * features),
+                    weight: image.weight.add(index * sizes.weight_matrix()),
                     weight_stride: features,
                     rows: 1,
                     row_stride: 0,
@@ -250,7 +263,7 @@ pub(crate) unsafe fn convolve<S: Simd>(sizes: Sizes, image: Image, room: &mut Ro
                     // The product that all four outputs add up with a plus.
                     init: if index == 5 { image.bias } else { room.no_bias.pointer() },
                     init_stride: 0,
-                    out: room.products.pointer_mut().add(index * count * features),
+                    out: room.products.pointer_mut().add(index * products),
                     out_stride: features,
                 };
                 product::<S>(&all, count, features / S::LANES);
@@ -260,7 +273,7 @@ pub(crate) unsafe fn convolve<S: Simd>(sizes: Sizes, image: Image, room: &mut Ro
                 let from = room.products.pointer().add(tile * features);
                 let to = image.out.add((row * output[1] + column) * features);
                 let row = output[1] * features;
-                S::outline(TransformBack { from, distance: count * features, to, row, features });
+                S::outline(TransformBack { from, distance: products, to, row, features });
             }
         });
     }
@@ -317,6 +330,7 @@ struct TransformTile {
 impl Kernel for TransformTile {
     type Output = ();
 
+    #[expect(clippy::needless_range_loop, reason = "an index across the rows of an array")]
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Self { from, row, channels, to, distance } = self;
@@ -357,6 +371,7 @@ struct TransformBack {
 impl Kernel for TransformBack {
     type Output = ();
 
+    #[expect(clippy::needless_range_loop, reason = "an index across the rows of an array")]
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Self { from, distance, to, row, features } = self;
