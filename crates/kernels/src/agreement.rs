@@ -438,7 +438,6 @@ fn not_a_number_and_infinity_pass_through() {
     }
 }
 
-/// Output, mean, variance and the gradients of x, gamma, beta and the residual.
 /// Sums of the transformed values would overflow, or turn an infinity into a NaN.
 #[test]
 fn minimal_filtering_leaves_large_values_alone() {
@@ -473,6 +472,7 @@ fn minimal_filtering_leaves_large_values_alone() {
     }
 }
 
+/// Output, mean, variance and the gradients of x, gamma, beta and the residual.
 fn normalize(
     path: Path,
     device: &Device,
@@ -780,7 +780,6 @@ fn the_first_step_of_adam_is_the_learning_rate() {
     }
 }
 
-/// Sizes without a fast path, and sizes that only the composition can refuse, go to the composition.
 /// A weight that no gradient reaches any more: its moments end at zero, not below the normal numbers, where
 /// every operation takes a hundred times as long.
 #[test]
@@ -812,6 +811,7 @@ fn moments_of_a_still_weight_end_at_zero() {
     }
 }
 
+/// Sizes without a fast path, and sizes that only the composition can refuse, go to the composition.
 #[test]
 fn other_shapes_are_composed() {
     let block = ConvBlock { groups: 6, ..ConvBlock::default() };
