@@ -1,10 +1,13 @@
 //! Bytes of an image file to a [`Picture`], within limits that hold before anything is allocated.
 
-use std::io::Cursor;
+use std::io::{BufRead, Cursor, Seek};
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::error::{DecodingError, ImageFormatHint};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use model::Picture;
+
+use crate::tiff;
 
 /// What an image file may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,22 +83,16 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Picture, DecodeErro
         return Err(DecodeError::TooLong { found: bytes.len() as u64, limit: limits.bytes });
     }
     let found = || bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
-    let mut reader = ImageReader::new(Cursor::new(bytes))
+    let reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|_| DecodeError::Format { found: found() })?;
-    let Some(format) = reader.format().filter(image::ImageFormat::reading_enabled) else {
+    let Some(format) = reader.format().filter(ImageFormat::reading_enabled) else {
         return Err(DecodeError::Format { found: found() });
     };
     let format = format!("{format:?}").to_uppercase();
-    let damaged = |reason: image::ImageError| DecodeError::Damaged {
-        format: format.clone(),
-        reason: reason.to_string(),
-    };
-    // Sides are checked below, with an error that names them.
-    let mut allowance = Limits::no_limits();
-    allowance.max_alloc = Some(limits.memory);
-    reader.limits(allowance);
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let damaged =
+        |reason: ImageError| DecodeError::Damaged { format: format.clone(), reason: reason.to_string() };
+    let mut decoder = decoder(reader, limits.memory).map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     if width.max(height) > limits.side {
         return Err(DecodeError::TooLarge { width, height, limit: limits.side });
@@ -112,6 +109,24 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Picture, DecodeErro
     picture.map_err(|error| DecodeError::Damaged { format, reason: error.to_string() })
 }
 
+/// A decoder that may allocate `memory` bytes. Sides are the caller's to check, with an error that names them.
+fn decoder<'a, R: BufRead + Seek + 'a>(
+    mut reader: ImageReader<R>,
+    memory: u64,
+) -> Result<impl ImageDecoder + 'a, ImageError> {
+    if reader.format() == Some(ImageFormat::Tiff) {
+        let mut file = reader.into_inner();
+        tiff::check_directory(&mut file, memory).map_err(|error| {
+            ImageError::Decoding(DecodingError::new(ImageFormatHint::Exact(ImageFormat::Tiff), error))
+        })?;
+        reader = ImageReader::with_format(file, ImageFormat::Tiff);
+    }
+    let mut allowance = Limits::no_limits();
+    allowance.max_alloc = Some(memory);
+    reader.limits(allowance);
+    reader.into_decoder()
+}
+
 /// What the header of an image file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Probe {
@@ -124,10 +139,10 @@ pub(crate) struct Probe {
 }
 
 /// Reads the header of an image file only.
-pub(crate) fn probe(path: &Path) -> Result<Probe, image::ImageError> {
+pub(crate) fn probe(path: &Path, limits: &DecodeLimits) -> Result<Probe, ImageError> {
     use image::metadata::Orientation;
 
-    let mut decoder = ImageReader::open(path)?.with_guessed_format()?.into_decoder()?;
+    let mut decoder = decoder(ImageReader::open(path)?.with_guessed_format()?, limits.memory)?;
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
     let color = decoder.color_type().has_color();
@@ -165,7 +180,7 @@ fn to_picture(image: &DynamicImage) -> Result<Picture, model::PictureError> {
 
 #[cfg(test)]
 mod tests {
-    use image::{ImageFormat, Luma, LumaA, Rgb, Rgba};
+    use image::{Luma, LumaA, Rgb, Rgba};
 
     use super::*;
 
@@ -229,7 +244,10 @@ mod tests {
         assert_eq!((picture.width(), picture.height()), (3, 5));
         let path = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&path, &turned).unwrap();
-        assert_eq!(probe(path.path()).unwrap(), Probe { width: 3, height: 5, color: true });
+        assert_eq!(
+            probe(path.path(), &DecodeLimits::default()).unwrap(),
+            Probe { width: 3, height: 5, color: true }
+        );
     }
 
     /// Made by `tests/golden/resize.py`: a photograph resized by Pillow, with torchvision as second witness.

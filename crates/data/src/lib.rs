@@ -24,6 +24,7 @@ mod rng;
 pub mod sample;
 mod sampler;
 pub mod split;
+mod tiff;
 
 pub use dataset::{Dataset, DatasetPair, known_names, load, load_with};
 pub use decode::{DecodeError, DecodeLimits, decode};

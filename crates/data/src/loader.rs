@@ -4,14 +4,16 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use model::Preprocessing;
+use rayon::Yield;
 
 use crate::augment::{AugmentConfig, Augmenter, Pick, mix};
 use crate::dataset::Dataset;
@@ -21,6 +23,9 @@ use crate::sampler::{self, Sampler};
 
 /// Batches that each thread prepares ahead of the one that waits to be taken.
 const AHEAD: usize = 1;
+
+/// Time after which a waiting thread looks again whether the pool has work for it.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 
 /// What a network is trained or judged on in one step.
 #[derive(Clone, Debug)]
@@ -279,6 +284,26 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
+/// Waits for a batch. A member of the thread pool does the pool's work meanwhile: that is what the batch waits for.
+fn receive<T>(batches: &Receiver<T>) -> Option<T> {
+    loop {
+        match batches.try_recv() {
+            Ok(batch) => return Some(batch),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => {}
+        }
+        match rayon::yield_now() {
+            None => return batches.recv().ok(),
+            Some(Yield::Executed) => {}
+            Some(Yield::Idle) => match batches.recv_timeout(BETWEEN_LOOKS) {
+                Ok(batch) => return Some(batch),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            },
+        }
+    }
+}
+
 /// The rest of an epoch.
 struct BatchIterator {
     plan: Arc<Plan>,
@@ -315,7 +340,7 @@ impl BatchIterator {
             return self.plan.prepare(batch);
         }
         let turn = (batch - self.first) % self.workers.len();
-        let received = self.workers[turn].batches.as_ref().and_then(|batches| batches.recv().ok());
+        let received = self.workers[turn].batches.as_ref().and_then(receive);
         received.unwrap_or_else(|| {
             let message = "it ended without a result".to_owned();
             Err(DataError::Worker { epoch: self.plan.epoch, batch, message })

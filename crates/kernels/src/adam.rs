@@ -1,5 +1,7 @@
 //! One update of Adam over one parameter.
 
+use std::mem::MaybeUninit;
+
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
@@ -55,8 +57,7 @@ impl AdamStep {
 
 /// One update: gives the new parameter, first moment and second moment. The moments start at zero.
 ///
-/// No gradient flows through it. Pass the only handle of the parameter and the moments and they are
-/// updated in place.
+/// No gradient flows through it. Pass the only handles of the moments and they are updated in place.
 pub fn adam_step<const D: usize>(
     parameter: Tensor<D>,
     gradient: Tensor<D>,
@@ -92,37 +93,44 @@ pub(crate) fn adam_step_on<const D: usize>(
 /// Values that one task updates.
 const VALUES_PER_TASK: usize = 16 * 1024;
 
-/// A range of parameter, gradient and both moments, as zipped iterators give it.
-type Part<'a> = (((&'a mut [f32], &'a [f32]), &'a mut [f32]), &'a mut [f32]);
-
-/// Updates parameter and moments in place.
+/// The updated parameter; the moments are updated in place. The parameter has other holders in training (the
+/// model is cloned for every update), so that writing it in place would mean a copy first.
 pub(crate) fn update(
     path: Path,
     config: &AdamStep,
-    parameter: &mut [f32],
+    parameter: &[f32],
     gradient: &[f32],
     moment_1: &mut [f32],
     moment_2: &mut [f32],
-) {
+) -> Vec<f32> {
     let len = parameter.len();
     assert!(gradient.len() == len && moment_1.len() == len && moment_2.len() == len, "lengths");
     let factors = config.factors();
-    let task = |(((parameter, gradient), moment_1), moment_2): Part| {
-        let kernel = Update { config, factors, parameter, gradient, moment_1, moment_2 };
+    let mut updated = Vec::with_capacity(len);
+    let task = |((((updated, parameter), gradient), moment_1), moment_2): Part| {
+        let kernel = Update { config, factors, updated, parameter, gradient, moment_1, moment_2 };
         // SAFETY: the kernel holds slices only.
         unsafe { simd::dispatch(path, kernel) };
     };
+    let room = &mut updated.spare_capacity_mut()[..len];
     if len <= VALUES_PER_TASK {
-        task((((parameter, gradient), moment_1), moment_2));
-        return;
+        task(((((room, parameter), gradient), moment_1), moment_2));
+    } else {
+        room.par_chunks_mut(VALUES_PER_TASK)
+            .zip(parameter.par_chunks(VALUES_PER_TASK))
+            .zip(gradient.par_chunks(VALUES_PER_TASK))
+            .zip(moment_1.par_chunks_mut(VALUES_PER_TASK))
+            .zip(moment_2.par_chunks_mut(VALUES_PER_TASK))
+            .for_each(task);
     }
-    parameter
-        .par_chunks_mut(VALUES_PER_TASK)
-        .zip(gradient.par_chunks(VALUES_PER_TASK))
-        .zip(moment_1.par_chunks_mut(VALUES_PER_TASK))
-        .zip(moment_2.par_chunks_mut(VALUES_PER_TASK))
-        .for_each(task);
+    // SAFETY: the tasks have written all of them.
+    unsafe { updated.set_len(len) };
+    updated
 }
+
+/// A range of the room for the updated parameter, the parameter, its gradient and both moments, as zipped
+/// iterators give it.
+type Part<'a> = ((((&'a mut [MaybeUninit<f32>], &'a [f32]), &'a [f32]), &'a mut [f32]), &'a mut [f32]);
 
 /// Zero instead of a subnormal number. The moments of a weight whose gradient stays zero decay into that
 /// range and never leave it, and a processor takes a hundred times as long for each of them.
@@ -135,7 +143,8 @@ fn flushed(value: f32) -> f32 {
 struct Update<'a> {
     config: &'a AdamStep,
     factors: Factors,
-    parameter: &'a mut [f32],
+    updated: &'a mut [MaybeUninit<f32>],
+    parameter: &'a [f32],
     gradient: &'a [f32],
     moment_1: &'a mut [f32],
     moment_2: &'a mut [f32],
@@ -150,11 +159,12 @@ impl Kernel for Update<'_> {
         let AdamStep { beta_1, beta_2, epsilon, weight_decay, decoupled, .. } = *self.config;
         let Factors { rate, inverse_root_correction_2, shrink } = self.factors;
         let added_decay = if decoupled { 0.0 } else { weight_decay };
-        let len = self.parameter.len();
+        let len = self.updated.len();
+        let parameter = &self.parameter[..len];
         let (gradient, moment_1) = (&self.gradient[..len], &mut self.moment_1[..len]);
         let moment_2 = &mut self.moment_2[..len];
         for index in 0..len {
-            let before = self.parameter[index] * shrink;
+            let before = parameter[index] * shrink;
             let gradient = gradient[index] + added_decay * before;
             let first = beta_1 * moment_1[index] + (1.0 - beta_1) * gradient;
             let second = beta_2 * moment_2[index] + (1.0 - beta_2) * (gradient * gradient);
@@ -162,7 +172,7 @@ impl Kernel for Update<'_> {
             moment_1[index] = first;
             moment_2[index] = second;
             let denominator = second.sqrt() * inverse_root_correction_2 + epsilon;
-            self.parameter[index] = before - rate * (first / denominator);
+            self.updated[index].write(before - rate * (first / denominator));
         }
     }
 }

@@ -100,7 +100,7 @@ struct ClassResult {
 
 pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     log_to_stderr(arguments.json);
-    train::command::limit_threads(arguments.threads);
+    train::command::join_threads(arguments.threads);
     let device = arguments.backend.device().map_err(Failure::failed)?;
     let model = load(&arguments.model, &device).map_err(Failure::failed)?;
     let metadata = &model.metadata;

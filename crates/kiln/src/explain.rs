@@ -41,7 +41,7 @@ pub(crate) struct ExplainArguments {
 
 pub(crate) fn run(arguments: &ExplainArguments) -> Result<ExitCode, Failure> {
     log_to_stderr(arguments.json);
-    train::command::limit_threads(arguments.threads);
+    train::command::join_threads(arguments.threads);
     let sources = sources(&arguments.images)?;
     let outputs = outputs(&arguments.out, &sources)?;
     let device = arguments.backend.device().map_err(Failure::failed)?;

@@ -82,7 +82,7 @@ struct Answer {
 
 pub(crate) fn run(arguments: &PredictArguments) -> Result<ExitCode, Failure> {
     log_to_stderr(arguments.json || arguments.csv);
-    train::command::limit_threads(arguments.threads);
+    train::command::join_threads(arguments.threads);
     let sources = sources(&arguments.images)?;
     let shown = match &arguments.show {
         Some(target) => outputs(target, &sources)?,

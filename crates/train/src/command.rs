@@ -139,16 +139,36 @@ pub fn set_up(common: &CommonArguments) -> Result<(), Failure> {
             "--progress tui needs a terminal on standard output; use bar, plain or none",
         ));
     }
-    limit_threads(common.threads);
+    join_threads(common.threads);
     Ok(())
 }
 
-/// Sizes the pool that all CPU work of the process shares; call it before any work.
+/// Sizes the pool that all CPU work of the process shares and makes the calling thread, which does the work that is
+/// not shared, one of its members: an operator then begins at once instead of waking a thread and waiting for it.
+/// Call it before any work.
+pub fn join_threads(threads: Option<u16>) {
+    let wanted = threads.map(usize::from).or_else(|| std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok());
+    let count = wanted.filter(|&count| count > 0);
+    let count = count.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    // The only member of a pool must not wait for another thread's work, which would need that member.
+    build_pool(count, count > 1);
+}
+
+/// Sizes the pool that all CPU work of the process shares, for a process whose first thread only waits; call it before
+/// any work.
 pub fn limit_threads(threads: Option<u16>) {
-    if let Some(threads) = threads
-        && let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()
-    {
-        tracing::warn!("--threads {threads} came too late: {error}");
+    if let Some(threads) = threads {
+        build_pool(threads.into(), false);
+    }
+}
+
+fn build_pool(threads: usize, joins: bool) {
+    let mut pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    if joins {
+        pool = pool.use_current_thread();
+    }
+    if let Err(error) = pool.build_global() {
+        tracing::warn!("{threads} threads came too late: {error}");
     }
 }
 

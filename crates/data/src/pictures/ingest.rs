@@ -77,10 +77,10 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 }
 
 /// Size and channels of every picture whose header can be read.
-pub(crate) fn probe_all(samples: &[Sample]) -> Vec<Probe> {
+pub(crate) fn probe_all(samples: &[Sample], limits: &DecodeLimits) -> Vec<Probe> {
     let probes = samples.par_iter().filter_map(|sample| {
         let regular = sample.path.metadata().is_ok_and(|metadata| metadata.is_file());
-        regular.then(|| guarded(|| probe(&sample.path).map_err(|error| error.to_string())).ok())?
+        regular.then(|| guarded(|| probe(&sample.path, limits).map_err(|error| error.to_string())).ok())?
     });
     probes.collect()
 }

@@ -17,7 +17,7 @@ pub use listing::Part;
 pub(crate) use listing::subfolders;
 
 use crate::dataset::{Dataset, DatasetPair, measure};
-use crate::decode::Probe;
+use crate::decode::{DecodeLimits, Probe};
 use crate::error::DataError;
 use crate::fetch::Search;
 use crate::options::{ImageOptions, InputRequest, OnBadImage};
@@ -149,7 +149,7 @@ fn content(
         }
     }
     let samples = &listing.samples;
-    let input = input(listing, options.input);
+    let input = input(listing, options.input, &options.decode);
     let fit = options.fit.unwrap_or(Fit::Crop { resize: 0 });
     check_memory(root, samples.len(), input, options)?;
     tracing::info!("{}: decoding {} pictures to {input} ({})", root.display(), samples.len(), in_words(fit));
@@ -176,11 +176,11 @@ fn content(
 }
 
 /// The size asked for, completed by what the pictures are.
-fn input(listing: &Listing, request: Option<InputRequest>) -> InputShape {
+fn input(listing: &Listing, request: Option<InputRequest>, limits: &DecodeLimits) -> InputShape {
     if let Some(InputRequest { channels: Some(channels), height, width }) = request {
         return InputShape::new(channels, height, width);
     }
-    let probes = ingest::probe_all(&listing.samples);
+    let probes = ingest::probe_all(&listing.samples, limits);
     let channels = if !probes.is_empty() && probes.iter().all(|probe| !probe.color) { 1 } else { 3 };
     if let Some(request) = request {
         return request.shape(channels);

@@ -226,9 +226,11 @@ fn sum(geometry: &Geometry, layout: &Layout, partial: Vec<Partial>) -> Gradients
         }
     }
     let [height, width] = geometry.kernel;
-    let mut weight = Vec::with_capacity(geometry.groups * geometry.weight_len());
+    let mut weight = vec![0.0; geometry.groups * geometry.weight_len()];
     let mut bias = Vec::with_capacity(geometry.groups * geometry.features);
-    for (group, sums) in total.weight.iter_mut().enumerate() {
+    for ((group, sums), weight) in
+        total.weight.iter_mut().enumerate().zip(weight.chunks_exact_mut(geometry.weight_len()))
+    {
         sums.values_mut().par_chunks_mut(4096).enumerate().for_each(|(chunk, to)| {
             let start = chunk * 4096;
             for part in &rest {
@@ -238,13 +240,12 @@ fn sum(geometry: &Geometry, layout: &Layout, partial: Vec<Partial>) -> Gradients
             }
         });
         let sums = sums.values();
-        for feature in 0..geometry.features {
-            for channel in 0..geometry.channels {
-                for row in 0..height {
-                    for column in 0..width {
-                        let tap = row * layout.row + column * layout.column + channel * layout.channel;
-                        weight.push(sums[feature * layout.feature + tap]);
-                    }
+        for (kernel, to) in weight.chunks_exact_mut(height * width).enumerate() {
+            let (feature, channel) = (kernel / geometry.channels, kernel % geometry.channels);
+            let sums = &sums[feature * layout.feature + channel * layout.channel..];
+            for (row, to) in to.chunks_exact_mut(width).enumerate() {
+                for (column, to) in to.iter_mut().enumerate() {
+                    *to = sums[row * layout.row + column * layout.column];
                 }
             }
         }

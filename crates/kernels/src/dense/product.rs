@@ -93,7 +93,7 @@ impl Kernel for Forward<'_> {
         let Sizes { inputs, outputs, relu, .. } = self.sizes;
         let rows = self.rows.len();
         let offsets: Vec<u32> = (0..rows).map(|row| (row * inputs) as u32).collect();
-        let mut sums = Scratch::new(rows * self.stride);
+        let mut sums = Scratch::lent(rows * self.stride);
         let to = sums.pointer_mut();
         // SAFETY: `forward` has checked the lengths; the sums hold whole vectors.
         unsafe {
@@ -219,13 +219,18 @@ impl Kernel for Backward<'_> {
         let width = count.next_multiple_of(S::LANES);
         // SAFETY: `backward` has checked the lengths; scratch is sized for whole vectors.
         unsafe {
-            let mut columns = Scratch::new(samples * width);
+            // Whatever lies beyond `count` in a row reaches no result.
+            let mut columns = Scratch::lent(samples * width);
             let to = columns.pointer_mut();
             for sample in 0..samples {
                 let from = self.x.as_ptr().add(sample * inputs + first);
                 std::ptr::copy_nonoverlapping(from, to.add(sample * width), count);
             }
-            let mut sums = Scratch::new(count * stride);
+            let weight_gradient = self.weight_gradient.at(first * outputs);
+            // Sums of whole vectors need no place of their own.
+            let mut padded = (stride != outputs).then(|| Scratch::lent(count * stride));
+            let sum = padded.as_mut().map_or(weight_gradient, Scratch::pointer_mut);
+            std::ptr::write_bytes(sum, 0, count * stride);
             for sample in (0..samples).step_by(TERMS / 2) {
                 let all = OuterSum {
                     x: columns.pointer().add(sample * width),
@@ -239,21 +244,22 @@ impl Kernel for Backward<'_> {
                     gradient_pixel: stride,
                     rows: 1,
                     columns: (TERMS / 2).min(samples - sample),
-                    sum: sums.pointer_mut(),
+                    sum,
                     sum_base: 0,
                     sum_tap: stride,
                 };
                 outer_sum::<S>(&all, stride / S::LANES);
             }
-            for input in 0..count {
-                let from = sums.pointer().add(input * stride);
-                let to = self.weight_gradient.at((first + input) * outputs);
-                std::ptr::copy_nonoverlapping(from, to, outputs);
+            if let Some(padded) = padded {
+                for input in 0..count {
+                    let from = padded.pointer().add(input * stride);
+                    std::ptr::copy_nonoverlapping(from, weight_gradient.add(input * outputs), outputs);
+                }
             }
             let Some(x_gradient) = self.x_gradient else {
                 return;
             };
-            let mut turned = Scratch::new(outputs * width);
+            let mut turned = Scratch::lent(outputs * width);
             let from = self.weight.as_ptr().add(first * outputs);
             transpose::<S>(from, outputs, turned.pointer_mut(), width, count, outputs);
             let offsets: Vec<u32> = (0..samples).map(|sample| (sample * stride) as u32).collect();

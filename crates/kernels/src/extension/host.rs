@@ -294,19 +294,19 @@ pub(crate) fn adam_step<B: Host>(
     path: Path,
     config: &AdamStep,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let mut parameter = B::contiguous(parameter);
+    let parameter = B::contiguous(parameter);
     let gradient = B::contiguous(gradient);
     let mut moment_1 = B::contiguous(moment_1);
     let mut moment_2 = B::contiguous(moment_2);
-    adam::update(
+    let updated = adam::update(
         path,
         config,
-        B::values_mut(&mut parameter),
+        B::values(&parameter),
         B::values(&gradient),
         B::values_mut(&mut moment_1),
         B::values_mut(&mut moment_2),
     );
-    (parameter, moment_1, moment_2)
+    (B::from_values(updated, &parameter.shape()[..]), moment_1, moment_2)
 }
 
 /// Implements the operators of a host backend.

@@ -159,7 +159,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, Failure> {
     let mut measurements = Vec::new();
     if let [job] = &jobs[..] {
         kernels::keep_freed_memory();
-        train::command::limit_threads(arguments.threads);
+        train::command::join_threads(arguments.threads);
         measurements = measure(job, arguments)?;
     } else {
         for job in &jobs {

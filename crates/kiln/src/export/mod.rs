@@ -94,7 +94,7 @@ struct Cost {
 
 pub(crate) fn run(arguments: &ExportArguments) -> Result<ExitCode, Failure> {
     log_to_stderr(arguments.json);
-    train::command::limit_threads(arguments.threads);
+    train::command::join_threads(arguments.threads);
     let format = arguments.format;
     if arguments.quantize.is_some() && format == Format::Burnpack {
         return Err(Failure::usage(
