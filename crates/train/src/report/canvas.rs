@@ -83,16 +83,19 @@ pub(super) fn png<P: Picture>(picture: &P) -> Result<Vec<u8>, ReportError> {
 /// Rows of `row_len` RGB values with every two by two pixels averaged; `image`'s own routine takes a second for a
 /// report.
 fn halved(pixels: &[u8], row_len: usize) -> Vec<u8> {
-    let rows = pixels.chunks_exact(row_len * 2).map(|rows| rows.split_at(row_len));
-    rows.flat_map(|(upper, lower)| {
-        upper.chunks_exact(6).zip(lower.chunks_exact(6)).flat_map(|(upper, lower)| {
-            [0, 1, 2].map(|channel| {
-                let sum = [upper[channel], upper[channel + 3], lower[channel], lower[channel + 3]];
-                ((sum.map(u16::from).iter().sum::<u16>() + 2) / 4) as u8
-            })
-        })
-    })
-    .collect()
+    let mut halved = vec![0; pixels.len() / 4];
+    for (to, rows) in halved.chunks_exact_mut(row_len / 2).zip(pixels.chunks_exact(row_len * 2)) {
+        let (upper, lower) = rows.split_at(row_len);
+        let pairs = upper.chunks_exact(6).zip(lower.chunks_exact(6));
+        for (to, (upper, lower)) in to.chunks_exact_mut(3).zip(pairs) {
+            for channel in 0..3 {
+                let sum = u16::from(upper[channel]) + u16::from(upper[channel + 3]);
+                let sum = sum + u16::from(lower[channel]) + u16::from(lower[channel + 3]);
+                to[channel] = ((sum + 2) / 4) as u8;
+            }
+        }
+    }
+    halved
 }
 
 /// The image as a PNG file.
@@ -228,8 +231,13 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
         let (width, height) = image.dimensions();
         let zoom = side / f64::from(width.max(height));
         let scaled = |length: u32| ((f64::from(length) * zoom).round() as u32).max(1);
-        let filter = if zoom >= 1.0 { imageops::FilterType::Nearest } else { imageops::FilterType::Triangle };
-        imageops::resize(image, scaled(width), scaled(height), filter)
+        let (to_width, to_height) = (scaled(width), scaled(height));
+        if zoom < 1.0 {
+            return imageops::resize(image, to_width, to_height, imageops::FilterType::Triangle);
+        }
+        RgbImage::from_fn(to_width, to_height, |x, y| {
+            *image.get_pixel(x * width / to_width, y * height / to_height)
+        })
     }
 
     /// One line of text. A character without a glyph in the built-in font is drawn as U+FFFD in a bitmap.
