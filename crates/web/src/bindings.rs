@@ -13,7 +13,7 @@ extern "C" {
 
 /// Panics are our own bugs: the console says where.
 #[wasm_bindgen(start)]
-pub fn start() {
+fn start() {
     std::panic::set_hook(Box::new(|panic| log_error(&panic.to_string())));
 }
 
