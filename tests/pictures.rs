@@ -218,3 +218,15 @@ fn a_rare_class_is_a_warning_that_names_the_remedies() {
     let ran = bench.run(&[&train[..], &["--class-weights", "balanced"]].concat());
     assert!(ran.status == 0 && !ran.stderr.contains("skewed"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_handful_of_updates_is_a_warning_that_says_how_to_get_more() {
+    let bench = bench();
+    write_pictures(&bench.path("digits"), 400);
+    let train = ["train", "--dataset", "digits", "--epochs", "2", "--progress", "plain"];
+    let ran = bench.run(&train);
+    assert!(ran.stderr.contains("updates in all (batches of 128 images, 2 epochs)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--batch-size 16"), "{}", ran.stderr);
+    let ran = bench.run(&[&train[..], &["--batch-size", "4"]].concat());
+    assert!(ran.status == 0 && !ran.stderr.contains("updates in all"), "{}", ran.stderr);
+}

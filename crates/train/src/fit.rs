@@ -33,6 +33,9 @@ use crate::step::{Objective, Trainable};
 use crate::strategy::{EVALUATION_BATCH, Ending, EpochLoop, LoopResult, mix};
 use crate::weights::{ForeignWeights, WeightsError};
 
+/// Updates in a run below which a user hears of it: the default batch leaves a small folder of pictures a dozen.
+const FEW_UPDATES: usize = 100;
+
 /// What a run needs besides its configuration; none of it changes the numbers.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -408,6 +411,16 @@ impl Splits {
             pair.test.len(),
             pair.origin
         );
+        let updates = train.len().div_ceil(config.batch_size).div_ceil(config.regularization.accumulate)
+            * config.epochs;
+        if updates < FEW_UPDATES {
+            tracing::warn!(
+                "{updates} updates in all (batches of {} images, {} epochs) are few to learn from; --batch-size 16 or \
+                 more --epochs makes more of them",
+                config.batch_size,
+                config.epochs
+            );
+        }
         Ok(Self { pair, training: Arc::new(training), train: train.into(), valid: valid.into() })
     }
 
