@@ -32,25 +32,36 @@ const P: [f32; 6] =
     [0.999_999_94, 0.129_180_28, 0.002_919_471_4, 9.255_671e-6, -1.274_541_8e-8, 1.816_646e-11];
 const Q: [f32; 4] = [1.0, 0.462_513_12, 0.023_757_884, 0.000_227_921_98];
 
-/// Plain arithmetic, which the compiler makes vectors of.
+/// Plain arithmetic, which the compiler makes vectors of; `fused` where multiply-add is one instruction.
 #[inline(always)]
-fn value(x: f32) -> f32 {
+fn value(x: f32, fused: bool) -> f32 {
     // Comparisons that a NaN passes unchanged.
     let x = if x > LIMIT { LIMIT } else { x };
     let x = if x < -LIMIT { -LIMIT } else { x };
     let square = x * x;
-    let top = P.iter().rev().fold(0.0, |sum, &factor| sum * square + factor);
-    let bottom = Q.iter().rev().fold(0.0, |sum, &factor| sum * square + factor);
+    let (mut top, mut bottom) = (0.0, 0.0);
+    for factor in P.into_iter().rev() {
+        top = multiply_add(top, square, factor, fused);
+    }
+    for factor in Q.into_iter().rev() {
+        bottom = multiply_add(bottom, square, factor, fused);
+    }
     let y = x * top / bottom;
     let y = if y > 1.0 { 1.0 } else { y };
     if y < -1.0 { -1.0 } else { y }
 }
 
+/// `a * b + c`.
+#[inline(always)]
+fn multiply_add(a: f32, b: f32, c: f32, fused: bool) -> f32 {
+    if fused { a.mul_add(b, c) } else { a * b + c }
+}
+
 /// In place, inside a kernel.
 #[inline(always)]
-pub(crate) fn apply(values: &mut [f32]) {
+pub(crate) fn apply<S: Simd>(values: &mut [f32]) {
     for x in values {
-        *x = value(*x);
+        *x = value(*x, S::FUSES);
     }
 }
 
@@ -59,16 +70,16 @@ const VALUES_PER_TASK: usize = 16 * 1024;
 
 /// `tanh` of each value.
 pub(crate) fn forward(path: Path, x: &[f32]) -> Vec<f32> {
-    each(path, x, x, |x, _| value(x))
+    each(path, x, x, |x, _, fused| value(x, fused))
 }
 
 /// `gradient * (1 - y * y)` for the output `y`.
 pub(crate) fn backward(path: Path, y: &[f32], gradient: &[f32]) -> Vec<f32> {
     assert_eq!(y.len(), gradient.len(), "length of gradient");
-    each(path, y, gradient, |y, gradient| gradient * (1.0 - y * y))
+    each(path, y, gradient, |y, gradient, _| gradient * (1.0 - y * y))
 }
 
-fn each(path: Path, a: &[f32], b: &[f32], change: impl Fn(f32, f32) -> f32 + Copy + Sync) -> Vec<f32> {
+fn each(path: Path, a: &[f32], b: &[f32], change: impl Fn(f32, f32, bool) -> f32 + Copy + Sync) -> Vec<f32> {
     let mut output = Output::new(a.len());
     let to = output.part();
     let task = |(task, (a, b)): (usize, (&[f32], &[f32]))| {
@@ -93,14 +104,14 @@ struct Each<'a, F> {
     change: F,
 }
 
-impl<F: Fn(f32, f32) -> f32> Kernel for Each<'_, F> {
+impl<F: Fn(f32, f32, bool) -> f32> Kernel for Each<'_, F> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         for (index, (&a, &b)) in self.a.iter().zip(self.b).enumerate() {
             // SAFETY: the index lies within the part of this task.
-            unsafe { *self.to.at(self.first + index) = (self.change)(a, b) };
+            unsafe { *self.to.at(self.first + index) = (self.change)(a, b, S::FUSES) };
         }
     }
 }

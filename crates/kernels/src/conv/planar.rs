@@ -129,7 +129,7 @@ impl Kernel for Forward<'_> {
                         inner,
                     );
                     if geometry.activation == Activation::Tanh {
-                        tangent::apply(std::slice::from_raw_parts_mut(inner, inner_len));
+                        tangent::apply::<S>(std::slice::from_raw_parts_mut(inner, inner_len));
                     }
                     if averages {
                         average::<S>(geometry, inner, output);

@@ -55,6 +55,7 @@ pub(super) unsafe fn transpose_8(from: *const f32, from_stride: usize, to: *mut 
 // behind its pointers.
 impl Simd for Avx2 {
     const LANES: usize = 8;
+    const FUSES: bool = true;
     const BLOCK: usize = 8;
     type Vector = __m256;
     type Mask = __m256;

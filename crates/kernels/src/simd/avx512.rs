@@ -21,6 +21,7 @@ fn first_lanes(count: usize) -> __mmask16 {
 // with them AVX2 and FMA), and the lanes behind its pointers.
 impl Simd for Avx512 {
     const LANES: usize = 16;
+    const FUSES: bool = true;
     const BLOCK: usize = 8;
     type Vector = __m512;
     type Mask = __mmask16;

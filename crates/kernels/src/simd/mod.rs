@@ -21,6 +21,8 @@ use crate::Path;
 pub(crate) trait Simd: Copy + 'static {
     /// Number of lanes.
     const LANES: usize;
+    /// Whether a multiplication and an addition are one instruction.
+    const FUSES: bool;
     /// Rows and columns of the block that [`Simd::transpose`] handles.
     const BLOCK: usize;
     /// The vector.

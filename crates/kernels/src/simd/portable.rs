@@ -9,6 +9,7 @@ const LANES: usize = 4;
 
 impl Simd for Portable {
     const LANES: usize = LANES;
+    const FUSES: bool = false;
     const BLOCK: usize = 4;
     type Vector = [f32; LANES];
     type Mask = [bool; LANES];
