@@ -4,6 +4,8 @@
 
 #![allow(clippy::print_stderr, reason = "figures for whoever runs with --nocapture")]
 
+#[path = "support/random.rs"]
+mod random;
 #[path = "support/server.rs"]
 mod server;
 #[path = "support/mod.rs"]
@@ -20,6 +22,7 @@ use burn::tensor::Device;
 use cap::Cap;
 use data::idx::Content;
 use model::{InputShape, Loading, NetworkConfig};
+use random::Random;
 use sha2::{Digest, Sha256};
 use support::Bench;
 
@@ -35,22 +38,7 @@ const SHORT: u64 = 400;
 /// One target at a time: the allocator counts for the whole process.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-
+impl Random {
     /// A byte at the edge of something more often than not.
     fn byte(&mut self) -> u8 {
         let edges = [0, 1, 0x7F, 0x80, 0xFF, b'0', b'-', b'"', b'{', b'\n', b','];
@@ -65,7 +53,7 @@ impl Numbers {
 }
 
 /// One to four changes of a seed.
-fn mutate(numbers: &mut Numbers, seeds: &[Vec<u8>]) -> Vec<u8> {
+fn mutate(numbers: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = seeds[numbers.below(seeds.len())].clone();
     for _ in 0..=numbers.below(4) {
         let len = bytes.len();
@@ -116,7 +104,7 @@ fn fuzz(name: &str, seeds: &[Vec<u8>], mut parse: impl FnMut(&[u8]) -> bool) {
     let mut refused = 0;
     let mut number = 0;
     while seconds.map_or(number < SHORT, |seconds| begin.elapsed() < seconds) {
-        let bytes = mutate(&mut Numbers(number), seeds);
+        let bytes = mutate(&mut Random(number), seeds);
         let lived = ALLOCATOR.allocated();
         // Beyond the limit the allocation fails, and with it the process.
         ALLOCATOR.set_limit(lived + MOST_BYTES).expect("more than what lives");

@@ -1,8 +1,12 @@
 //! Strips of handwritten digits, composed of a data set's images: pictures whose text is known. A strip is a
 //! function of (seed, index) alone.
 
+#[path = "random.rs"]
+mod random;
+
 use data::Dataset;
 use model::Picture;
+use random::Random;
 
 /// What makes a strip hard.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -125,28 +129,13 @@ pub(crate) fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// `SplitMix64` (Steele, Lea & Flood 2014).
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u32 << 24) as f32
     }
 
     fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
     }
 
     /// The sum of twelve uniform numbers, less 6: normal enough for noise.

@@ -177,16 +177,18 @@ fn blocks_agree_with_stock_operators() {
         let values = [&images[..], &weight, &bias];
         let flex = Device::flex().autodiff();
         let expected = case.run(&flex, values, |x, w, b| compose::conv_block(x, w, b, &case.block));
-        // A ninth is no binary fraction, and a tangent is approximated.
+        // A ninth is no binary fraction, and a tangent is approximated; sums of thousands of such values are rounded
+        // in another order.
         let is_exact =
             !matches!(case.block.pool, Pool::Average { .. }) && case.block.activation != Activation::Tanh;
-        let tolerance = if is_exact { 0.0 } else { 1e-6 };
+        let tolerance = if is_exact { 0.0 } else { 2e-6 };
         for device in devices() {
             for path in paths() {
                 let found = case.run(&device, values, |x, w, b| conv_block_on(path, x, w, b, &case.block));
                 let names = ["output", "images", "weight", "bias"];
                 for ((name, found), expected) in names.iter().zip(&found).zip(&expected) {
-                    prop_assert!(difference(found, expected) <= tolerance, "{path:?}: {name}");
+                    let difference = difference(found, expected);
+                    prop_assert!(difference <= tolerance, "{path:?}: {name} {difference:e}");
                 }
             }
         }

@@ -23,6 +23,9 @@ use crate::{
 /// the result does not depend on the number of threads.
 const PARTS: usize = 16;
 
+/// Images of a part, of which a small batch has fewer parts: the sums of each are zeroed, and added up in the end.
+const FEWEST_IMAGES: usize = 4;
+
 /// The most memory that the sums of all parts may take together.
 const MOST_PARTIAL_VALUES: usize = 16 << 20;
 
@@ -124,13 +127,12 @@ pub(crate) fn backward(path: Path, geometry: &Geometry, inputs: Inputs, wanted: 
     };
     let minimal = minimal.and_then(|sizes| {
         let layout = winograd::WeightLayout { tap: sizes.channels * sizes.features, channel: sizes.features };
-        let transformed =
-            weights.iter().map(|weight| winograd::transform_weight(path, sizes, weight, layout));
-        Some((sizes, transformed.collect::<Option<Vec<Scratch>>>()?))
+        winograd::Weights::new(path, sizes, layout, weights.iter())
     });
     let mut image_gradients = Output::new(if wanted.images { images.len() } else { 0 });
     let image_part = image_gradients.part();
     let parts = (MOST_PARTIAL_VALUES / (groups * layout.group_len)).clamp(1, PARTS);
+    let parts = parts.min(geometry.images.div_ceil(FEWEST_IMAGES));
     let per_part = geometry.images.div_ceil(parts);
     let part = |part: usize| {
         let first = (part * per_part).min(geometry.images);
@@ -149,7 +151,7 @@ pub(crate) fn backward(path: Path, geometry: &Geometry, inputs: Inputs, wanted: 
                 layout: &layout,
                 images,
                 weights: &weights,
-                minimal: minimal.as_ref().map(|(sizes, weights)| (*sizes, &weights[..])),
+                minimal: minimal.as_ref(),
                 codes,
                 gradient,
                 gradient_last,
@@ -259,8 +261,8 @@ struct Backward<'a> {
     layout: &'a Layout,
     images: &'a [f32],
     weights: &'a [Scratch],
-    /// Sizes and transformed weights where minimal filtering gives the gradient of the images.
-    minimal: Option<(winograd::Sizes, &'a [Scratch])>,
+    /// Where minimal filtering gives the gradient of the images.
+    minimal: Option<&'a winograd::Weights>,
     codes: &'a [u8],
     gradient: &'a [f32],
     gradient_last: bool,
@@ -378,7 +380,7 @@ impl Backward<'_> {
         let channels = geometry.channels.next_multiple_of(S::LANES);
         let mut image_gradient = Scratch::lent(if needs_images { geometry.plane() * channels } else { 0 });
         let no_bias = Scratch::new(channels);
-        let mut room = self.minimal.map(|(sizes, _)| winograd::Room::new(sizes));
+        let mut minimal = self.minimal.map(winograd::Room::new);
         let image_offsets: Vec<u32> = (0..if needs_images { geometry.plane() } else { 0 })
             .map(|index| ((index / width) * row + (index % width) * features) as u32)
             .collect();
@@ -451,13 +453,12 @@ impl Backward<'_> {
                     });
                     if let Some(to) = self.image_gradients {
                         let out = image_gradient.pointer_mut();
-                        let is_done = match (self.minimal, &mut room) {
-                            (Some((sizes, weights)), Some(room)) => {
-                                let (weight, bias) = (weights[group].pointer(), no_bias.pointer());
-                                let image = winograd::Image { x: spread.pointer(), row, weight, bias, out };
-                                winograd::convolve::<S>(sizes, image, room)
+                        let is_done = match &mut minimal {
+                            Some(room) => {
+                                let (x, bias) = (spread.pointer(), no_bias.pointer());
+                                winograd::convolve::<S>(room, group, winograd::Image { x, row, bias, out })
                             }
-                            _ => false,
+                            None => false,
                         };
                         let all = Product {
                             x: spread.pointer(),

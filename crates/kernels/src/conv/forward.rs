@@ -136,7 +136,7 @@ struct Weights<'a> {
     geometry: &'a Geometry,
     weight: &'a [f32],
     /// For minimal filtering, where it serves.
-    minimal: Option<(winograd::Sizes, Vec<Scratch>)>,
+    minimal: Option<winograd::Weights>,
     /// For the plain sum, made when the first image asks for it.
     plain: OnceLock<Plain>,
 }
@@ -146,11 +146,8 @@ impl<'a> Weights<'a> {
         let minimal = geometry.winograd(simd::lanes(path)).and_then(|sizes| {
             let layout =
                 winograd::WeightLayout { tap: sizes.features, channel: geometry.area() * sizes.features };
-            let transformed = (0..geometry.groups).map(|group| {
-                let turned = pack::by_features(path, geometry, weight, group);
-                winograd::transform_weight(path, sizes, &turned, layout)
-            });
-            Some((sizes, transformed.collect::<Option<_>>()?))
+            let groups = (0..geometry.groups).map(|group| pack::by_features(path, geometry, weight, group));
+            winograd::Weights::new(path, sizes, layout, groups)
         });
         Self { path, geometry, weight, minimal, plain: OnceLock::new() }
     }
@@ -195,7 +192,7 @@ impl Kernel for Forward<'_> {
             _ if geometry.output_last => 0,
             _ => geometry.output_plane() * features,
         });
-        let mut room = self.weights.minimal.as_ref().map(|(sizes, _)| winograd::Room::new(*sizes));
+        let mut minimal = self.weights.minimal.as_ref().map(winograd::Room::new);
         let inner = Planes { values: inner.pointer_mut(), row: columns * features, pixel: features };
         for image in self.range {
             for group in 0..geometry.groups {
@@ -211,14 +208,13 @@ impl Kernel for Forward<'_> {
                     };
                     let output = self.output.at(index * geometry.output_len());
                     let reduced = if geometry.output_last { output } else { pooled.pointer_mut() };
-                    let is_done = match (&self.weights.minimal, &mut room) {
-                        (Some((sizes, weights)), Some(room)) => {
-                            let (weight, bias) = (weights[group].pointer(), self.biases[group].pointer());
-                            let row = geometry.row();
-                            let image = winograd::Image { x, row, weight, bias, out: inner.values };
-                            winograd::convolve::<S>(*sizes, image, room)
+                    let is_done = match &mut minimal {
+                        Some(room) => {
+                            let (row, bias) = (geometry.row(), self.biases[group].pointer());
+                            let image = winograd::Image { x, row, bias, out: inner.values };
+                            winograd::convolve::<S>(room, group, image)
                         }
-                        _ => false,
+                        None => false,
                     };
                     let convolve = |first_row: usize, last_row: usize| {
                         if is_done {

@@ -5,6 +5,8 @@
 //! F(2x2, 3x3): `Y = A' ((G g G') * (B' d B)) A`, where `*` goes value by value; summed over channels
 //! it becomes 16 matrix products.
 
+use std::borrow::Borrow;
+
 use crate::{
     Path,
     buffer::Scratch,
@@ -101,14 +103,27 @@ pub(crate) struct WeightLayout {
     pub(crate) channel: usize,
 }
 
-/// Sixteen matrices `[channel][feature]` from nine taps of rows of features, or `None` where a value is too large,
-/// infinite or not a number.
-pub(crate) fn transform_weight(
-    path: Path,
+/// The transformed weights of all groups of a convolution.
+pub(crate) struct Weights {
     sizes: Sizes,
-    weight: &Scratch,
-    layout: WeightLayout,
-) -> Option<Scratch> {
+    transformed: Vec<Scratch>,
+}
+
+impl Weights {
+    /// `None` where a value is too large for the transformations, infinite or not a number.
+    pub(crate) fn new<W: Borrow<Scratch>>(
+        path: Path,
+        sizes: Sizes,
+        layout: WeightLayout,
+        groups: impl Iterator<Item = W>,
+    ) -> Option<Self> {
+        let transformed = groups.map(|weight| transform_weight(path, sizes, weight.borrow(), layout));
+        Some(Self { sizes, transformed: transformed.collect::<Option<_>>()? })
+    }
+}
+
+/// Sixteen matrices `[channel][feature]` from nine taps of rows of features, or `None` as [`Weights::new`].
+fn transform_weight(path: Path, sizes: Sizes, weight: &Scratch, layout: WeightLayout) -> Option<Scratch> {
     let last = 8 * layout.tap + (sizes.channels - 1) * layout.channel;
     assert!(weight.values().len() >= last + sizes.features, "length of weight");
     // SAFETY: the length is checked.
@@ -186,7 +201,8 @@ unsafe fn is_moderate<S: Simd>(squares: S::Vector) -> bool {
 }
 
 /// Room for the blocks of one image after another.
-pub(crate) struct Room {
+pub(crate) struct Room<'a> {
+    weights: &'a Weights,
     tiles: Scratch,
     products: Scratch,
     /// Where each tile of a block starts among the transformed ones.
@@ -194,10 +210,12 @@ pub(crate) struct Room {
     no_bias: Scratch,
 }
 
-impl Room {
-    pub(crate) fn new(sizes: Sizes) -> Self {
+impl<'a> Room<'a> {
+    pub(crate) fn new(weights: &'a Weights) -> Self {
+        let sizes = weights.sizes;
         let block = sizes.block();
         Self {
+            weights,
             tiles: Scratch::lent(AREA * apart(block * sizes.channels)),
             products: Scratch::lent(AREA * apart(block * sizes.features)),
             offsets: (0..block).map(|tile| (tile * sizes.channels) as u32).collect(),
@@ -212,22 +230,21 @@ pub(crate) struct Image {
     pub(crate) x: *const f32,
     /// Distance between rows of `x`; pixels follow one another.
     pub(crate) row: usize,
-    /// Of [`transform_weight`].
-    pub(crate) weight: *const f32,
     pub(crate) bias: *const f32,
     /// `[position][feature]`.
     pub(crate) out: *mut f32,
 }
 
-/// The convolution of one image. Gives false, and writes nothing, where a value is too large for the
+/// The convolution of one image with the weight of one group. Gives false, and writes nothing, where a value is too large for the
 /// transformations, infinite or not a number.
 ///
 /// # Safety
-/// The processor supports `S`. `x` holds two more rows and columns than the output, `weight` what
-/// [`transform_weight`] gave for these sizes, `bias` and each position of `out` the features; `room` was
-/// made for these sizes.
+/// The processor supports `S`. `x` holds two more rows and columns than the output, `bias` and each position of
+/// `out` the features.
 #[inline(always)]
-pub(crate) unsafe fn convolve<S: Simd>(sizes: Sizes, image: Image, room: &mut Room) -> bool {
+pub(crate) unsafe fn convolve<S: Simd>(room: &mut Room, group: usize, image: Image) -> bool {
+    let Weights { sizes, transformed } = room.weights;
+    let (sizes, weight) = (*sizes, transformed[group].pointer());
     let Sizes { channels, features, output } = sizes;
     let [rows, columns] = sizes.tiles();
     // SAFETY: tiles start at most two before the end of the output, so that they end with the image; the
@@ -255,7 +272,7 @@ pub(crate) unsafe fn convolve<S: Simd>(sizes: Sizes, image: Image, room: &mut Ro
                 let all = Product {
                     x: room.tiles.pointer().add(index * tiles),
                     offsets: room.offsets.as_ptr(),
-                    weight: image.weight.add(index * sizes.weight_matrix()),
+                    weight: weight.add(index * sizes.weight_matrix()),
                     weight_stride: features,
                     rows: 1,
                     row_stride: 0,
