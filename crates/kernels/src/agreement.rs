@@ -14,7 +14,7 @@ use proptest::{
 use crate::{
     Activation, AdamStep, ConvBlock, Path, Pool, adam, compose,
     conv::{conv_block_on, fused, geometry::Geometry},
-    dense, extension, loss, norm, reference,
+    dense, extension, loss, norm, pooling, reference,
 };
 
 /// Runs a property over cases that are the same in every run.
@@ -634,6 +634,60 @@ fn frozen_weights_and_images_get_no_gradient() {
             assert!(all_images.is_some() && all_weight.is_some());
             assert_eq!(run([true, false]), [all_images, None, all_bias.clone()], "{path:?} {case:?}");
             assert_eq!(run([false, true]), [None, all_weight, all_bias], "{path:?} {case:?}");
+        }
+    }
+}
+
+/// Pooled values and the gradient of what is pooled; small integers, so that many values of a window are equal.
+fn pooled(path: Path, device: &Device, x: &[f32], shape: [usize; 4], pool: Pool) -> [Vec<f32>; 2] {
+    let x = tensor(x, shape, device).require_grad();
+    let output = pooling::pool_on(path, x.clone(), pool);
+    let upstream = Numbers(3).integers(output.shape().num_elements());
+    let gradients = (output.clone() * tensor(&upstream, output.dims(), device)).sum().backward();
+    [vector(output), vector(x.grad(&gradients).unwrap())]
+}
+
+#[test]
+fn pooling_agrees_with_stock_operators() {
+    let cases = (1_usize..=3, 1_usize..=20, pair(1..=40), pools(), any::<u64>());
+    check(200, &cases, |(images, channels, size, pool, seed)| {
+        let shape = [images, channels, size[0], size[1]];
+        let (kernel, padding) = match pool {
+            Pool::None => ([1, 1], [0, 0]),
+            Pool::Max { kernel, padding, .. } | Pool::Average { kernel, padding, .. } => (kernel, padding),
+        };
+        if (0..2).any(|axis| size[axis] + 2 * padding[axis] < kernel[axis]) {
+            return Ok(());
+        }
+        let x = Numbers(seed).integers(shape.iter().product());
+        let expected = pooled(Path::Stock, &Device::flex().autodiff(), &x, shape, pool);
+        for device in devices() {
+            for path in paths() {
+                let found = pooled(path, &device, &x, shape, pool);
+                prop_assert!(found == expected, "{path:?} {pool:?} {shape:?}");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn pooling_passes_what_is_no_number() {
+    let x = [1.0, f32::NAN, 3.0, 2.0, f32::INFINITY, f32::MAX, f32::NEG_INFINITY, f32::NEG_INFINITY];
+    let pool = Pool::Max { kernel: [2, 2], stride: [2, 2], padding: [0, 0] };
+    for device in devices() {
+        for path in paths() {
+            let [found, gradient] = pooled(path, &device, &x, [1, 2, 2, 2], pool);
+            assert!(found[0].is_nan() && found[1] == f32::INFINITY, "{path:?}: {found:?}");
+            let live: Vec<usize> = (0..8).filter(|&index| gradient[index] != 0.0).collect();
+            let upstream = Numbers(3).integers(2);
+            let expected: Vec<usize> = [1, 4]
+                .into_iter()
+                .zip(upstream)
+                .filter(|(_, value)| *value != 0.0)
+                .map(|(at, _)| at)
+                .collect();
+            assert_eq!(live, expected, "{path:?}");
         }
     }
 }

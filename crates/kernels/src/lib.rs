@@ -28,6 +28,7 @@ mod loss;
 mod memory;
 mod norm;
 mod path;
+mod pooling;
 #[cfg(test)]
 mod reference;
 mod simd;
@@ -44,6 +45,7 @@ pub use loss::cross_entropy;
 pub use memory::keep_freed_memory;
 pub use norm::{BatchNormTrain, batch_norm, batch_norm_train};
 pub use path::{KernelsError, Path, path};
+pub use pooling::pool;
 pub use tangent::tanh;
 
 /// What follows the affine part of a layer.

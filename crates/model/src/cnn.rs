@@ -3,11 +3,7 @@
 use burn::{
     module::{Module, RunningState},
     nn::{BatchNorm, Dropout, Linear, conv::Conv2d},
-    tensor::{
-        Device, Tensor,
-        module::{adaptive_avg_pool2d, avg_pool2d, max_pool2d},
-        ops::{AvgPoolOptions, MaxPoolOptions},
-    },
+    tensor::{Device, Tensor, module::adaptive_avg_pool2d},
 };
 use serde::{Deserialize, Serialize};
 
@@ -142,20 +138,7 @@ impl PoolConfig {
 
     /// `[N, C, H, W] -> [N, C, H', W']`
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let (kernel, stride, padding) = ([self.kernel; 2], [self.stride(); 2], [self.padding; 2]);
-        match self.kind {
-            PoolKind::Max => {
-                let options = MaxPoolOptions::new(kernel).with_stride(stride).with_padding(padding);
-                max_pool2d(x, options)
-            }
-            PoolKind::Average => {
-                let options = AvgPoolOptions::new(kernel)
-                    .with_stride(stride)
-                    .with_padding(padding)
-                    .with_count_include_pad(true);
-                avg_pool2d(x, options)
-            }
-        }
+        kernels::pool(x, self.fused())
     }
 }
 

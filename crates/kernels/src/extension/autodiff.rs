@@ -20,7 +20,7 @@ use crate::{
     Activation, AdamStep, Path,
     conv::{backward::Wanted, geometry::Geometry},
     dense::product::Sizes,
-    norm, simd,
+    norm, pooling, simd,
 };
 
 /// State of a backward pass, shared so that a clone costs nothing.
@@ -125,6 +125,31 @@ impl<B: Host> Backward<B, 1> for TanhBackward {
         if let Some(node) = x {
             let state = &*ops.state.0;
             let gradient = host::tanh_backward::<B>(&state.output, gradient, state.path);
+            gradients.register::<B>(node.id, gradient);
+        }
+    }
+}
+
+struct PoolState {
+    codes: Vec<u8>,
+    path: Path,
+    sizes: pooling::Sizes,
+    /// Of the planes.
+    shape: [usize; 4],
+}
+
+#[derive(Debug)]
+struct PoolBackward;
+
+impl<B: Host> Backward<B, 1> for PoolBackward {
+    type State = Saved<PoolState>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [x] = ops.parents;
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let Some(node) = x {
+            let PoolState { codes, path, sizes, shape } = &*ops.state.0;
+            let gradient = host::max_pool_backward::<B>(codes, gradient, *path, *sizes, *shape);
             gradients.register::<B>(node.id, gradient);
         }
     }
@@ -292,6 +317,20 @@ impl<B: Host + KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
             OpsKind::Tracked(prepared) => {
                 let state = TanhState::<B> { output: output.clone(), path };
                 prepared.finish(Saved::new(state), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }
+
+    fn kernel_max_pool(x: FloatTensor<Self>, path: Path, sizes: pooling::Sizes) -> FloatTensor<Self> {
+        let prepared = PoolBackward.prepare::<C>([x.node()]).compute_bound().stateful();
+        let x = B::contiguous(x.into_primitive());
+        let (output, codes) = host::max_pool::<B>(&x, path, sizes);
+        match prepared {
+            OpsKind::Tracked(prepared) => {
+                let shape = x.shape();
+                let shape = [shape[0], shape[1], shape[2], shape[3]];
+                prepared.finish(Saved::new(PoolState { codes, path, sizes, shape }), output)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }

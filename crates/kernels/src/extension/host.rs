@@ -15,7 +15,7 @@ use crate::{
     dense::product::{self, Sizes},
     loss,
     norm::planes::{self, Statistics},
-    simd, tangent,
+    pooling, simd, tangent,
 };
 
 /// A backend with tensors in plain memory.
@@ -286,6 +286,29 @@ pub(crate) fn tanh_backward<B: Host>(
     B::from_values(tangent::backward(path, B::values(output), B::values(&gradient)), &output.shape()[..])
 }
 
+/// The pooled planes and the codes for the way back. `x` is contiguous.
+pub(crate) fn max_pool<B: Host>(
+    x: &FloatTensor<B>,
+    path: Path,
+    sizes: pooling::Sizes,
+) -> (FloatTensor<B>, Vec<u8>) {
+    let (values, codes) = pooling::forward(path, sizes, B::values(x));
+    let shape = x.shape();
+    (B::from_values(values, &[shape[0], shape[1], sizes.output[0], sizes.output[1]]), codes)
+}
+
+/// `shape` is that of the planes.
+pub(crate) fn max_pool_backward<B: Host>(
+    codes: &[u8],
+    gradient: FloatTensor<B>,
+    path: Path,
+    sizes: pooling::Sizes,
+    shape: [usize; 4],
+) -> FloatTensor<B> {
+    let gradient = B::contiguous(gradient);
+    B::from_values(pooling::backward(path, sizes, codes, B::values(&gradient)), &shape)
+}
+
 pub(crate) fn adam_step<B: Host>(
     parameter: FloatTensor<B>,
     gradient: FloatTensor<B>,
@@ -377,6 +400,14 @@ macro_rules! host_operators {
 
             fn kernel_tanh(x: FloatTensor<Self>, path: $crate::Path) -> FloatTensor<Self> {
                 host::tanh::<Self>(&Self::contiguous(x), path)
+            }
+
+            fn kernel_max_pool(
+                x: FloatTensor<Self>,
+                path: $crate::Path,
+                sizes: $crate::pooling::Sizes,
+            ) -> FloatTensor<Self> {
+                host::max_pool::<Self>(&Self::contiguous(x), path, sizes).0
             }
 
             fn kernel_adam_step(

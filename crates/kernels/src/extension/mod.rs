@@ -18,7 +18,9 @@ use burn::{
     tensor::{DType, Int, Tensor},
 };
 
-use crate::{Activation, AdamStep, BatchNormTrain, Path, conv::geometry::Geometry, norm::planes::Sizes};
+use crate::{
+    Activation, AdamStep, BatchNormTrain, Path, conv::geometry::Geometry, norm::planes::Sizes, pooling,
+};
 
 /// The operators on primitives. Shapes and types have been checked. (The attribute knows no optional
 /// tensors: a missing bias is zeros, missing class weights are ones.)
@@ -70,6 +72,8 @@ pub(crate) trait KernelOps: Backend {
     ) -> FloatTensor<Self>;
 
     fn kernel_tanh(x: FloatTensor<Self>, path: Path) -> FloatTensor<Self>;
+
+    fn kernel_max_pool(x: FloatTensor<Self>, path: Path, sizes: pooling::Sizes) -> FloatTensor<Self>;
 
     fn kernel_adam_step(
         parameter: FloatTensor<Self>,
@@ -213,6 +217,10 @@ pub(crate) fn cross_entropy(
 
 pub(crate) fn tanh<const D: usize>(path: Path, x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::kernel_tanh(x.into_dispatch(), path))
+}
+
+pub(crate) fn max_pool(path: Path, x: Tensor<4>, sizes: pooling::Sizes) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::kernel_max_pool(x.into_dispatch(), path, sizes))
 }
 
 pub(crate) fn adam_step<const D: usize>(
