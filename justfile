@@ -102,6 +102,13 @@ export-peers:
     scripts/python.sh numpy torch safetensors onnx onnxruntime
     KILN_PYTHON=target/python/bin/python cargo test -p kiln --test export peers -- --nocapture
 
+# How many printed letters the reference model refuses (installs Pillow into a virtual environment).
+letters:
+    scripts/python.sh pillow
+    cargo build --quiet -p kiln
+    target/python/bin/python scripts/letters.py target/debug/kiln artifacts/reference
+    target/python/bin/python scripts/letters.py target/debug/kiln artifacts/reference 0.95
+
 # The long form of the load tests of `kiln serve`: 60 s each.
 serve-load:
     KILN_LOAD_SECONDS=60 cargo test -p kiln --test serve -- --nocapture many_clients overload

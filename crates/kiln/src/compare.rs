@@ -10,6 +10,7 @@ use train::paired_test::{PairedTest, holm};
 use train::predictions::Predictions;
 use train::run_folder::{RunRecord, RunResult, RunStatus, read_record};
 
+use crate::runs::{FIGURES, figures};
 use crate::table::table;
 
 /// Flags of `kiln compare`.
@@ -157,37 +158,19 @@ fn p_value(p: f64) -> String {
 }
 
 fn in_words(subset: &str, images: usize, runs: &[Run], pairs: &[Pair]) -> String {
-    let header = [
-        "run",
-        "data",
-        "seed",
-        "epochs",
-        "best",
-        "valid",
-        "test",
-        "macro F1",
-        "parameters",
-        "seconds",
-        "images/s",
-        "KiB",
-    ];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
-    let absent = || "-".to_owned();
+    let mut header = vec!["run", "data", "seed", "epochs", "best"];
+    header.extend(FIGURES);
+    let mut rows = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
     rows.extend(runs.iter().map(|Run { name, result, .. }| {
-        vec![
+        let mut row = vec![
             name.clone(),
             result.dataset.clone(),
             result.seed.to_string(),
             result.epochs.to_string(),
             result.best_epoch.to_string(),
-            format!("{:.2}%", result.valid_accuracy * 100.0),
-            result.test_accuracy.map_or_else(absent, |accuracy| format!("{:.2}%", accuracy * 100.0)),
-            result.test_macro_f1.map_or_else(absent, |f1| format!("{f1:.4}")),
-            result.parameters.to_string(),
-            format!("{:.1}", result.seconds),
-            format!("{:.0}", result.train_samples_per_second),
-            (result.model_bytes / 1024).to_string(),
-        ]
+        ];
+        row.extend(figures(result));
+        row
     }));
     let several = pairs.len() > 1;
     let mut header = vec!["first", "second", "only first right", "only second right", "difference", "p"];

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 use train::command::{Failure, print, print_json};
-use train::run_folder::{ListedRun, RunRecord, RunStatus, list};
+use train::run_folder::{ListedRun, RunRecord, RunResult, RunStatus, list};
 
 use crate::table::table;
 
@@ -64,22 +64,9 @@ pub(crate) fn run(arguments: &RunsArguments) -> Result<ExitCode, Failure> {
     } else if runs.is_empty() {
         print(&format!("no runs in {}", arguments.out.display()))?;
     } else {
-        let header = [
-            "run",
-            "status",
-            "data",
-            "backend",
-            "seed",
-            "epochs",
-            "valid",
-            "test",
-            "macro F1",
-            "parameters",
-            "seconds",
-            "images/s",
-            "KiB",
-        ];
-        let mut rows = vec![header.map(str::to_owned).to_vec()];
+        let mut header = vec!["run", "status", "data", "backend", "seed", "epochs"];
+        header.extend(FIGURES);
+        let mut rows = vec![header.into_iter().map(str::to_owned).collect::<Vec<_>>()];
         rows.extend(runs.iter().map(row));
         print(&table(&rows))?;
     }
@@ -90,9 +77,22 @@ fn accuracy(run: &ListedRun) -> f64 {
     run.record.result.as_ref().map_or(-1.0, |result| result.test_accuracy.unwrap_or(-1.0))
 }
 
-/// In a table, for a run that was not tested.
-fn absent() -> String {
-    "-".to_owned()
+/// Headings of [`figures`].
+pub(crate) const FIGURES: [&str; 7] =
+    ["valid", "test", "macro F1", "parameters", "seconds", "images/s", "KiB"];
+
+/// What a table of runs says of a finished one.
+pub(crate) fn figures(result: &RunResult) -> [String; 7] {
+    let tested = |figure: Option<String>| figure.unwrap_or_else(|| "-".to_owned());
+    [
+        format!("{:.2}%", result.valid_accuracy * 100.0),
+        tested(result.test_accuracy.map(|accuracy| format!("{:.2}%", accuracy * 100.0))),
+        tested(result.test_macro_f1.map(|f1| format!("{f1:.4}"))),
+        result.parameters.to_string(),
+        format!("{:.1}", result.seconds),
+        format!("{:.0}", result.train_samples_per_second),
+        (result.model_bytes / 1024).to_string(),
+    ]
 }
 
 fn row(run: &ListedRun) -> Vec<String> {
@@ -111,16 +111,10 @@ fn row(run: &ListedRun) -> Vec<String> {
         record.seed.to_string(),
     ];
     match &record.result {
-        Some(result) => row.extend([
-            result.epochs.to_string(),
-            format!("{:.2}%", result.valid_accuracy * 100.0),
-            result.test_accuracy.map_or_else(absent, |accuracy| format!("{:.2}%", accuracy * 100.0)),
-            result.test_macro_f1.map_or_else(absent, |f1| format!("{f1:.4}")),
-            record.parameters.to_string(),
-            format!("{:.1}", result.seconds),
-            format!("{:.0}", result.train_samples_per_second),
-            (result.model_bytes / 1024).to_string(),
-        ]),
+        Some(result) => {
+            row.push(result.epochs.to_string());
+            row.extend(figures(result));
+        }
         None => {
             row.extend(["-", "-", "-", "-"].map(str::to_owned));
             row.push(record.parameters.to_string());
