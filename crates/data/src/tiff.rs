@@ -15,7 +15,7 @@ const LAST_TAG: u16 = 532;
 /// Checks the first directory: that the values of every entry lie within the file, and that those which decoding
 /// reads fit into `memory` bytes. Leaves the reader at its beginning.
 ///
-/// The layout is that of TIFF 6.0, section 2, and of BigTIFF.
+/// The layout is that of TIFF 6.0, section 2, and of `BigTIFF`.
 ///
 /// # Errors
 /// The entry, what it claims and what there is; or that the directory cannot be read.

@@ -55,7 +55,7 @@ impl Sizes {
     fn new(planes: usize, size: [usize; 2], window: Window) -> Option<Self> {
         let Window { kernel, stride, padding } = window;
         let fits = planes > 0
-            && window.area() <= usize::from(u8::MAX)
+            && u8::try_from(window.area()).is_ok()
             && (0..2).all(|axis| {
                 stride[axis] > 0 && padding[axis] < kernel[axis] && size[axis] + padding[axis] >= kernel[axis]
             });
