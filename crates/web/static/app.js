@@ -61,6 +61,7 @@ function unpacked(bytes) {
 // State
 
 const SIDE = 280; // units of the pad, ten for a pixel of MNIST
+const SENT = SIDE / 2; // pixels of what the network is asked about: five for each that it sees
 const PEN = 20;
 let wasm; // the compiled program, for another worker after a failure
 let model; // what the worker says about the model
@@ -76,7 +77,7 @@ let working = 0; // tasks under way
 // The pad
 
 const pad = $("pad");
-const ink = new OffscreenCanvas(SIDE, SIDE).getContext("2d", { willReadFrequently: true });
+const ink = new OffscreenCanvas(SENT, SENT).getContext("2d", { willReadFrequently: true });
 const cursor = { x: SIDE / 2, y: SIDE / 2, down: false, shown: false };
 let stroke; // being drawn by a pointer
 let pointer;
@@ -253,8 +254,8 @@ async function question() {
 
 function pixels() {
   if (picture) return { pixels: picture.pixels, width: picture.width, height: picture.height };
-  paint(ink, 1);
-  return { pixels: ink.getImageData(0, 0, SIDE, SIDE).data, width: SIDE, height: SIDE };
+  paint(ink, SENT / SIDE);
+  return { pixels: ink.getImageData(0, 0, SENT, SENT).data, width: SENT, height: SENT };
 }
 
 const percent = (probability) => {
