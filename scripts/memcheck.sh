@@ -9,7 +9,7 @@ command -v valgrind >/dev/null || { echo "memcheck.sh: valgrind is not installed
 # Tests on few and small shapes that reach every kernel.
 filters=("$@")
 if [ ${#filters[@]} -eq 0 ]; then
-  filters=(frozen_weights not_a_number batch_normalisation_ the_loss adam finite_differences other_shapes
+  filters=(frozen_weights not_a_number pooling_passes batch_normalisation_ the_loss adam finite_differences other_shapes
     blocks_agree_on_real)
 fi
 
