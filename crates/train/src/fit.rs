@@ -411,16 +411,6 @@ impl Splits {
             pair.test.len(),
             pair.origin
         );
-        let updates = train.len().div_ceil(config.batch_size).div_ceil(config.regularization.accumulate)
-            * config.epochs;
-        if updates < FEW_UPDATES {
-            tracing::warn!(
-                "{updates} updates in all (batches of {} images, {} epochs) are few to learn from; --batch-size 16 or \
-                 more --epochs makes more of them",
-                config.batch_size,
-                config.epochs
-            );
-        }
         Ok(Self { pair, training: Arc::new(training), train: train.into(), valid: valid.into() })
     }
 
@@ -562,6 +552,15 @@ impl Experiment {
 
         let plateau = PlateauFactor::default();
         let updates = loader.batches().div_ceil(config.regularization.accumulate);
+        let all = updates * config.epochs;
+        if all < FEW_UPDATES {
+            tracing::warn!(
+                "{all} updates in all (batches of {} images, {} epochs) are few to learn from; --batch-size 16 or \
+                 more --epochs makes more of them",
+                config.batch_size,
+                config.epochs
+            );
+        }
         let schedule = |base| Schedule::new(&config.schedule, base, updates, config.epochs, plateau.clone());
         let model =
             Trainable::new(self.network.clone(), self.objective.clone()).train().fork(&training_device);

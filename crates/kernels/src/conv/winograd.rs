@@ -235,8 +235,8 @@ pub(crate) struct Image {
     pub(crate) out: *mut f32,
 }
 
-/// The convolution of one image with the weight of one group. Gives false, and writes nothing, where a value is too large for the
-/// transformations, infinite or not a number.
+/// The convolution of one image with the weight of one group. Gives false, and writes nothing, where a value is
+/// too large for the transformations, infinite or not a number.
 ///
 /// # Safety
 /// The processor supports `S`. `x` holds two more rows and columns than the output, `bias` and each position of
