@@ -6,7 +6,7 @@ use burn::tensor::{
     ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
 };
 
-use crate::{Activation, AdamStep, BatchNormTrain, ConvBlock, Pool};
+use crate::{Activation, AdamStep, BatchNormTrain, ConvBlock, Pointwise, Pool, pointwise::LEAKY_SLOPE};
 
 pub(crate) fn conv_block(
     images: Tensor<4>,
@@ -47,6 +47,16 @@ pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> 
         Activation::None => x,
         Activation::Relu => activation::relu(x),
         Activation::Tanh => activation::tanh(x),
+    }
+}
+
+pub(crate) fn pointwise<const D: usize>(function: Pointwise, x: Tensor<D>) -> Tensor<D> {
+    match function {
+        Pointwise::LeakyRelu => activation::leaky_relu(x, f64::from(LEAKY_SLOPE)),
+        Pointwise::Sigmoid => activation::sigmoid(x),
+        Pointwise::Silu => activation::silu(x),
+        Pointwise::Gelu => activation::gelu(x),
+        Pointwise::Tanh => activation::tanh(x),
     }
 }
 

@@ -28,11 +28,11 @@ mod loss;
 mod memory;
 mod norm;
 mod path;
+mod pointwise;
 mod pooling;
 #[cfg(test)]
 mod reference;
 mod simd;
-mod tangent;
 mod taps;
 mod tile;
 mod transpose;
@@ -45,8 +45,8 @@ pub use loss::cross_entropy;
 pub use memory::keep_freed_memory;
 pub use norm::{BatchNormTrain, batch_norm, batch_norm_train};
 pub use path::{KernelsError, Path, path};
+pub use pointwise::{Pointwise, pointwise};
 pub use pooling::pool;
-pub use tangent::tanh;
 
 /// What follows the affine part of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

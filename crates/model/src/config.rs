@@ -3,6 +3,7 @@
 use std::fmt;
 
 use burn::tensor::{Device, Tensor, activation};
+use kernels::{Pointwise, pointwise};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -64,19 +65,16 @@ pub enum Activation {
     Tanh,
 }
 
-/// Slope of [`Activation::LeakyRelu`] below zero, the default of the common frameworks.
-const LEAKY_SLOPE: f64 = 0.01;
-
 impl Activation {
     /// Applies the function to every value; the shape stays.
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Relu => activation::relu(x),
-            Self::LeakyRelu => activation::leaky_relu(x, LEAKY_SLOPE),
-            Self::Gelu => activation::gelu(x),
-            Self::Silu => activation::silu(x),
-            Self::Sigmoid => activation::sigmoid(x),
-            Self::Tanh => kernels::tanh(x),
+            Self::LeakyRelu => pointwise(Pointwise::LeakyRelu, x),
+            Self::Gelu => pointwise(Pointwise::Gelu, x),
+            Self::Silu => pointwise(Pointwise::Silu, x),
+            Self::Sigmoid => pointwise(Pointwise::Sigmoid, x),
+            Self::Tanh => pointwise(Pointwise::Tanh, x),
         }
     }
 

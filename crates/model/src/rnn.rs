@@ -3,8 +3,9 @@
 use burn::{
     module::Module,
     nn::{Dropout, Linear},
-    tensor::{Device, Tensor, activation},
+    tensor::{Device, Tensor},
 };
+use kernels::{Pointwise, pointwise};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -169,19 +170,19 @@ impl RecurrentLayer {
                 Cell::Lstm => {
                     let gates = from_input + from_state;
                     let gate = |index| gates.clone().narrow(1, index * hidden, hidden);
-                    let input = activation::sigmoid(gate(0));
-                    let forget = activation::sigmoid(gate(1));
-                    let cell = activation::tanh(gate(2));
-                    let output = activation::sigmoid(gate(3));
+                    let input = pointwise(Pointwise::Sigmoid, gate(0));
+                    let forget = pointwise(Pointwise::Sigmoid, gate(1));
+                    let cell = pointwise(Pointwise::Tanh, gate(2));
+                    let output = pointwise(Pointwise::Sigmoid, gate(3));
                     let next = forget * memory.take().unwrap_or_else(zeros) + input * cell;
-                    state = output * activation::tanh(next.clone());
+                    state = output * pointwise(Pointwise::Tanh, next.clone());
                     memory = Some(next);
                 }
                 Cell::Gru => {
                     let gate = |x: &Tensor<2>, index| x.clone().narrow(1, index * hidden, hidden);
-                    let reset = activation::sigmoid(gate(&from_input, 0) + gate(&from_state, 0));
-                    let update = activation::sigmoid(gate(&from_input, 1) + gate(&from_state, 1));
-                    let new = activation::tanh(gate(&from_input, 2) + reset * gate(&from_state, 2));
+                    let reset = pointwise(Pointwise::Sigmoid, gate(&from_input, 0) + gate(&from_state, 0));
+                    let update = pointwise(Pointwise::Sigmoid, gate(&from_input, 1) + gate(&from_state, 1));
+                    let new = pointwise(Pointwise::Tanh, gate(&from_input, 2) + reset * gate(&from_state, 2));
                     state = new.clone() + update * (state - new);
                 }
             }

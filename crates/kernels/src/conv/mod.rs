@@ -12,7 +12,9 @@ mod winograd;
 
 use burn::tensor::Tensor;
 
-use crate::{Activation, Path, compose, dense::linear_on, extension, simd, tangent::tanh_on};
+use crate::{
+    Activation, Path, Pointwise, compose, dense::linear_on, extension, pointwise::pointwise_on, simd,
+};
 use geometry::Geometry;
 
 /// Pooling after the activation. All sizes are `[height, width]`.
@@ -126,7 +128,7 @@ pub(crate) fn fused(
         };
         let linear = ConvBlock { activation: Activation::None, pool: before, ..*block };
         let features = conv_block_on(path, images, weight, bias, &linear);
-        return compose::pool(tanh_on(path, features), after);
+        return compose::pool(pointwise_on(path, Pointwise::Tanh, features), after);
     }
     let bias_fits = bias.as_ref().is_none_or(|bias| bias.dims()[0] == weight.dims()[0]);
     match geometry {

@@ -8,8 +8,8 @@ use super::{
 use crate::{
     Activation,
     buffer::{Part, Scratch},
+    pointwise::apply_tanh,
     simd::{Kernel, Simd},
-    tangent,
     taps::{OuterSum, outer_sum, rows_per_strip},
     tile::split_evenly,
     transpose::transpose,
@@ -129,7 +129,7 @@ impl Kernel for Forward<'_> {
                         inner,
                     );
                     if geometry.activation == Activation::Tanh {
-                        tangent::apply::<S>(std::slice::from_raw_parts_mut(inner, inner_len));
+                        apply_tanh::<S>(std::slice::from_raw_parts_mut(inner, inner_len));
                     }
                     if averages {
                         average::<S>(geometry, inner, output);

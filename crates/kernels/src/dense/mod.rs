@@ -4,7 +4,7 @@ pub(crate) mod product;
 
 use burn::tensor::Tensor;
 
-use crate::{Activation, Path, compose, extension, tangent::tanh_on};
+use crate::{Activation, Path, Pointwise, compose, extension, pointwise::pointwise_on};
 
 /// `activation(x @ weight + bias)`: `x [N, I]`, `weight [I, O]` (the layout of Burn's `Linear`),
 /// `bias [O]` give `[N, O]`.
@@ -34,5 +34,5 @@ pub(crate) fn linear_on(
     let is_smooth = activation == Activation::Tanh;
     let fused = if is_smooth { Activation::None } else { activation };
     let output = extension::linear(path, x, weight, bias, fused);
-    if is_smooth { tanh_on(path, output) } else { output }
+    if is_smooth { pointwise_on(path, Pointwise::Tanh, output) } else { output }
 }

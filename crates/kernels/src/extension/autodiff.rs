@@ -17,7 +17,7 @@ use super::{
     host::{self, ConvState, Host, NormState},
 };
 use crate::{
-    Activation, AdamStep, Path,
+    Activation, AdamStep, Path, Pointwise,
     conv::{backward::Wanted, geometry::Geometry},
     dense::product::Sizes,
     norm, pooling, simd,
@@ -108,23 +108,25 @@ impl<B: Host> Backward<B, 3> for LinearBackward {
     }
 }
 
-struct TanhState<B: Backend> {
-    output: FloatTensor<B>,
+struct PointwiseState<B: Backend> {
+    /// Output or input, whichever the derivative is a function of.
+    kept: FloatTensor<B>,
     path: Path,
+    function: Pointwise,
 }
 
 #[derive(Debug)]
-struct TanhBackward;
+struct PointwiseBackward;
 
-impl<B: Host> Backward<B, 1> for TanhBackward {
-    type State = Saved<TanhState<B>>;
+impl<B: Host> Backward<B, 1> for PointwiseBackward {
+    type State = Saved<PointwiseState<B>>;
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [x] = ops.parents;
         let gradient = gradients.consume::<B>(&ops.node);
         if let Some(node) = x {
             let state = &*ops.state.0;
-            let gradient = host::tanh_backward::<B>(&state.output, gradient, state.path);
+            let gradient = host::pointwise_backward::<B>(&state.kept, gradient, state.path, state.function);
             gradients.register::<B>(node.id, gradient);
         }
     }
@@ -310,12 +312,14 @@ impl<B: Host + KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         }
     }
 
-    fn kernel_tanh(x: FloatTensor<Self>, path: Path) -> FloatTensor<Self> {
-        let prepared = TanhBackward.prepare::<C>([x.node()]).compute_bound().stateful();
-        let output = host::tanh::<B>(&B::contiguous(x.into_primitive()), path);
+    fn kernel_pointwise(x: FloatTensor<Self>, path: Path, function: Pointwise) -> FloatTensor<Self> {
+        let prepared = PointwiseBackward.prepare::<C>([x.node()]).compute_bound().stateful();
+        let x = B::contiguous(x.into_primitive());
+        let output = host::pointwise::<B>(&x, path, function);
         match prepared {
             OpsKind::Tracked(prepared) => {
-                let state = TanhState::<B> { output: output.clone(), path };
+                let kept = if function.keeps_output() { output.clone() } else { x };
+                let state = PointwiseState::<B> { kept, path, function };
                 prepared.finish(Saved::new(state), output)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(output),

@@ -6,7 +6,7 @@ use burn::backend::{
 };
 
 use crate::{
-    Activation, AdamStep, Path, adam,
+    Activation, AdamStep, Path, Pointwise, adam,
     conv::{
         backward::{self, Inputs, Wanted},
         forward,
@@ -15,7 +15,7 @@ use crate::{
     dense::product::{self, Sizes},
     loss,
     norm::planes::{self, Statistics},
-    pooling, simd, tangent,
+    pooling, simd,
 };
 
 /// A backend with tensors in plain memory.
@@ -272,18 +272,20 @@ pub(crate) fn cross_entropy<B: Host>(
 }
 
 /// `x` is contiguous.
-pub(crate) fn tanh<B: Host>(x: &FloatTensor<B>, path: Path) -> FloatTensor<B> {
-    B::from_values(tangent::forward(path, B::values(x)), &x.shape()[..])
+pub(crate) fn pointwise<B: Host>(x: &FloatTensor<B>, path: Path, function: Pointwise) -> FloatTensor<B> {
+    B::from_values(crate::pointwise::forward(path, function, B::values(x)), &x.shape()[..])
 }
 
-/// `output` is contiguous.
-pub(crate) fn tanh_backward<B: Host>(
-    output: &FloatTensor<B>,
+/// `kept`, as [`crate::pointwise::backward`] has it, is contiguous.
+pub(crate) fn pointwise_backward<B: Host>(
+    kept: &FloatTensor<B>,
     gradient: FloatTensor<B>,
     path: Path,
+    function: Pointwise,
 ) -> FloatTensor<B> {
     let gradient = B::contiguous(gradient);
-    B::from_values(tangent::backward(path, B::values(output), B::values(&gradient)), &output.shape()[..])
+    let values = crate::pointwise::backward(path, function, B::values(kept), B::values(&gradient));
+    B::from_values(values, &kept.shape()[..])
 }
 
 /// The pooled planes and the codes for the way back. `x` is contiguous.
@@ -398,8 +400,12 @@ macro_rules! host_operators {
                 host::cross_entropy::<Self>(logits, targets, class_weights, label_smoothing).0
             }
 
-            fn kernel_tanh(x: FloatTensor<Self>, path: $crate::Path) -> FloatTensor<Self> {
-                host::tanh::<Self>(&Self::contiguous(x), path)
+            fn kernel_pointwise(
+                x: FloatTensor<Self>,
+                path: $crate::Path,
+                function: $crate::Pointwise,
+            ) -> FloatTensor<Self> {
+                host::pointwise::<Self>(&Self::contiguous(x), path, function)
             }
 
             fn kernel_max_pool(

@@ -19,7 +19,8 @@ use burn::{
 };
 
 use crate::{
-    Activation, AdamStep, BatchNormTrain, Path, conv::geometry::Geometry, norm::planes::Sizes, pooling,
+    Activation, AdamStep, BatchNormTrain, Path, Pointwise, conv::geometry::Geometry, norm::planes::Sizes,
+    pooling,
 };
 
 /// The operators on primitives. Shapes and types have been checked. (The attribute knows no optional
@@ -71,7 +72,7 @@ pub(crate) trait KernelOps: Backend {
         label_smoothing: f32,
     ) -> FloatTensor<Self>;
 
-    fn kernel_tanh(x: FloatTensor<Self>, path: Path) -> FloatTensor<Self>;
+    fn kernel_pointwise(x: FloatTensor<Self>, path: Path, function: Pointwise) -> FloatTensor<Self>;
 
     fn kernel_max_pool(x: FloatTensor<Self>, path: Path, sizes: pooling::Sizes) -> FloatTensor<Self>;
 
@@ -215,8 +216,8 @@ pub(crate) fn cross_entropy(
     ))
 }
 
-pub(crate) fn tanh<const D: usize>(path: Path, x: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(Dispatch::kernel_tanh(x.into_dispatch(), path))
+pub(crate) fn pointwise<const D: usize>(path: Path, function: Pointwise, x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::kernel_pointwise(x.into_dispatch(), path, function))
 }
 
 pub(crate) fn max_pool(path: Path, x: Tensor<4>, sizes: pooling::Sizes) -> Tensor<4> {
