@@ -214,11 +214,25 @@ pub fn scores(
         let logits = rows(network.classify_features(features))?; // [n, K]
         let signatures = rows(signatures)?;
         let images = images.chunks_exact(len);
-        scores.extend(logits.into_iter().zip(signatures).zip(images).map(|((logits, signature), image)| {
-            Scores { logits, signature, blank: image.iter().all(|&value| value == image[0]) }
-        }));
+        scores.extend(
+            logits.into_iter().zip(signatures).zip(images).map(|((logits, signature), image)| Scores {
+                logits,
+                signature,
+                blank: is_blank(image),
+            }),
+        );
     }
     Ok(scores)
+}
+
+/// Whether there is nothing to see: one value in every pixel.
+pub(crate) fn is_blank(image: &[u8]) -> bool {
+    image.iter().all(|&value| value == image[0])
+}
+
+/// The row of `[1, D]`.
+pub(crate) fn row(tensor: Tensor<2>) -> Result<Vec<f32>, ClassifyError> {
+    Ok(rows(tensor)?.swap_remove(0))
 }
 
 /// The rows of `[N, D]`.

@@ -7,7 +7,10 @@ use burn::{
     tensor::{Tensor, TensorData},
 };
 
-use crate::{Classifier, ClassifyError, InputShape};
+use crate::{
+    Classifier, ClassifyError, InputShape, Scores,
+    classifier::{is_blank, row},
+};
 
 /// A picture of numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,7 +102,7 @@ impl Classifier {
             class,
             probability: probabilities[class],
             activation: match stages.last() {
-                Some(maps) => Some(self.class_activation(maps.clone(), class)?),
+                Some(maps) => Some(self.class_activation(maps.clone(), Some(class))?.2),
                 None => None,
             },
             occlusion: self.occlusion(image, class)?,
@@ -113,30 +116,46 @@ impl Classifier {
         })
     }
 
-    /// Only [`Explanation::activation`] of `image`, prepared `[C, H, W]`: a second and half a third pass
-    /// through the network, so that it can follow a pen.
+    /// The scores of `image`, prepared `[C, H, W]`, and [`Explanation::activation`] of its answer, in one pass
+    /// through the convolutions, so that it can follow a pen.
     ///
     /// # Errors
     /// When the device could not be read.
     ///
     /// # Panics
     /// As [`Self::explain`].
-    pub fn activation(&self, image: &[u8], class: usize) -> Result<Option<Map>, ClassifyError> {
+    pub fn attend(&self, image: &[u8]) -> Result<(Scores, Option<Map>), ClassifyError> {
         let batch = self.metadata().preprocessing.batch(image, 1, self.device()); // [1, C, H, W]
-        self.network().stages(batch).pop().map(|maps| self.class_activation(maps, class)).transpose()
+        match self.network().stages(batch).pop() {
+            Some(maps) => {
+                let (logits, signature, map) = self.class_activation(maps, None)?;
+                Ok((Scores { logits, signature, blank: is_blank(image) }, Some(map)))
+            }
+            None => Ok((self.scores(image)?.swap_remove(0), None)),
+        }
     }
 
+    /// Logits `[K]`, signature `[S]`, and the activation of `class` (`None`: the answer).
+    ///
     /// Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2: the maps weighted by the mean of their
     /// gradients, and what is positive of the sum. `maps` are `[1, C, H, W]`.
-    fn class_activation(&self, maps: Tensor<4>, class: usize) -> Result<Map, ClassifyError> {
+    fn class_activation(
+        &self,
+        maps: Tensor<4>,
+        class: Option<usize>,
+    ) -> Result<(Vec<f32>, Vec<f32>, Map), ClassifyError> {
         let maps = maps.autodiff().require_grad();
         let network = self.network().clone().freeze().train();
-        let logits = network.classify_features(network.gather(maps.clone())); // [1, K]
+        let (features, signature) = network.gather(maps.clone());
+        let logits = network.classify_features(features); // [1, K]
+        let (values, signature) = (row(logits.clone().inner())?, row(signature.inner())?);
+        let best = (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b]));
+        let class = class.or(best).unwrap_or_default();
         let gradients = logits.slice([0..1, class..class + 1]).sum().backward();
         let Some(gradient) = maps.grad(&gradients) else { return Err(no_gradient()) };
         let weights = gradient.mean_dim(2).mean_dim(3); // [1, C, 1, 1]
         let sum = (maps.inner() * weights).sum_dim(1).clamp_min(0.0); // [1, 1, H, W]
-        single(maps_of(sum)?)
+        Ok((values, signature, single(maps_of(sum)?)?))
     }
 
     /// Simonyan, Vedaldi & Zisserman 2014, section 3: the magnitude of the logit's gradient, the largest
@@ -402,14 +421,24 @@ mod tests {
             let whole = values(network.forward(batch.clone()));
             let (features, signature) = network.features(batch.clone());
             assert_eq!((features.dims(), signature.dims()), ([1, 9], [1, 64]));
+            let signature = values(signature);
             assert_eq!(values(network.classify_features(features)), whole);
             let stages = network.stages(batch);
             let sizes: Vec<_> = stages.iter().map(Tensor::dims).collect();
             assert_eq!(sizes, [[1, 32, 26, 26], [1, 64, 11, 11]]);
-            let apart = values(network.classify_features(network.gather(stages[1].clone())));
+            let (features, signature_apart) = network.gather(stages[1].clone());
+            let apart = values(network.classify_features(features));
             for (a, b) in apart.iter().zip(&whole) {
                 assert!((a - b).abs() < 1e-5, "{apart:?} {whole:?}");
             }
+            let signature_apart = values(signature_apart);
+            for (a, b) in signature_apart.iter().zip(&signature) {
+                assert!((a - b).abs() < 1e-5, "{a} {b}");
+            }
+            let (scores, map) = net.attend(&image).unwrap();
+            assert_eq!((&scores.logits, &scores.signature), (&apart, &signature_apart));
+            let answer = net.explain(&image, None).unwrap();
+            assert_eq!(map.unwrap(), answer.activation.unwrap());
         }
     }
 }

@@ -15,8 +15,8 @@ pub(crate) trait Inspect {
     /// pooling, `[N, C', H', W']` each, from the image on. Empty without convolutions.
     fn stages(&self, images: Tensor<4>) -> Vec<Tensor<4>>;
 
-    /// From the last of [`Self::stages`] (the images, where there is none) to the features `[N, F]`.
-    fn gather(&self, maps: Tensor<4>) -> Tensor<2>;
+    /// From the last of [`Self::stages`] (the images, where there is none) to what [`Self::features`] gives.
+    fn gather(&self, maps: Tensor<4>) -> (Tensor<2>, Tensor<2>);
 
     /// Images `[N, C, H, W]` to what the head sees, `[N, F]`, and to the signature `[N, S]`, the mean over
     /// the places of what the last convolution (or its block) says; the features without convolutions.
@@ -47,9 +47,9 @@ impl Network {
         self.parts().stages(images)
     }
 
-    /// The last of [`Self::stages`] to the features `[N, F]`; for a network without convolutions it takes
-    /// the images.
-    pub fn gather(&self, maps: Tensor<4>) -> Tensor<2> {
+    /// The last of [`Self::stages`] to what [`Self::features`] gives; for a network without convolutions it
+    /// takes the images.
+    pub fn gather(&self, maps: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
         self.parts().gather(maps)
     }
 
@@ -77,6 +77,18 @@ impl Network {
     }
 }
 
+impl Cnn {
+    /// From the last block's output `[N, C', H', W']` to features and signature.
+    fn judged(&self, maps: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        if self.blocks.is_empty() {
+            let features = self.flat_features(maps);
+            return (features.clone(), features);
+        }
+        let signature = maps.clone().mean_dim(3).mean_dim(2).flatten(1, 3); // [N, C']
+        (self.flat_features(maps), signature)
+    }
+}
+
 impl Inspect for Cnn {
     fn stages(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
         let mut stages: Vec<Tensor<4>> = Vec::with_capacity(self.blocks.len());
@@ -90,22 +102,15 @@ impl Inspect for Cnn {
         stages
     }
 
-    fn gather(&self, maps: Tensor<4>) -> Tensor<2> {
-        let x = match self.blocks.last() {
-            Some(block) => block.finish(maps),
-            None => maps,
-        };
-        self.flat_features(x)
+    fn gather(&self, maps: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        match self.blocks.last() {
+            Some(block) => self.judged(block.finish(maps)),
+            None => self.judged(maps),
+        }
     }
 
     fn features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
-        let maps = self.trunk(images); // [N, C', H', W']
-        if self.blocks.is_empty() {
-            let features = self.flat_features(maps);
-            return (features.clone(), features);
-        }
-        let signature = maps.clone().mean_dim(3).mean_dim(2).flatten(1, 3); // [N, C']
-        (self.flat_features(maps), signature)
+        self.judged(self.trunk(images))
     }
 
     fn head(&self) -> &Linear {
@@ -128,14 +133,14 @@ impl Inspect for ResNet {
         stages
     }
 
-    fn gather(&self, maps: Tensor<4>) -> Tensor<2> {
-        self.average(maps)
+    fn gather(&self, maps: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        // The features are the means over the places already.
+        let features = self.average(maps);
+        (features.clone(), features)
     }
 
     fn features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
-        // The features are the means over the places already.
-        let features = self.average(self.trunk(images));
-        (features.clone(), features)
+        self.gather(self.trunk(images))
     }
 
     fn head(&self) -> &Linear {
@@ -155,13 +160,13 @@ macro_rules! without_convolutions {
                 Vec::new()
             }
 
-            fn gather(&self, maps: Tensor<4>) -> Tensor<2> {
-                <$network>::features(self, maps)
+            fn gather(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+                let features = <$network>::features(self, images);
+                (features.clone(), features)
             }
 
             fn features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
-                let features = <$network>::features(self, images);
-                (features.clone(), features)
+                self.gather(images)
             }
 
             fn head(&self) -> &Linear {

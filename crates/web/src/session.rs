@@ -114,11 +114,9 @@ impl Session {
         }
         let picture = from_rgba(rgba, width, height)?;
         let image = self.classifier.prepare(&picture)?;
-        let scores = self.classifier.scores(&image)?.swap_remove(0);
+        let (scores, map) = self.classifier.attend(&image)?;
         let probabilities = self.classifier.probabilities(&scores);
         let rejected = self.classifier.prediction(&scores, &Policy::default()).rejected;
-        let best = (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]));
-        let map = self.classifier.activation(&image, best.unwrap_or_default())?;
         let InputShape { height, width, .. } = self.input();
         let attention =
             map.map_or_else(|| vec![0.0; height * width], |map| map.resized(width, height).values);

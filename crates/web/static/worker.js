@@ -4,9 +4,19 @@
 let kiln;
 let model;
 
+// kiln.html has it in this file.
+function load() {
+  if (typeof wasm_bindgen === "undefined") importScripts("kiln.js");
+}
+
+// While the page fetches the program. What goes wrong here, `start` meets again and tells.
+try {
+  load();
+} catch {}
+
 const calls = {
   async start({ wasm }) {
-    if (typeof wasm_bindgen === "undefined") importScripts("kiln.js");
+    load();
     await wasm_bindgen({ module_or_path: wasm });
     kiln = wasm_bindgen;
   },
