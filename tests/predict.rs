@@ -133,7 +133,7 @@ fn a_strip_of_digits_becomes_a_text() {
     let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
     let pair = sample();
     let mut texts = Vec::new();
-    for index in 0..30 {
+    for index in 0..100 {
         let condition = &strips::CONDITIONS[index % 2];
         let (picture, text) = strips::strip(&pair.test, 5, index as u64, 5, condition);
         save(
@@ -149,7 +149,14 @@ fn a_strip_of_digits_becomes_a_text() {
     let answers = lines(&ran);
     let read = |answer: &Value| answer["text"].as_str().expect("a text").to_owned();
     let right = answers.iter().zip(&texts).filter(|(answer, (text, ..))| read(answer) == *text).count();
-    assert!(right >= 27, "{right} of 30 strips");
+    assert!(right >= 85, "{right} of 100 strips");
+    // What cannot be read is said to be so.
+    let wrong = answers.iter().zip(&texts).filter(|(answer, (text, ..))| {
+        let read = read(answer);
+        read.len() != text.len() || read.chars().zip(text.chars()).any(|(a, b)| a != b && a != '?')
+    });
+    let wrong = wrong.count();
+    assert!(wrong <= 5, "{wrong} of 100 strips");
     for (answer, (_, width, height)) in answers.iter().zip(&texts) {
         let mut before = 0;
         for digit in answer["digits"].as_array().expect("digits") {
