@@ -148,8 +148,16 @@ fn a_strip_of_digits_becomes_a_text() {
     assert_eq!(ran.status, 0, "{}", ran.stderr);
     let answers = lines(&ran);
     let read = |answer: &Value| answer["text"].as_str().expect("a text").to_owned();
-    let right = answers.iter().zip(&texts).filter(|(answer, (text, ..))| read(answer) == *text).count();
+    let count = |answers: &[Value]| {
+        answers.iter().zip(&texts).filter(|(answer, (text, ..))| read(answer) == *text).count()
+    };
+    let right = count(&answers);
     assert!(right >= 85, "{right} of 100 strips");
+    // Reading without refusing.
+    let ran = bench.run(&["predict", "--model", reference, "--digits", "--json", "--keep", "1", "strips"]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let right = count(&lines(&ran));
+    assert!(right >= 90, "{right} of 100 strips where none is refused");
     // What cannot be read is said to be so.
     let wrong = answers.iter().zip(&texts).filter(|(answer, (text, ..))| {
         let read = read(answer);
