@@ -89,13 +89,13 @@ pub enum ClassifyError {
 
 impl Classifier {
     /// A model on the device that it was decoded to. An autodiff device is stripped to what lies
-    /// below: an answer needs no gradients.
+    /// below: an answer needs no gradients. The network is folded, see [`Network::folded`].
     pub fn new(model: Model, device: Device) -> Self {
         let device = device.inner();
         let Model { network, metadata } = model;
         let network =
             if network.devices().iter().any(Device::is_autodiff) { network.valid() } else { network };
-        Self { model: Model { network, metadata }, device }
+        Self { model: Model { network: network.folded(), metadata }, device }
     }
 
     /// What the model file says about itself.
@@ -103,7 +103,7 @@ impl Classifier {
         &self.model.metadata
     }
 
-    /// The network, without autodiff.
+    /// The network as it answers: folded, without autodiff.
     pub fn network(&self) -> &Network {
         &self.model.network
     }

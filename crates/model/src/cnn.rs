@@ -1,7 +1,7 @@
 //! The convolutional network: blocks of convolution, activation and pooling, then dense layers.
 
 use burn::{
-    module::{Module, RunningState},
+    module::{Module, Param, RunningState},
     nn::{BatchNorm, Dropout, Linear, conv::Conv2d},
     tensor::{Device, Tensor, module::adaptive_avg_pool2d},
 };
@@ -414,7 +414,7 @@ impl ConvBlock {
     }
 
     fn bias(&self) -> Option<Tensor<1>> {
-        self.conv.bias.as_ref().map(burn::module::Param::val)
+        self.conv.bias.as_ref().map(Param::val)
     }
 
     /// The convolution, with its activation if nothing comes before that.
@@ -436,6 +436,24 @@ impl ConvBlock {
             // The builder makes explicit padding only.
             _ => [0, 0],
         }
+    }
+
+    /// See [`crate::Network::folded`]: `gamma (w * x + b - mean) / sqrt(variance + epsilon) + beta` is a convolution
+    /// with other weights and another bias.
+    pub(crate) fn folded(mut self) -> Self {
+        let Some(norm) = self.norm.take() else { return self };
+        let factor = norm.gamma.val() / (norm.running_var.value() + norm.epsilon).sqrt(); // [O]
+        let mean = norm.running_mean.value();
+        let centred = match self.bias() {
+            Some(bias) => bias - mean,
+            None => -mean,
+        };
+        let bias = centred * factor.clone() + norm.beta.val();
+        let outputs = factor.dims()[0];
+        let weight = self.conv.weight.val() * factor.reshape([outputs, 1, 1, 1]);
+        self.conv.weight = Param::from_tensor(weight);
+        self.conv.bias = Some(Param::from_tensor(bias));
+        self
     }
 
     /// See [`crate::Network::with_own_statistics`].
@@ -499,6 +517,12 @@ impl Cnn {
         }
     }
 
+    /// See [`crate::Network::folded`].
+    pub(crate) fn folded(mut self) -> Self {
+        self.blocks = self.blocks.into_iter().map(ConvBlock::folded).collect();
+        self
+    }
+
     /// Merges what the training threads have added to the running statistics, and separates them
     /// from those of clones, which share them.
     pub(crate) fn with_own_statistics(mut self) -> Self {
@@ -529,7 +553,7 @@ pub(crate) fn dense_layer(layer: &Linear, x: Tensor<2>, activation: Activation) 
 
 /// `[N, I] -> [N, O]`
 pub(crate) fn linear(layer: &Linear, x: Tensor<2>, activation: kernels::Activation) -> Tensor<2> {
-    let bias = layer.bias.as_ref().map(burn::module::Param::val);
+    let bias = layer.bias.as_ref().map(Param::val);
     kernels::linear(x, layer.weight.val(), bias, activation)
 }
 
@@ -542,7 +566,7 @@ fn own(statistic: &RunningState<Tensor<1>>) -> RunningState<Tensor<1>> {
 #[cfg(test)]
 mod tests {
     use burn::{
-        module::{Flag, ModuleVisitor, Param},
+        module::{Flag, ModuleVisitor},
         optim::{AdamConfig, GradientsParams},
         tensor::{Int, TensorData},
     };

@@ -41,6 +41,18 @@ impl Network {
         }
     }
 
+    /// The same function of an image with fewer operators: batch normalisation by running statistics becomes part
+    /// of the convolution before it. For a network in evaluation, without autodiff; the result belongs to no
+    /// [`crate::NetworkConfig`], so it can be neither trained nor saved.
+    #[must_use]
+    pub fn folded(self) -> Self {
+        match self {
+            Self::Cnn(network) => Self::Cnn(network.folded()),
+            Self::ResNet(network) => Self::ResNet(network.folded()),
+            Self::Mlp(_) | Self::Rnn(_) | Self::Vit(_) => self,
+        }
+    }
+
     /// The same network with its running statistics merged and its own.
     ///
     /// In Burn the clones of a module share the running statistics of batch normalisation, also

@@ -292,6 +292,19 @@ impl ResNet {
         }
     }
 
+    /// See [`crate::Network::folded`]. The last convolution of a block keeps its normalisation: one operator has that,
+    /// the sum and the rectifier.
+    pub(crate) fn folded(mut self) -> Self {
+        self.stem = self.stem.folded();
+        for block in &mut self.blocks {
+            let last = block.convs.pop();
+            block.convs =
+                std::mem::take(&mut block.convs).into_iter().map(ConvBlock::folded).chain(last).collect();
+            block.shortcut = block.shortcut.take().map(ConvBlock::folded);
+        }
+        self
+    }
+
     /// See [`crate::Network::with_own_statistics`].
     pub(crate) fn with_own_statistics(mut self) -> Self {
         self.stem = self.stem.with_own_statistics();

@@ -66,7 +66,9 @@ pub struct Answer {
 /// One model, the picture before it, and what it has been taught.
 #[derive(Debug)]
 pub struct Session {
-    /// As the page uses it: with the lessons.
+    /// As it would be saved: with the lessons.
+    model: Model,
+    /// That model, as it answers.
     classifier: Classifier,
     /// The last layer as the file has it.
     head: Option<Head>,
@@ -84,7 +86,8 @@ impl Session {
         let device = Device::flex();
         let model = model::decode(bytes, &device)?;
         let head = Head::of(&model.network);
-        Ok(Self { classifier: Classifier::new(model, device), head, lessons: vec![], shown: None })
+        let classifier = Classifier::new(model.clone(), device);
+        Ok(Self { model, classifier, head, lessons: vec![], shown: None })
     }
 
     /// What the model file says about itself.
@@ -167,16 +170,15 @@ impl Session {
             self.taught_provenance(provenance, &weights_sha256)
         };
         let description = Description { network, preprocessing, classes, provenance, confidence };
-        Ok(model::encode(self.classifier.network(), description)?)
+        Ok(model::encode(&self.model.network, description)?)
     }
 
     /// The last layer from its beginning with all lessons.
     fn learn(&mut self) -> Result<(), SessionError> {
         let head = self.head.as_ref().ok_or(SessionError::NoHead)?;
         let taught = head.taught(&self.lessons, &Teaching::default())?;
-        let network = taught.put_on(self.classifier.network().clone()).map_err(ModelFileError::Record)?;
-        let model = Model { network, metadata: self.metadata().clone() };
-        self.classifier = Classifier::new(model, self.classifier.device().clone());
+        self.model.network = taught.put_on(self.model.network.clone()).map_err(ModelFileError::Record)?;
+        self.classifier = Classifier::new(self.model.clone(), self.classifier.device().clone());
         Ok(())
     }
 

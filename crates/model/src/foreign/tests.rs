@@ -111,8 +111,13 @@ fn networks_with_foreign_weights_give_the_logits_of_pytorch() {
         let (network, report) =
             load_foreign(empty, &config, input, classes, &source, |_| Loading::Required).unwrap();
         assert!(report.is_complete() && report.loaded.len() == source.0.len(), "{name}: {report:?}");
-        let found = network.forward(images(logits.len(), input, &device));
-        wrong.extend(faults(&name, found, &logits));
+        let images = images(logits.len(), input, &device);
+        wrong.extend(faults(&name, network.forward(images.clone()), &logits));
+        let folded = network.folded();
+        wrong.extend(faults(&format!("{name} folded"), folded.forward(images), &logits));
+        let normalised = named_tensors(&folded).iter().any(|(name, _)| name.ends_with("norm.gamma"));
+        // The last convolution of a residual block and the layers of a transformer keep theirs.
+        assert_eq!(normalised, matches!(folded, Network::ResNet(_) | Network::Vit(_)), "{name}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
