@@ -12,5 +12,6 @@ if installed apt-get && ! ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mesa-vulkan-drivers
 fi
-installed just || cargo install --locked --quiet just
-cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny
+# Unoptimised: what they do here takes a second either way, and they are built in a fraction of the time.
+installed just || cargo install --locked --quiet --debug just
+cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet --debug cargo-deny
