@@ -576,13 +576,8 @@ mod tests {
     }
 
     fn digits(count: usize) -> Dataset {
-        Dataset {
-            name: "noise".into(),
-            pixels: (0..count * SIDE * SIDE).map(|i| (i * i % 253) as u8).collect(),
-            labels: vec![0; count],
-            shape: InputShape { channels: 1, height: SIDE, width: SIDE },
-            class_names: vec!["0".into()],
-        }
+        let pixels = (0..count * SIDE * SIDE).map(|i| (i * i % 253) as u8).collect();
+        Dataset::new("noise", pixels, vec![0; count], InputShape::new(1, SIDE, SIDE), vec!["0".into()])
     }
 
     #[test]

@@ -111,23 +111,17 @@ pub(crate) fn assemble(
     let sha256 = sha256.collect();
     let class_names = class_names(folder, layout, files.remove(layout.names).as_deref())?;
     let mut part = |names: &[&'static str]| -> Result<Dataset, DataError> {
-        let mut dataset = Dataset {
-            name: name.to_owned(),
-            pixels: Vec::new(),
-            labels: Vec::new(),
-            shape: SHAPE,
-            class_names: class_names.clone(),
-        };
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         for name in names {
             if let Some(bytes) = files.remove(name) {
-                append(&mut dataset, &folder.join(name), layout, &bytes)?;
+                append((&mut pixels, &mut labels), &folder.join(name), layout, &bytes)?;
             }
         }
-        if dataset.is_empty() {
+        if labels.is_empty() {
             let reason = format!("expected {} in it, found none", names.join(", "));
             return Err(DataError::Folder { path: folder.to_owned(), reason });
         }
-        Ok(dataset)
+        Ok(Dataset::new(name, pixels, labels, SHAPE, class_names.clone()))
     };
     let train = part(layout.train)?;
     let test = part(&[layout.test])?;
@@ -143,7 +137,12 @@ pub(crate) fn assemble(
     })
 }
 
-fn append(dataset: &mut Dataset, path: &Path, layout: &Layout, bytes: &[u8]) -> Result<(), DataError> {
+fn append(
+    (pixels, labels): (&mut Vec<u8>, &mut Vec<u8>),
+    path: &Path,
+    layout: &Layout,
+    bytes: &[u8],
+) -> Result<(), DataError> {
     let record = layout.label_bytes + SHAPE.len();
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
         let whole = bytes.len().div_ceil(record).max(1) * record;
@@ -154,17 +153,17 @@ fn append(dataset: &mut Dataset, path: &Path, layout: &Layout, bytes: &[u8]) -> 
         });
     }
     let images = bytes.len() / record;
-    dataset.labels.reserve_exact(images);
-    dataset.pixels.reserve(images * SHAPE.len());
+    labels.reserve_exact(images);
+    pixels.reserve(images * SHAPE.len());
     for (index, record) in bytes.chunks_exact(record).enumerate() {
-        let (labels, pixels) = record.split_at(layout.label_bytes);
-        let label = labels[layout.label_bytes - 1];
+        let (own_labels, image) = record.split_at(layout.label_bytes);
+        let label = own_labels[layout.label_bytes - 1];
         if usize::from(label) >= layout.classes {
             let (path, classes) = (path.to_owned(), layout.classes);
             return Err(DataError::Label { path, index, label, classes });
         }
-        dataset.labels.push(label);
-        dataset.pixels.extend_from_slice(pixels);
+        labels.push(label);
+        pixels.extend_from_slice(image);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use model::{Fit, InputShape, Picture, PictureError, Preprocessing};
 use rayon::prelude::*;
@@ -10,6 +11,7 @@ use crate::archive;
 use crate::balance::class_counts;
 use crate::catalog::{self, CATALOG, KnownDataset};
 use crate::cifar;
+use crate::content::ContentHash;
 use crate::error::DataError;
 use crate::fetch::{self, Search};
 use crate::idx::{self, Content, Idx};
@@ -30,9 +32,31 @@ pub struct Dataset {
     pub shape: InputShape,
     /// What the labels mean.
     pub class_names: Vec<String>,
+    /// Name of each image's file, as the data set names it: a path below its root with `/` between the folders, or what
+    /// its list says. Empty where images have no files of their own.
+    pub files: Arc<[String]>,
+    /// What each image showed before it was made to fit, `[N]`.
+    pub content: Arc<[ContentHash]>,
 }
 
 impl Dataset {
+    /// Images `pixels`, `[N, C, H, W]`, without files of their own.
+    pub fn new(
+        name: impl Into<String>,
+        pixels: Vec<u8>,
+        labels: Vec<u8>,
+        shape: InputShape,
+        class_names: Vec<String>,
+    ) -> Self {
+        let content = ContentHash::of_each(shape, &pixels).into();
+        Self { name: name.into(), pixels, labels, shape, class_names, files: Arc::default(), content }
+    }
+
+    /// No image, with the names and the shape of this one.
+    pub fn emptied(&self) -> Self {
+        Self::new(self.name.clone(), Vec::new(), Vec::new(), self.shape, self.class_names.clone())
+    }
+
     /// The number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -322,13 +346,8 @@ pub(crate) fn assemble(
                 classes,
             });
         }
-        Ok(Dataset {
-            name: name.to_owned(),
-            pixels: images.idx.bytes,
-            labels: labels.idx.bytes,
-            shape: InputShape { channels: 1, height: train_size[0], width: train_size[1] },
-            class_names: class_names.to_vec(),
-        })
+        let shape = InputShape { channels: 1, height: train_size[0], width: train_size[1] };
+        Ok(Dataset::new(name, images.idx.bytes, labels.idx.bytes, shape, class_names.to_vec()))
     };
     Ok((dataset(train_images, train_labels)?, dataset(test_images, test_labels)?))
 }

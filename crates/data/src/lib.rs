@@ -11,6 +11,7 @@ pub mod augment;
 pub mod balance;
 pub mod catalog;
 mod cifar;
+mod content;
 mod dataset;
 mod decode;
 mod error;
@@ -26,6 +27,7 @@ mod sampler;
 pub mod split;
 mod tiff;
 
+pub use content::ContentHash;
 pub use dataset::{Dataset, DatasetPair, known_names, load, load_with};
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use error::{Attempt, DataError};

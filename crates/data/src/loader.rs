@@ -453,13 +453,9 @@ mod tests {
 
     /// Images that differ, each with a label that follows from its index.
     fn dataset(count: usize) -> Arc<Dataset> {
-        Arc::new(Dataset {
-            name: "counted".into(),
-            pixels: (0..count * 16).map(|i| (i * 31 % 255) as u8).collect(),
-            labels: (0..count).map(|i| (i % 3) as u8).collect(),
-            shape: SHAPE,
-            class_names: ["a", "b", "c"].map(String::from).to_vec(),
-        })
+        let pixels = (0..count * 16).map(|i| (i * 31 % 255) as u8).collect();
+        let labels = (0..count).map(|i| (i % 3) as u8).collect();
+        Arc::new(Dataset::new("counted", pixels, labels, SHAPE, ["a", "b", "c"].map(String::from).to_vec()))
     }
 
     fn preprocessing() -> Preprocessing {

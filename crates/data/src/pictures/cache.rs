@@ -1,8 +1,9 @@
 //! Decoded images on disk, so that the next run does not decode again.
 //!
-//! A file is `KILNPIX1`, the length of the header (`u64`, little-endian), the header (JSON), the images
-//! `[N, C, H, W]`, and the SHA-256 of all that. Its name is the SHA-256 of what it was made from: names, lengths
-//! and times of the files, and the settings. It gets its name by renaming a finished temporary file.
+//! A file is `KILNPIX2`, the lengths of the header and of the names (`u64`, little-endian), both (JSON), the images
+//! `[N, C, H, W]`, and a SHA-256: of the SHA-256 of header and images, then of the lengths and the names. Its name is
+//! the SHA-256 of what it was made from: names, lengths and times of the files, and the settings. It gets its name by
+//! renaming a finished temporary file.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,10 +16,18 @@ use sha2::{Digest, Sha256};
 
 use super::ingest::{BadImage, Sizes};
 use super::listing::{Listing, Part};
+use crate::content::ContentHash;
 use crate::idx::hexadecimal;
 use crate::options::ImageOptions;
 
-const MAGIC: &[u8; 8] = b"KILNPIX1";
+const MAGIC: &[u8; 8] = b"KILNPIX2";
+
+/// Stands before the header in the digest of a data set, which is that of the first form of these files: it is in the
+/// runs and models of that time, and the images are the same.
+const DIGEST_MAGIC: &[u8; 8] = b"KILNPIX1";
+
+/// Bytes before the header.
+const START: usize = 8 + 8 + 8;
 
 /// Decoded forms (sizes, fits) of one data set that are kept.
 const KEPT: usize = 4;
@@ -37,30 +46,55 @@ pub(crate) struct Header {
     pub(crate) sizes: Sizes,
 }
 
-/// Images with their header, and the SHA-256 of both.
+/// Where each image comes from and what it shows, in the order of the images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Names {
+    pub(crate) files: Vec<String>,
+    pub(crate) content: Vec<ContentHash>,
+}
+
+/// Images with their header, and the SHA-256 of both; what the files are called has no part in it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Content {
     pub(crate) header: Header,
+    pub(crate) names: Names,
     pub(crate) pixels: Vec<u8>,
     pub(crate) sha256: String,
 }
 
 impl Content {
-    pub(crate) fn new(header: Header, pixels: Vec<u8>) -> Self {
-        let sha256 = hexadecimal(digest(&head(&header), &pixels));
-        Self { header, pixels, sha256 }
+    pub(crate) fn new(header: Header, names: Names, pixels: Vec<u8>) -> Self {
+        let sha256 = hexadecimal(digest(&json(&header), &pixels));
+        Self { header, names, pixels, sha256 }
     }
 }
 
-/// Magic, length and header.
-fn head(header: &Header) -> Vec<u8> {
-    // Text, numbers and lists: always representable.
-    let json = serde_json::to_vec(header).unwrap_or_default();
-    [MAGIC, &(json.len() as u64).to_le_bytes()[..], &json].concat()
+/// Text, numbers and lists are always representable.
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
 }
 
-fn digest(head: &[u8], pixels: &[u8]) -> Sha256 {
-    Sha256::new().chain_update(head).chain_update(pixels)
+/// Of the images.
+fn digest(header: &[u8], pixels: &[u8]) -> Sha256 {
+    let length = (header.len() as u64).to_le_bytes();
+    [&DIGEST_MAGIC[..], &length, header, pixels]
+        .iter()
+        .fold(Sha256::new(), |hash, part| hash.chain_update(part))
+}
+
+/// What comes before the header.
+fn start(header: &[u8], names: &[u8]) -> [u8; START] {
+    let mut start = [0; START];
+    start[..8].copy_from_slice(MAGIC);
+    start[8..16].copy_from_slice(&(header.len() as u64).to_le_bytes());
+    start[16..].copy_from_slice(&(names.len() as u64).to_le_bytes());
+    start
+}
+
+/// Of the whole file.
+fn seal(start: &[u8], names: &[u8], digest: Sha256) -> Sha256 {
+    Sha256::new().chain_update(digest.finalize()).chain_update(start).chain_update(names)
 }
 
 /// The file for these pictures with these settings, below the cache folder `cache`.
@@ -70,6 +104,7 @@ pub(crate) fn path(cache: &Path, root: &Path, listing: &Listing, options: &Image
         key.update((text.len() as u64).to_le_bytes());
         key.update(text);
     };
+    add(&String::from_utf8_lossy(MAGIC));
     add(env!("CARGO_PKG_VERSION"));
     add(&format!("{:?} {:?} {:?}", options.input, options.fit, options.decode));
     for name in &listing.class_names {
@@ -102,37 +137,37 @@ pub(crate) fn read(path: &Path, memory_limit: u64) -> Result<Option<Content>, St
 
 fn parse(mut file: impl Read, length: u64) -> Result<Content, String> {
     let damaged = |what: &str| format!("damaged: {what}");
-    let mut start = [0; 16];
+    let mut start = [0; START];
     file.read_exact(&mut start).map_err(|_| damaged("it is too short"))?;
-    let (magic, announced) = start.split_at(8);
-    if magic != MAGIC {
+    if start[..8] != *MAGIC {
         return Err(damaged("it does not begin as such a file does"));
     }
-    let announced = announced.try_into().map_or(u64::MAX, u64::from_le_bytes);
-    let rest = length.checked_sub(16 + 32).and_then(|rest| rest.checked_sub(announced));
-    let Some(rest) = rest else {
+    let announced = |at: usize| start[at..at + 8].try_into().map_or(u64::MAX, u64::from_le_bytes);
+    let rest = length.checked_sub(START as u64 + 32).and_then(|rest| rest.checked_sub(announced(8)));
+    let Some(rest) = rest.and_then(|rest| rest.checked_sub(announced(16))) else {
         return Err(damaged("its header is longer than the file"));
     };
-    let mut json = vec![0; announced as usize];
+    let mut header = vec![0; announced(8) as usize];
+    let mut names = vec![0; announced(16) as usize];
     let mut pixels = vec![0; rest as usize];
-    let mut seal = [0; 32];
-    for part in [&mut json[..], &mut pixels[..], &mut seal[..]] {
+    let mut expected = [0; 32];
+    for part in [&mut header[..], &mut names, &mut pixels, &mut expected] {
         file.read_exact(part).map_err(|error| damaged(&error.to_string()))?;
     }
-    let head = [&start[..], &json].concat();
-    let digest = digest(&head, &pixels);
-    if digest.clone().finalize()[..] != seal {
+    let digest = digest(&header, &pixels);
+    if seal(&start, &names, digest.clone()).finalize()[..] != expected {
         return Err(damaged("its checksum is wrong"));
     }
-    let header: Header = serde_json::from_slice(&json).map_err(|error| damaged(&error.to_string()))?;
+    let header: Header = serde_json::from_slice(&header).map_err(|error| damaged(&error.to_string()))?;
+    let names: Names = serde_json::from_slice(&names).map_err(|error| damaged(&error.to_string()))?;
     let images = header.labels.len();
-    let whole = header.parts.len() == images
+    let whole = [header.parts.len(), names.files.len(), names.content.len()] == [images; 3]
         && images.checked_mul(header.input.len()) == Some(pixels.len())
         && header.labels.iter().all(|&label| usize::from(label) < header.class_names.len());
     if !whole {
         return Err(damaged("its header contradicts itself"));
     }
-    Ok(Content { header, pixels, sha256: hexadecimal(digest) })
+    Ok(Content { header, names, pixels, sha256: hexadecimal(digest) })
 }
 
 /// Keeps `content` under `path`, and removes the oldest forms of the same data set.
@@ -143,10 +178,12 @@ pub(crate) fn write(path: &Path, content: &Content) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     crate::fetch::remove_abandoned(folder);
     let mut file = crate::fetch::temporary(folder)?;
-    let head = head(&content.header);
-    file.write_all(&head)?;
-    file.write_all(&content.pixels)?;
-    file.write_all(&digest(&head, &content.pixels).finalize())?;
+    let (header, names) = (json(&content.header), json(&content.names));
+    let start = start(&header, &names);
+    let seal = seal(&start, &names, digest(&header, &content.pixels)).finalize();
+    for part in [&start[..], &header, &names, &content.pixels, &seal] {
+        file.write_all(part)?;
+    }
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     remove_oldest(folder);
@@ -185,7 +222,11 @@ mod tests {
             mislabelled: Vec::new(),
             sizes: Sizes { smallest: [2, 2], median: [2, 2], largest: [2, 2], distinct: 1 },
         };
-        Content::new(header, (0..12).collect())
+        let names = Names {
+            files: ["a/1.png", "b/1.png", "b/2.png"].map(String::from).to_vec(),
+            content: [1, 2, 3].map(|value| ContentHash::of_pixels(1, 1, 1, &[value])).to_vec(),
+        };
+        Content::new(header, names, (0..12).collect())
     }
 
     #[test]

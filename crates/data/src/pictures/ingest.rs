@@ -11,7 +11,9 @@ use model::{Fit, InputShape, Preprocessing};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::content::of_picture;
 use super::listing::Sample;
+use crate::content::ContentHash;
 use crate::decode::{DecodeLimits, Probe, decode, probe};
 
 /// A picture that cannot be used.
@@ -44,12 +46,15 @@ pub(crate) struct Ingested {
     /// For each sample, whether it is good.
     pub(crate) good: Vec<bool>,
     pub(crate) bad: Vec<BadImage>,
+    /// What each good picture shows.
+    pub(crate) content: Vec<ContentHash>,
     /// Files whose extension names another format than their content.
     pub(crate) mislabelled: Vec<String>,
     pub(crate) sizes: Sizes,
 }
 
 struct Decoded {
+    content: ContentHash,
     size: [usize; 2],
     mislabelled: bool,
 }
@@ -118,6 +123,7 @@ pub(crate) fn ingest(
         pixels: Vec::new(),
         good: Vec::with_capacity(samples.len()),
         bad: Vec::new(),
+        content: Vec::new(),
         mislabelled: Vec::new(),
         sizes: Sizes::default(),
     };
@@ -132,6 +138,7 @@ pub(crate) fn ingest(
                 }
                 kept += 1;
                 sizes.push(decoded.size);
+                ingested.content.push(decoded.content);
                 if decoded.mislabelled {
                     ingested.mislabelled.push(sample.name.clone());
                 }
@@ -157,7 +164,8 @@ fn load(
     out.copy_from_slice(&image);
     let named = path.extension().and_then(ImageFormat::from_extension);
     let mislabelled = image::guess_format(&bytes).ok() != named;
-    Ok(Decoded { size: [picture.width(), picture.height()], mislabelled })
+    let content = of_picture(&bytes, &picture);
+    Ok(Decoded { content, size: [picture.width(), picture.height()], mislabelled })
 }
 
 impl Sizes {

@@ -3,6 +3,7 @@
 //! list -> size of the input -> cache, or decode and fit in parallel -> account of bad files -> split.
 
 mod cache;
+mod content;
 mod ingest;
 mod listing;
 
@@ -22,7 +23,7 @@ use crate::error::DataError;
 use crate::fetch::Search;
 use crate::options::{ImageOptions, InputRequest, OnBadImage};
 use crate::split::stratified_test;
-use cache::{Content, Header};
+use cache::{Content, Header, Names};
 use listing::Listing;
 
 /// Pictures of one size keep it up to this side; others get this side.
@@ -71,7 +72,7 @@ fn load(
     options: &ImageOptions,
 ) -> Result<DatasetPair, DataError> {
     let (content, from_cache) = content(root, listing, search, options)?;
-    let Content { header, pixels, sha256 } = content;
+    let Content { header, names, pixels, sha256 } = content;
     let report = PictureReport {
         bad: header.bad,
         ignored: listing.ignored.clone(),
@@ -96,8 +97,15 @@ fn load(
     }
     let origin = root.display().to_string();
     let name = root.file_stem().map_or_else(|| origin.clone(), |name| name.to_string_lossy().into_owned());
-    let all =
-        Dataset { name, pixels, labels: header.labels, shape: header.input, class_names: header.class_names };
+    let all = Dataset {
+        name,
+        pixels,
+        labels: header.labels,
+        shape: header.input,
+        class_names: header.class_names,
+        files: names.files.into(),
+        content: names.content.into(),
+    };
     let mut parts = header.parts;
     if !parts.contains(&Part::Test) {
         set_test_aside(&all, &mut parts, options.test_fraction);
@@ -166,13 +174,24 @@ fn content(
         mislabelled: ingested.mislabelled,
         sizes: ingested.sizes,
     };
-    let content = Content::new(header, ingested.pixels);
+    let names =
+        Names { files: good().map(|sample| slashed(&sample.name)).collect(), content: ingested.content };
+    let content = Content::new(header, names, ingested.pixels);
     if let Some(path) = &cached
         && let Err(error) = cache::write(path, &content)
     {
         tracing::warn!("{}: the decoded pictures cannot be kept for the next run: {error}", path.display());
     }
     Ok((content, false))
+}
+
+/// One name of a file on every system.
+fn slashed(name: &str) -> String {
+    if std::path::MAIN_SEPARATOR == '/' {
+        name.to_owned()
+    } else {
+        name.replace(std::path::MAIN_SEPARATOR, "/")
+    }
 }
 
 /// The size asked for, completed by what the pictures are.
@@ -276,27 +295,36 @@ fn set_test_aside(all: &Dataset, parts: &mut [Part], fraction: f64) {
 /// Training (and validation) images, and test images. The former stay where they are in memory.
 fn divide(all: Dataset, parts: &[Part]) -> (Dataset, Dataset) {
     let length = all.image_len();
-    let Dataset { name, mut pixels, labels, shape, class_names } = all;
-    let (mut test_pixels, mut test_labels, mut train_labels) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, (&label, part)) in labels.iter().zip(parts).enumerate() {
+    let mut pixels = all.pixels;
+    let (mut test_pixels, mut kept) = (Vec::new(), 0);
+    for (index, part) in parts.iter().enumerate() {
         let image = index * length..(index + 1) * length;
         if *part == Part::Test {
             test_pixels.extend_from_slice(&pixels[image]);
-            test_labels.push(label);
         } else {
-            pixels.copy_within(image, train_labels.len() * length);
-            train_labels.push(label);
+            pixels.copy_within(image, kept * length);
+            kept += 1;
         }
     }
-    pixels.truncate(train_labels.len() * length);
-    let test = Dataset {
-        name: name.clone(),
-        pixels: test_pixels,
-        labels: test_labels,
-        shape,
-        class_names: class_names.clone(),
+    pixels.truncate(kept * length);
+    let dataset = |pixels: Vec<u8>, is_test: bool| Dataset {
+        name: all.name.clone(),
+        pixels,
+        labels: of_part(&all.labels, parts, is_test).collect(),
+        shape: all.shape,
+        class_names: all.class_names.clone(),
+        files: of_part(&all.files, parts, is_test).collect(),
+        content: of_part(&all.content, parts, is_test).collect(),
     };
-    (Dataset { name, pixels, labels: train_labels, shape, class_names }, test)
+    (dataset(pixels, false), dataset(test_pixels, true))
+}
+
+/// What belongs to test images, or to the others.
+fn of_part<'a, T: Clone>(all: &'a [T], parts: &'a [Part], is_test: bool) -> impl Iterator<Item = T> + 'a {
+    all.iter()
+        .zip(parts)
+        .filter(move |(_, part)| (**part == Part::Test) == is_test)
+        .map(|(one, _)| one.clone())
 }
 
 #[cfg(test)]

@@ -68,12 +68,10 @@ impl Images {
     }
 
     fn synthetic(input: InputShape) -> Self {
-        let set = |count: usize| Dataset {
-            name: "synthetic".to_owned(),
-            pixels: noise(count * input.len()),
-            labels: (0..count).map(|index| (index % CLASSES) as u8).collect(),
-            shape: input,
-            class_names: (0..CLASSES).map(|class| class.to_string()).collect(),
+        let set = |count: usize| {
+            let labels = (0..count).map(|index| (index % CLASSES) as u8).collect();
+            let names = (0..CLASSES).map(|class| class.to_string()).collect();
+            Dataset::new("synthetic", noise(count * input.len()), labels, input, names)
         };
         let preprocessing = Preprocessing {
             input,
@@ -108,6 +106,7 @@ impl Images {
     pub(super) fn into_pair(mut self, count: usize) -> DatasetPair {
         repeat_to(&mut self.pool.pixels, count * self.pool.shape.len());
         repeat_to(&mut self.pool.labels, count);
+        self.pool.content = self.pool.content.iter().copied().cycle().take(count).collect();
         DatasetPair {
             train: self.pool,
             test: self.test,
