@@ -180,8 +180,25 @@ fn check_reports_everything_and_its_status_says_whether_it_is_good() {
     bench.run(&["data", "check", "digits", "--input", "big"]).fails(2, &["64x64"]);
     bench.run(&["data", "check", "digits", "--fit", "squeeze"]).fails(2, &["letterbox"]);
     bench.run(&["data", "check", "nowhere"]).fails(1, &["nowhere", "neither a folder"]);
-    fs::create_dir(bench.path("digits/ten")).expect("a folder");
-    bench.run(&["data", "check", "digits"]).fails(1, &["digits/ten", "empty class folder"]);
+    // An empty folder is one finding, and what stops is listed with everything else.
+    fs::create_dir(bench.path("digits/_todo")).expect("a folder");
+    fs::remove_file(bench.path("digits/one/bad.png")).expect("removed");
+    let ran = bench.run(&["data", "check", "digits"]);
+    assert!(ran.status == 0 && ran.stdout.ends_with("five/other.png\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("left out: 1\n  _todo: an empty class folder"), "{}", ran.stdout);
+    for entry in fs::read_dir(bench.path("digits/six")).expect("pictures").flatten() {
+        fs::write(entry.path(), "<html>").expect("written");
+    }
+    for flags in [&["data", "check", "digits"][..], &["data", "check", "digits", "--json"]] {
+        let ran = bench.run(flags);
+        assert_eq!((ran.status, &ran.stderr[..]), (1, ""));
+        for words in ["no usable picture of class `six`", "_todo", "one/notes.txt", "six/", "not a PNG"] {
+            assert!(ran.stdout.contains(words), "`{words}` is not in:\n{}", ran.stdout);
+        }
+    }
+    bench
+        .run(&["train", "--dataset", "digits"])
+        .fails(1, &["no usable picture of class `six`", "six/", "not a PNG"]);
 }
 
 #[test]

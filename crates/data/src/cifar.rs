@@ -10,7 +10,7 @@ use std::path::Path;
 use model::InputShape;
 use sha2::Digest;
 
-use crate::dataset::{Dataset, DatasetPair, measure};
+use crate::dataset::{Dataset, DatasetPair, measure, named_classes};
 use crate::error::DataError;
 use crate::idx::hexadecimal;
 
@@ -173,9 +173,7 @@ fn class_names(folder: &Path, layout: &Layout, text: Option<&[u8]>) -> Result<Ve
     let Some(text) = text else {
         return Ok((0..layout.classes).map(|class| class.to_string()).collect());
     };
-    let text = String::from_utf8_lossy(text);
-    let names: Vec<String> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+    let names = named_classes(&folder.join(layout.names), text)?;
     if names.len() != layout.classes {
         let reason = format!("{} class names; expected {}", names.len(), layout.classes);
         return Err(DataError::Folder { path: folder.join(layout.names), reason });

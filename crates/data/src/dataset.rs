@@ -1,6 +1,6 @@
 //! Labelled images in memory, and the ways to get them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,8 +16,9 @@ use crate::error::DataError;
 use crate::fetch::{self, Search};
 use crate::idx::{self, Content, Idx};
 use crate::options::ImageOptions;
-use crate::pictures::{self, PictureReport};
+use crate::pictures::{self, Entry, Finding, FindingKind, Kind, PictureReport};
 use crate::sample;
+use crate::text::{composed, decoded};
 
 /// Labelled images of one size, as bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -179,7 +180,8 @@ pub fn load(name: &str, search: &Search) -> Result<DatasetPair, DataError> {
 /// - four IDX files, each with `train` or `t10k`/`test`, and `images` or `labels` in its name; class names come from
 ///   `classes.txt` (one name a line) if there is one;
 /// - the binary files of CIFAR-10 or CIFAR-100;
-/// - a folder of pictures for each class, named for it, or `train`, `valid` (or `val`) and `test` with such folders.
+/// - a folder of pictures for each class, named for it, or `train`, `valid` and `test` with such folders, under the
+///   usual names for these parts.
 ///
 /// A file `*.csv` lists pictures: a header `path,label` or `path,label,split`, paths relative to the file. Where
 /// no test part is named, a stratified share of [`ImageOptions::test_fraction`] is set aside, the same in every run.
@@ -200,8 +202,7 @@ pub fn load_with(name: &str, search: &Search, options: &ImageOptions) -> Result<
         archive::load(known, search)?
     } else {
         let path = Path::new(name);
-        let is_list = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
-        if is_list && path.is_file() {
+        if is_list(path) {
             return pictures::load_list(path, search, options);
         }
         if !path.is_dir() {
@@ -214,6 +215,51 @@ pub fn load_with(name: &str, search: &Search, options: &ImageOptions) -> Result<
         }
     };
     fitted(pair, options)
+}
+
+fn is_list(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) && path.is_file()
+}
+
+/// What a check found out.
+#[derive(Debug)]
+pub struct Checked {
+    /// The images, where they can be trained on, without those that cannot be used.
+    pub pair: Option<DatasetPair>,
+    /// What was found out about picture files, where the data consists of them.
+    pub pictures: Option<PictureReport>,
+    /// All that is wrong, in the order of its kinds.
+    pub findings: Vec<Finding>,
+}
+
+/// Loads as [`load_with`] and collects all that is wrong with folders and lists of pictures, where that stops at it.
+///
+/// # Errors
+/// As [`load_with`], for data that is no folder and no list of pictures.
+pub fn check(name: &str, search: &Search, options: &ImageOptions) -> Result<Checked, DataError> {
+    let path = Path::new(name);
+    let named = known_names().contains(&name);
+    let is_list = !named && is_list(path);
+    let pictured = if named || !path.is_dir() {
+        is_list
+    } else {
+        match recognise(path) {
+            Ok(holds) => matches!(holds, Holds::Pictures),
+            Err(DataError::Folder { path, reason }) => {
+                let finding = Finding::new(FindingKind::Layout, path.display().to_string(), reason);
+                return Ok(Checked { pair: None, pictures: None, findings: vec![finding] });
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    if !pictured {
+        let pair = load_with(name, search, options)?;
+        return Ok(Checked { pictures: pair.pictures.clone(), pair: Some(pair), findings: Vec::new() });
+    }
+    let (pair, report) = pictures::check(path, is_list, search, options)?;
+    let mut findings = report.findings.clone();
+    findings.sort();
+    Ok(Checked { pair, pictures: Some(report), findings })
 }
 
 /// What a folder holds.
@@ -231,14 +277,16 @@ fn recognise(folder: &Path) -> Result<Holds, DataError> {
     if let Some(layout) = cifar::Layout::of(&names) {
         return Ok(Holds::Cifar(folder.to_owned(), layout));
     }
-    let subfolders = pictures::subfolders(folder)?;
+    let entries = pictures::entries(folder)?;
+    let subfolders: Vec<&Entry> = entries.iter().filter(|entry| entry.kind == Kind::Folder).collect();
     // As the archive unpacks.
-    if let [(_, only)] = &subfolders[..]
-        && let Some(layout) = cifar::Layout::of(&file_names(only)?)
+    if let [only] = &subfolders[..]
+        && let Some(layout) = cifar::Layout::of(&file_names(&only.path)?)
     {
-        return Ok(Holds::Cifar(only.clone(), layout));
+        return Ok(Holds::Cifar(only.path.clone(), layout));
     }
-    if !subfolders.is_empty() {
+    // A link that leads nowhere may have been to the folder of a class.
+    if entries.iter().any(|entry| matches!(entry.kind, Kind::Folder | Kind::Nowhere(_))) {
         return Ok(Holds::Pictures);
     }
     let list =
@@ -413,10 +461,9 @@ fn load_folder(folder: &Path) -> Result<DatasetPair, DataError> {
 /// The lines of `classes.txt`, or the numbers from 0 to the highest training label.
 fn class_names(folder: &Path, labels: &[u8]) -> Result<Vec<String>, DataError> {
     let path = folder.join("classes.txt");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-            let names: Vec<String> = lines.map(String::from).collect();
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            let names = named_classes(&path, &bytes)?;
             if names.is_empty() {
                 return Err(DataError::Folder { path, reason: "no class is named in it".to_owned() });
             }
@@ -427,6 +474,24 @@ fn class_names(folder: &Path, labels: &[u8]) -> Result<Vec<String>, DataError> {
             Ok((0..=highest).map(|class| class.to_string()).collect())
         }
         Err(error) => Err(DataError::io("read", &path)(error)),
+    }
+}
+
+/// The names of classes in a file with one a line, empty lines left out.
+pub(crate) fn named_classes(path: &Path, bytes: &[u8]) -> Result<Vec<String>, DataError> {
+    let fault = |reason: String| DataError::Folder { path: path.to_owned(), reason };
+    let (text, guess) = decoded(bytes).map_err(fault)?;
+    if let Some(guess) = guess {
+        tracing::warn!("{}: {guess}", path.display());
+    }
+    let names: Vec<String> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(composed).collect();
+    let mut seen = BTreeSet::new();
+    match names.iter().find(|name| !seen.insert(*name)) {
+        Some(twice) => {
+            Err(fault(format!("the class `{twice}` is named twice; each needs a name of its own")))
+        }
+        None => Ok(names),
     }
 }
 

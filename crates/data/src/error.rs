@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::pictures::BadImage;
+use crate::pictures::{BadImage, Finding, grouped};
+use crate::text::one_line;
 
 /// Why data could not be read, found, split or loaded. Every message names the file and, where figures
 /// differ, the expected and the found one.
@@ -126,15 +127,13 @@ pub enum DataError {
         /// What is missing, ambiguous or in the way, and what is looked for.
         reason: String,
     },
-    /// A list of pictures that cannot be followed.
-    #[error("{path}{}: {reason}", at_line(*line))]
-    List {
-        /// The CSV file.
+    /// Pictures that cannot be trained on as they are.
+    #[error("{}", cannot_train(path, findings))]
+    Findings {
+        /// The folder or list.
         path: PathBuf,
-        /// Line from 1; 0 when no single one is at fault.
-        line: u64,
-        /// What was expected and what was found.
-        reason: String,
+        /// What is wrong.
+        findings: Vec<Finding>,
     },
     /// Pictures that cannot be decoded, and leaving them out was not asked for.
     #[error("{}", bad_images(path, *images, bad))]
@@ -281,8 +280,16 @@ fn no_source(name: &str, attempts: &[Attempt], files: &[&str]) -> String {
     )
 }
 
-fn at_line(line: u64) -> String {
-    if line == 0 { String::new() } else { format!(", line {line}") }
+fn cannot_train(root: &Path, findings: &[Finding]) -> String {
+    let root_name = root.display().to_string();
+    match findings {
+        // A line of a list is named with the list.
+        [only] if only.path.starts_with(&root_name) => only.line(),
+        [only] => {
+            format!("{}: {}", one_line(&root.join(&only.path).display().to_string()), one_line(&only.reason))
+        }
+        _ => format!("{root_name} cannot be trained on as it is:\n{}", grouped(findings, NAMED)),
+    }
 }
 
 /// Bad images that the error names.
@@ -291,7 +298,7 @@ const NAMED: usize = 20;
 fn bad_images(path: &Path, images: usize, bad: &[BadImage]) -> String {
     let mut text = format!("{}: {} of {images} pictures cannot be used:", path.display(), bad.len());
     for BadImage { path, reason } in bad.iter().take(NAMED) {
-        text.push_str(&format!("\n  {path}: {reason}"));
+        text.push_str(&format!("\n  {}: {}", one_line(path), one_line(reason)));
     }
     if bad.len() > NAMED {
         text.push_str(&format!("\n  and {} more", bad.len() - NAMED));

@@ -25,14 +25,15 @@ mod rng;
 pub mod sample;
 mod sampler;
 pub mod split;
+pub mod text;
 mod tiff;
 
 pub use content::ContentHash;
-pub use dataset::{Dataset, DatasetPair, known_names, load, load_with};
+pub use dataset::{Checked, Dataset, DatasetPair, check, known_names, load, load_with};
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use error::{Attempt, DataError};
 pub use fetch::{Found, FoundFile, STALL_LIMIT, Search, Status, status};
 pub use loader::{Batch, BatchLoader, LoaderConfig};
 pub use options::{FitName, ImageOptions, InputRequest, MEMORY_LIMIT, OnBadImage, TEST_FRACTION};
-pub use pictures::{BadImage, PictureReport};
+pub use pictures::{BadImage, Finding, FindingKind, PictureReport};
 pub use sampler::Sampler;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
 use clap::{Args, Subcommand};
+use data::pictures::{Sizes, grouped};
 use data::{
-    BatchLoader, Dataset, DatasetPair, ImageOptions, InputRequest, LoaderConfig, OnBadImage, PictureReport,
+    BatchLoader, Checked, Dataset, DatasetPair, ImageOptions, InputRequest, LoaderConfig, OnBadImage,
     Sampler, Search,
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use train::arguments::FitArgument;
 use train::command::{Failure, log_to_stderr, print, print_json, write_file};
 use train::config::{ConfigLayers, TrainConfig};
@@ -45,7 +46,8 @@ enum Action {
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Read and check everything without training: counts classes, finds bad pictures; exit status 1 if there are any
+    /// Read and check everything without training: counts classes, lists all that is wrong with folders, lists and pictures;
+    /// exit status 1 if training would refuse it
     Check(CheckArguments),
     /// Draw training images beside what augmentation makes of them
     Show(ShowArguments),
@@ -108,13 +110,14 @@ pub(crate) fn run(arguments: &DataArguments) -> Result<ExitCode, Failure> {
         None | Some(Action::List) => list(&search, arguments.json)?,
         Some(Action::Get { name }) => {
             let pair = load(name, &search, &ImageOptions::default())?;
-            tell(&pair, arguments.json)?;
+            let checked = Checked { pictures: None, pair: Some(pair), findings: Vec::new() };
+            tell(name, &checked, arguments.json)?;
         }
         Some(Action::Check(check)) => {
             let options = ImageOptions { on_bad_image: OnBadImage::Skip, ..check.images.options() };
-            let pair = load(&check.name, &search, &options)?;
-            tell(&pair, arguments.json)?;
-            if pair.pictures.is_some_and(|report| !report.bad.is_empty()) {
+            let checked = data::check(&check.name, &search, &options).map_err(Failure::failed)?;
+            tell(&check.name, &checked, arguments.json)?;
+            if checked.findings.iter().any(|finding| finding.kind.stops()) {
                 return Ok(ExitCode::FAILURE);
             }
         }
@@ -177,30 +180,62 @@ fn train_and_valid(pair: &DatasetPair) -> (Vec<usize>, Vec<usize>) {
     (train, valid)
 }
 
-fn tell(pair: &DatasetPair, as_json: bool) -> Result<(), Failure> {
+/// The result of a check: what there is, and at the end everything that is wrong with it.
+fn tell(name: &str, checked: &Checked, as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        let usable = checked.pair.is_some() && !checked.findings.iter().any(|finding| finding.kind.stops());
+        let mut result = match &checked.pair {
+            Some(pair) => in_json(pair),
+            None => Map::from_iter([
+                ("dataset".to_owned(), json!(name)),
+                ("pictures".to_owned(), json!(checked.pictures)),
+            ]),
+        };
+        result.insert("usable".to_owned(), usable.into());
+        result.insert("findings".to_owned(), json!(checked.findings));
+        return print_json(&result);
+    }
+    let mut text = match &checked.pair {
+        Some(pair) => in_words(pair),
+        None => format!("{name}: cannot be trained on as it is"),
+    };
+    if !checked.findings.is_empty() {
+        text.push('\n');
+        text.push_str(&grouped(&checked.findings, LISTED));
+    }
+    print(&text)
+}
+
+fn in_json(pair: &DatasetPair) -> Map<String, Value> {
+    let (train, valid) = train_and_valid(pair);
+    let part = |counts: &[usize]| {
+        let images: usize = counts.iter().sum();
+        json!({ "images": images, "class_counts": counts })
+    };
+    let skew = data::balance::Skew::of(&train, &pair.train.class_names);
+    let result = json!({
+        "dataset": pair.train.name,
+        "origin": pair.origin,
+        "shape": [pair.train.shape.channels, pair.train.shape.height, pair.train.shape.width],
+        "mean": pair.preprocessing.mean,
+        "std": pair.preprocessing.std,
+        "class_names": pair.train.class_names,
+        "train": part(&train),
+        "valid": part(&valid),
+        "test": part(&pair.test.class_counts()),
+        "sha256": pair.sha256,
+        "pictures": pair.pictures,
+        "warning": skew.map(|skew| skew.to_string()),
+    });
+    match result {
+        Value::Object(result) => result,
+        _ => Map::new(),
+    }
+}
+
+fn in_words(pair: &DatasetPair) -> String {
     let (train, valid) = train_and_valid(pair);
     let test = pair.test.class_counts();
-    let skew = data::balance::Skew::of(&train, &pair.train.class_names);
-    if as_json {
-        let part = |counts: &[usize]| {
-            let images: usize = counts.iter().sum();
-            json!({ "images": images, "class_counts": counts })
-        };
-        return print_json(&json!({
-            "dataset": pair.train.name,
-            "origin": pair.origin,
-            "shape": [pair.train.shape.channels, pair.train.shape.height, pair.train.shape.width],
-            "mean": pair.preprocessing.mean,
-            "std": pair.preprocessing.std,
-            "class_names": pair.train.class_names,
-            "train": part(&train),
-            "valid": part(&valid),
-            "test": part(&test),
-            "sha256": pair.sha256,
-            "pictures": pair.pictures,
-            "warning": skew.map(|skew| skew.to_string()),
-        }));
-    }
     let head = if pair.valid.is_empty() {
         &["class", "train", "test"][..]
     } else {
@@ -220,21 +255,20 @@ fn tell(pair: &DatasetPair, as_json: bool) -> Result<(), Failure> {
     let mut text =
         format!("{}: {} images, from {}\n{}", pair.train.name, pair.train.shape, pair.origin, table(&rows));
     if let Some(report) = &pair.pictures {
-        text.push_str(&in_words(report));
+        text.push_str(&sizes(&report.sizes));
     }
     for (file, digest) in &pair.sha256 {
         text.push_str(&format!("\nSHA-256 {digest}  {file}"));
     }
-    if let Some(skew) = skew {
+    if let Some(skew) = data::balance::Skew::of(&train, &pair.train.class_names) {
         text.push_str(&format!("\nwarning: {skew}"));
     }
-    print(&text)
+    text
 }
 
-fn in_words(report: &PictureReport) -> String {
-    let sizes = &report.sizes;
+fn sizes(sizes: &Sizes) -> String {
     let size = |[width, height]: [usize; 2]| format!("{width}x{height}");
-    let mut text = match sizes.distinct {
+    match sizes.distinct {
         1 => format!("\nall pictures are {}", size(sizes.smallest)),
         distinct => format!(
             "\n{distinct} sizes of pictures, {} to {}, median {}",
@@ -242,22 +276,7 @@ fn in_words(report: &PictureReport) -> String {
             size(sizes.largest),
             size(sizes.median)
         ),
-    };
-    let mut list = |head: &str, lines: Vec<String>| {
-        if lines.is_empty() {
-            return;
-        }
-        text.push_str(&format!("\n{head}: {}", lines.len()));
-        lines.iter().take(LISTED).for_each(|line| text.push_str(&format!("\n  {line}")));
-        if lines.len() > LISTED {
-            text.push_str(&format!("\n  and {} more (--json lists all)", lines.len() - LISTED));
-        }
-    };
-    list("no pictures by their names, ignored", report.ignored.clone());
-    list("of another format than their names say, read by content", report.mislabelled.clone());
-    let bad = report.bad.iter().map(|bad| format!("{}: {}", bad.path, bad.reason));
-    list("cannot be used", bad.collect());
-    text
+    }
 }
 
 fn show(arguments: &ShowArguments, search: &Search, as_json: bool) -> Result<(), Failure> {

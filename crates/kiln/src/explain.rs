@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use data::text::one_line;
 use model::{Classifier, Picture, Policy};
 use serde_json::json;
 use train::command::{Failure, log_to_stderr, print, print_json, say};
@@ -76,16 +77,17 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Result<ExitCode, Failure> {
                 } else {
                     let rejected = if line.rejected { "  (rejected)" } else { "" };
                     print(&format!(
-                        "{}: {} {:.2}%{rejected}  {out}",
-                        source.name(),
-                        line.label,
-                        line.probability * 100.0
+                        "{}: {} {:.2}%{rejected}  {}",
+                        one_line(&source.name()),
+                        one_line(&line.label),
+                        line.probability * 100.0,
+                        one_line(&out)
                     ))?;
                 }
             }
             Err(message) => {
                 bad += 1;
-                say(&format!("error: {}: {message}", source.name()));
+                say(&format!("error: {}: {message}", one_line(&source.name())));
             }
         }
     }

@@ -5,20 +5,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use data::DecodeLimits;
+use data::pictures::{EXTENSIONS, Found, What, unread};
 use model::Picture;
 use train::command::Failure;
-
-/// Files that a folder is searched for.
-const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "jfif"];
-
-/// How deep folders are followed.
-const DEPTH: usize = 16;
 
 /// Where one picture comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A file.
     File(PathBuf),
+    /// What a folder holds in the place of a picture, and why it is none.
+    Lost(PathBuf, String),
     /// Standard input holds one picture.
     Stdin,
 }
@@ -27,7 +24,7 @@ impl Source {
     /// As it is printed.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::File(path) => path.display().to_string(),
+            Self::File(path) | Self::Lost(path, _) => path.display().to_string(),
             Self::Stdin => "-".to_owned(),
         }
     }
@@ -35,7 +32,7 @@ impl Source {
     /// The name without folder and extension, for a file that is made of it.
     pub(crate) fn stem(&self) -> String {
         match self {
-            Self::File(path) => path
+            Self::File(path) | Self::Lost(path, _) => path
                 .file_stem()
                 .map_or_else(|| "picture".to_owned(), |stem| stem.to_string_lossy().into_owned()),
             Self::Stdin => "stdin".to_owned(),
@@ -52,6 +49,7 @@ impl Source {
         };
         let bytes = match self {
             Self::File(path) => fs::File::open(path).and_then(|mut file| read(&mut file)),
+            Self::Lost(_, reason) => return Err(reason.clone()),
             Self::Stdin => read(&mut std::io::stdin().lock()),
         };
         let bytes = bytes.map_err(|error| format!("cannot read it: {error}"))?;
@@ -60,7 +58,8 @@ impl Source {
 }
 
 /// The pictures that the arguments name: a file is taken whatever its name, a folder is searched with the
-/// folders in it, in the order of their names.
+/// folders in it, in the order of their names, as training searches it. What is lost there is a source too, so that it is
+/// told in its place.
 pub(crate) fn sources(arguments: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
     for argument in arguments {
@@ -73,8 +72,8 @@ pub(crate) fn sources(arguments: &[PathBuf]) -> Result<Vec<Source>, Failure> {
             sources.push(Source::Stdin);
         } else if argument.is_dir() {
             let before = sources.len();
-            search(argument, DEPTH, &mut sources)
-                .map_err(|error| Failure::failed(format!("cannot read {}: {error}", argument.display())))?;
+            let found = data::pictures::walk(argument, argument).map_err(Failure::failed)?;
+            sources.extend(found.into_iter().filter_map(source));
             if sources.len() == before {
                 return Err(Failure::failed(format!(
                     "{} holds no picture; expected files named .{}",
@@ -89,25 +88,17 @@ pub(crate) fn sources(arguments: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     Ok(sources)
 }
 
-fn search(folder: &Path, depth: usize, found: &mut Vec<Source>) -> std::io::Result<()> {
-    let mut entries: Vec<PathBuf> =
-        fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-    entries.sort();
-    for path in entries {
-        if path.is_dir() {
-            if depth > 0 {
-                search(&path, depth - 1, found)?;
-            }
-        } else if is_picture(&path) {
-            found.push(Source::File(path));
-        }
+fn source(Found { path, what }: Found) -> Option<Source> {
+    match what {
+        // Opening a pipe would wait for its writer.
+        What::Picture if !path.is_file() => Some(Source::Lost(path, "not a regular file".to_owned())),
+        What::Picture => Some(Source::File(path)),
+        What::Unread(format) => Some(Source::Lost(path, unread(format))),
+        What::Lost(reason) => Some(Source::Lost(path, format!("cannot read it: {reason}"))),
+        What::Unreachable(reason) => Some(Source::Lost(path, reason)),
+        // Their pictures are among the sources.
+        What::Back(_) | What::Again(_) | What::Other => None,
     }
-    Ok(())
-}
-
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
 }
 
 /// Where the picture made of each source goes: the file itself for one source, or a folder with one file

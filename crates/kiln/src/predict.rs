@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use data::text::{csv_cell, one_line};
 use model::{ClassProbability, Classifier, Policy, Prediction, ReadDigit, Reading};
 use rayon::prelude::*;
 use serde::Serialize;
-use train::command::{Failure, log_to_stderr, print, say};
+use train::command::{Failure, log_to_stderr, print, print_json, say};
 use train::device::Backend;
 use train::model_io::load;
 
@@ -118,7 +119,7 @@ pub(crate) fn run(arguments: &PredictArguments) -> Result<ExitCode, Failure> {
                 }
                 Err(message) => {
                     bad += 1;
-                    say(&format!("error: {}: {message}", batch[index].name()));
+                    say(&format!("error: {}: {message}", one_line(&batch[index].name())));
                 }
             }
         }
@@ -220,14 +221,18 @@ impl Printer {
     fn answer(&mut self, answer: &Answer) -> Result<(), Failure> {
         let Prediction { label, probability, top: classes, rejected } = &answer.prediction;
         match self {
-            Self::Json => print(&serde_json::to_string(answer).map_err(Failure::failed)?),
+            Self::Json => print_json(answer),
             Self::Csv { writer, digits, top } => {
-                let mut record =
-                    vec![answer.path.clone(), label.clone(), probability.to_string(), rejected.to_string()];
+                let mut record = vec![
+                    csv_cell(&answer.path),
+                    csv_cell(label),
+                    probability.to_string(),
+                    rejected.to_string(),
+                ];
                 if !*digits {
                     for place in 1..*top {
                         let class = classes.get(place);
-                        record.push(class.map_or_else(String::new, |class| class.label.clone()));
+                        record.push(class.map_or_else(String::new, |class| csv_cell(&class.label)));
                         record.push(class.map_or_else(String::new, |class| class.probability.to_string()));
                     }
                 }

@@ -4,7 +4,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use data::text::{visible, visible_json};
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use crate::arguments::{CommonArguments, TrainArguments};
 use crate::config::{FinetuneConfig, TrainConfig};
@@ -184,10 +189,23 @@ pub fn log_to_stderr(quiet: bool) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .fmt_fields(visible_fields())
         .without_time()
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .try_init();
+}
+
+/// Fields of a message for a log that people read, with what a terminal would act on made visible.
+pub fn visible_fields() -> impl for<'writer> FormatFields<'writer> + 'static {
+    let write = |writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug| {
+        let value = visible(&format!("{value:?}"));
+        match field.name() {
+            "message" => write!(writer, "{value}"),
+            name => write!(writer, "{name}={value}"),
+        }
+    };
+    debug_fn(write).delimited(" ")
 }
 
 fn cannot_change(flag: &str) -> Failure {
@@ -312,19 +330,23 @@ fn report(finished: &Finished, json: bool) -> Result<(), Failure> {
     ))
 }
 
-/// Prints one JSON object on standard output.
+/// Prints one JSON object on standard output; what a terminal would act on stands as an escape in it.
 ///
 /// # Errors
 /// When standard output is closed.
 pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    print(&serde_json::to_string(value).map_err(Failure::failed)?)
+    print_line(&visible_json(&serde_json::to_string(value).map_err(Failure::failed)?))
 }
 
-/// Prints a line on standard output.
+/// Prints lines on standard output, with what a terminal would act on made visible.
 ///
 /// # Errors
 /// When standard output is closed.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_line(&visible(text))
+}
+
+fn print_line(text: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{text}")
         .map_err(|error| Failure::failed(format!("standard output: {error}")))
 }
@@ -338,7 +360,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
 }
 
-/// Prints a line on standard error, if anyone listens.
+/// Prints lines on standard error, if anyone listens, with what a terminal would act on made visible.
 pub fn say(text: &str) {
-    drop(writeln!(std::io::stderr(), "{text}"));
+    drop(writeln!(std::io::stderr(), "{}", visible(text)));
 }

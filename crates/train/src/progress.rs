@@ -1,6 +1,6 @@
 //! What a person sees while a run goes on; everything here goes to standard error.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -73,7 +73,7 @@ impl Lines {
         match &self.bar {
             Some(bar) => bar.println(line),
             // A closed standard error is no reason to stop training.
-            None => drop(writeln!(std::io::stderr(), "{line}")),
+            None => crate::command::say(line),
         }
     }
 }

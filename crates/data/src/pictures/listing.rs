@@ -1,4 +1,4 @@
-//! Which pictures there are, and what their labels are: from folders of classes, or from a CSV file.
+//! Which pictures there are in folders of classes, and what their labels are. What is wrong comes along as findings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -7,16 +7,15 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
+use super::finding::{Finding, FindingKind};
+use super::walk::{
+    EXTENSIONS, Entry, Found, Kind, What, entries, holds_pictures, kind_of_file, unread, walk,
+};
 use crate::error::DataError;
-
-/// File name extensions of pictures, in lower case.
-const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
+use crate::text::composed;
 
 /// Labels are bytes.
-const MAX_CLASSES: usize = 256;
-
-/// Longest list that is read, in bytes: some millions of lines.
-const MAX_LIST_BYTES: u64 = 512 << 20;
+pub(crate) const MAX_CLASSES: usize = 256;
 
 /// What a picture is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,6 +27,62 @@ pub enum Part {
     Valid,
     /// For the one final test.
     Test,
+}
+
+impl Part {
+    /// Every part.
+    const ALL: [Self; 3] = [Self::Train, Self::Valid, Self::Test];
+
+    /// Names by which people and programs call it, in lower case.
+    const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Train => &["train", "training", "trn"],
+            Self::Valid => {
+                &["valid", "val", "validation", "validate", "validating", "dev", "devel", "development"]
+            }
+            Self::Test => &["test", "testing", "tst", "eval", "evaluation", "evaluating"],
+        }
+    }
+
+    /// The part that a folder or a cell is named for, in any case, with what people add: `Train`, `train_set`,
+    /// `seg_train`, `testing-images`, `val2017`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let core = core(name);
+        Self::ALL.into_iter().find(|part| part.names().contains(&core.as_str()))
+    }
+
+    /// Its usual name.
+    pub(crate) const fn name(self) -> &'static str {
+        self.names()[0]
+    }
+}
+
+/// The names of folders that are known for parts, for messages.
+pub(crate) const PART_NAMES: &str = "train or training, valid, val, validation or dev, and test, testing or eval, in any case, also as train_set, \
+     test_images, valid_data and the like";
+
+/// What people add to the names of parts.
+const ADDED: [&str; 17] = [
+    "dataset", "data", "sets", "set", "images", "image", "imgs", "img", "pictures", "photos", "samples",
+    "seg", "split", "subset", "folder", "dir", "part",
+];
+
+/// A name in lower case without separators, numbers at its end and what people add to the names of parts. What is
+/// only such an addition becomes nothing.
+fn core(name: &str) -> String {
+    let lower = composed(name).to_lowercase();
+    let letters: String = lower.chars().filter(|character| character.is_alphanumeric()).collect();
+    let mut core = letters.trim_end_matches(|character: char| character.is_ascii_digit());
+    loop {
+        if Part::ALL.iter().any(|part| part.names().contains(&core)) {
+            return core.to_owned();
+        }
+        let shorter = ADDED.iter().find_map(|added| core.strip_suffix(added).or(core.strip_prefix(added)));
+        match shorter {
+            Some(shorter) => core = shorter,
+            None => return core.to_owned(),
+        }
+    }
 }
 
 /// One picture.
@@ -44,213 +99,491 @@ pub(crate) struct Sample {
     pub(crate) modified: u128,
 }
 
-/// All pictures of a data set, sorted by part, then by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl Sample {
+    pub(crate) fn new(name: String, path: PathBuf, label: u8, part: Part) -> Self {
+        // A file that is not there is found out when it is decoded, with all the others.
+        let metadata = path.metadata().ok();
+        let bytes = metadata.as_ref().map_or(0, Metadata::len);
+        let modified = metadata.and_then(|metadata| metadata.modified().ok());
+        let modified =
+            modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_nanos());
+        Self { name, path, label, part, bytes, modified }
+    }
+}
+
+/// All pictures of a data set, sorted by part, then by name, and what is wrong with it. With findings that stop, the
+/// pictures may be some of them, or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
+    /// In the order of their names.
     pub(crate) class_names: Vec<String>,
     pub(crate) samples: Vec<Sample>,
-    /// Files in class folders that are no pictures by their names.
-    pub(crate) ignored: Vec<String>,
+    pub(crate) findings: Vec<Finding>,
+    /// Why files that are not there are not, by name, where more can be said than that.
+    pub(crate) missing: BTreeMap<String, String>,
 }
 
-fn folder_error(path: &Path, reason: impl Into<String>) -> DataError {
-    DataError::Folder { path: path.to_owned(), reason: reason.into() }
-}
-
-/// Entries of a folder with their names, sorted; hidden ones are left out.
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
-    let mut entries = Vec::new();
-    for entry in folder.read_dir().map_err(DataError::io("list", folder))? {
-        let path = entry.map_err(DataError::io("list", folder))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            entries.push((name, path));
-        }
-    }
-    entries.sort();
-    Ok(entries)
-}
-
-/// The folders in a folder, with their names.
-pub(crate) fn subfolders(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
-    let mut entries = entries(folder)?;
-    entries.retain(|(_, path)| path.is_dir());
-    Ok(entries)
-}
-
-/// Whether the name is that of a picture.
-pub(crate) fn is_picture_name(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
-}
-
-/// Lists `root/<class>/…`, or `root/train/<class>/…` with `valid` (or `val`) and `test` beside it. Classes are
-/// those of the training part, in the order of their names; folders within a class folder belong to it.
+/// Lists `root/<class>/…`, or `root/<part>/<class>/…` with parts as [`Part::named`] knows them. Classes are those of
+/// the training part, in the order of their names; folders within a class folder belong to it.
+///
+/// # Errors
+/// When `root` cannot be listed; all else is a finding.
 pub(crate) fn of_folder(root: &Path) -> Result<Listing, DataError> {
-    let top = subfolders(root)?;
-    let named =
-        |wanted: &[&str]| top.iter().filter(|(name, _)| wanted.contains(&name.as_str())).collect::<Vec<_>>();
-    let train = named(&["train"]);
-    let in_parts = match train.first() {
-        Some((_, path)) => !subfolders(path)?.is_empty(),
-        None => false,
-    };
-    if !in_parts {
-        for part in ["test", "valid", "val"] {
-            if let Some((_, path)) = named(&[part]).first()
-                && !subfolders(path)?.is_empty()
-            {
-                let reason = format!(
-                    "there is a folder `{part}` with folders in it, but no such folder `train` beside it; \
-                     name the training part `train`, or give the folder of the classes itself"
-                );
-                return Err(folder_error(root, reason));
-            }
+    let top = entries(root)?;
+    let mut parts: BTreeMap<Part, Vec<(&Entry, PathBuf)>> = BTreeMap::new();
+    for entry in top.iter().filter(|entry| entry.kind == Kind::Folder) {
+        if let Some(part) = Part::named(&entry.name)
+            && let Some(classes) = class_root(&entry.path, part)
+        {
+            parts.entry(part).or_default().push((entry, classes));
         }
     }
-    let mut found = Found { root, samples: Vec::new(), ignored: Vec::new() };
-    let class_names;
-    if in_parts {
-        let valid = named(&["valid", "val"]);
-        if valid.len() > 1 {
-            return Err(folder_error(root, "it holds both `valid` and `val`; keep one"));
-        }
-        let train = &train[0].1;
-        class_names = found.classes(train, Part::Train, None)?;
-        for (part, folder) in [(Part::Valid, valid.first()), (Part::Test, named(&["test"]).first())] {
-            if let Some((_, path)) = folder {
-                found.classes(path, part, Some(&class_names))?;
-            }
-        }
-        let others: Vec<&str> = top.iter().map(|(name, _)| name.as_str()).collect();
-        let others: Vec<&str> =
-            others.into_iter().filter(|name| !["train", "valid", "val", "test"].contains(name)).collect();
-        if !others.is_empty() {
-            tracing::warn!(
-                "{}: beside `train`, these folders are not read: {}",
-                root.display(),
-                others.join(", ")
-            );
+    let mut lister = Lister { root, listing: Listing::default() };
+    if parts.is_empty() {
+        match misread(&top) {
+            Some(reason) => lister.find(FindingKind::Layout, root, reason),
+            None => lister.classes(root, Part::Train),
         }
     } else {
-        class_names = found.classes(root, Part::Train, None)?;
+        lister.parts(&top, &parts);
     }
-    let Found { samples, ignored, .. } = found;
-    Ok(Listing { class_names, samples, ignored })
+    Ok(lister.listing)
 }
 
-/// Pictures found so far.
-struct Found<'a> {
-    root: &'a Path,
-    samples: Vec<Sample>,
-    ignored: Vec<String>,
+/// The folder with the class folders of a part: `folder` itself, or the one folder in it that repeats the part's name
+/// (`seg_train/seg_train`) or only says that pictures are in it (`train/images`). `None` where there are none.
+fn class_root(folder: &Path, part: Part) -> Option<PathBuf> {
+    let inside = entries(folder).ok()?;
+    let folders: Vec<&Entry> = inside.iter().filter(|entry| entry.kind == Kind::Folder).collect();
+    if let [only] = &folders[..]
+        && !inside.iter().any(is_picture)
+        && (Part::named(&only.name) == Some(part) || core(&only.name).is_empty())
+        && let Some(below) = class_root(&only.path, part)
+    {
+        return Some(below);
+    }
+    // A link that leads nowhere may have been to a class folder.
+    let link =
+        |entry: &Entry| matches!(entry.kind, Kind::Nowhere(_)) && kind_of_file(&entry.path) == Kind::Other;
+    (!folders.is_empty() || inside.iter().any(link)).then(|| folder.to_owned())
 }
 
-impl Found<'_> {
-    /// Every class folder in `folder`; `known` are the classes when they are given already.
-    fn classes(
-        &mut self,
-        folder: &Path,
-        part: Part,
-        known: Option<&[String]>,
-    ) -> Result<Vec<String>, DataError> {
-        let classes = subfolders(folder)?;
-        let names: Vec<String> = classes.iter().map(|(name, _)| name.clone()).collect();
-        if known.is_none() {
-            check_classes(folder, &names)?;
+fn is_picture(entry: &Entry) -> bool {
+    matches!(entry.kind, Kind::Picture | Kind::Unread(_))
+}
+
+/// Names that people give to folders of whole data sets.
+const CONTAINERS: [&str; 14] = [
+    "example",
+    "examples",
+    "sample",
+    "samples",
+    "archive",
+    "original",
+    "originals",
+    "raw",
+    "processed",
+    "augmented",
+    "resized",
+    "cropped",
+    "backup",
+    "old",
+];
+
+/// Why the folders in `top` are hardly classes, if so: they are data sets or parts themselves.
+fn misread(top: &[Entry]) -> Option<String> {
+    let folders: Vec<&Entry> = top.iter().filter(|entry| entry.kind == Kind::Folder).collect();
+    // Those with folders of pictures in them, and no picture of their own.
+    let mut nested: Vec<(&Entry, BTreeSet<String>)> = Vec::new();
+    for &entry in &folders {
+        let inside = entries(&entry.path).unwrap_or_default();
+        if inside.iter().any(is_picture) {
+            continue;
         }
-        let known = known.unwrap_or(&names);
-        let loose =
-            entries(folder)?.iter().filter(|(_, path)| is_picture_name(path) && !path.is_dir()).count();
+        let below = inside.iter().filter(|below| below.kind == Kind::Folder && holds_pictures(&below.path));
+        let names: BTreeSet<String> = below.map(|below| composed(&below.name).to_lowercase()).collect();
+        if names.len() >= 2 {
+            nested.push((entry, names));
+        }
+    }
+    let named = |entries: &[&Entry]| {
+        let names: Vec<String> = entries.iter().map(|entry| entry.name.clone()).collect();
+        shortened(&names)
+    };
+    let remedy = |candidates: &[&Entry]| {
+        format!(
+            "if one of them is the data set, give that one: {}; if they are parts of one, name them {PART_NAMES}; if they \
+             are classes, put their pictures into them without folders between, or list them in a CSV file with the header \
+             path,label",
+            named(candidates)
+        )
+    };
+    let whole: Vec<&Entry> = nested
+        .iter()
+        .filter(|(_, names)| {
+            let parts: BTreeSet<Part> = names.iter().filter_map(|name| Part::named(name)).collect();
+            parts.contains(&Part::Train) && parts.len() >= 2
+        })
+        .map(|(entry, _)| *entry)
+        .collect();
+    if let ([_], [(only, names)]) = (&folders[..], &nested[..])
+        && whole.is_empty()
+    {
+        let names: Vec<String> = names.iter().cloned().collect();
+        return Some(format!(
+            "it holds one folder only, `{}`, and that holds the folders {}; if those are the classes, give {}",
+            only.name,
+            shortened(&names),
+            only.path.display()
+        ));
+    }
+    if !whole.is_empty() {
+        return Some(format!(
+            "there are whole data sets in it, with parts of their own: {}; {}",
+            named(&whole),
+            remedy(&whole)
+        ));
+    }
+    let candidates: Vec<&Entry> = nested.iter().map(|(entry, _)| *entry).collect();
+    let shared = shared(nested.iter().map(|(_, names)| names));
+    let alike =
+        nested.iter().filter(|(_, names)| names.intersection(&shared).count() * 2 >= names.len().max(3));
+    let pictured = folders.iter().filter(|entry| holds_pictures(&entry.path)).count();
+    if nested.len() >= 2 && alike.count() * 4 >= nested.len() * 3 && nested.len() * 2 >= pictured {
+        let shared: Vec<String> = shared.into_iter().collect();
+        return Some(format!(
+            "the folders in it hold the same folders ({}) and no pictures of their own, as parts or copies of one data set \
+             do: {}; {}",
+            shortened(&shared),
+            named(&candidates),
+            remedy(&candidates)
+        ));
+    }
+    let containers: Vec<&Entry> = candidates
+        .iter()
+        .copied()
+        .filter(|entry| {
+            core(&entry.name).is_empty() || CONTAINERS.contains(&entry.name.to_lowercase().as_str())
+        })
+        .collect();
+    (!containers.is_empty()).then(|| {
+        format!(
+            "by its name and by the folders in it, this is hardly a class but a data set: {}; {}",
+            named(&containers),
+            remedy(&containers)
+        )
+    })
+}
+
+/// What most of the sets hold.
+fn shared<'a>(sets: impl Iterator<Item = &'a BTreeSet<String>>) -> BTreeSet<String> {
+    let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
+    let mut all = 0;
+    for set in sets {
+        all += 1;
+        for name in set {
+            *counts.entry(name).or_default() += 1;
+        }
+    }
+    counts.into_iter().filter(|(_, count)| count * 2 > all).map(|(name, _)| name.clone()).collect()
+}
+
+/// The listing while it is made.
+struct Lister<'a> {
+    root: &'a Path,
+    listing: Listing,
+}
+
+/// The folders of one class.
+struct Class {
+    name: String,
+    folders: Vec<PathBuf>,
+}
+
+impl Lister<'_> {
+    /// As messages name it: below the root.
+    fn name(&self, path: &Path) -> String {
+        match path.strip_prefix(self.root) {
+            Ok(below) if !below.as_os_str().is_empty() => below.display().to_string(),
+            _ => path.display().to_string(),
+        }
+    }
+
+    fn find(&mut self, kind: FindingKind, path: &Path, reason: impl Into<String>) {
+        let name = self.name(path);
+        self.listing.findings.push(Finding::new(kind, name, reason));
+    }
+
+    fn parts(&mut self, top: &[Entry], parts: &BTreeMap<Part, Vec<(&Entry, PathBuf)>>) {
+        let root = self.root;
+        for (part, named) in parts.iter().filter(|(_, named)| named.len() > 1) {
+            let names: Vec<String> = named.iter().map(|(entry, _)| format!("`{}`", entry.name)).collect();
+            let reason = format!(
+                "it holds {} for the {} part; keep one, or merge them",
+                names.join(" and "),
+                part.name()
+            );
+            self.find(FindingKind::Layout, root, reason);
+        }
+        let Some(train) = parts.get(&Part::Train) else {
+            let name = parts.values().flatten().next().map_or("", |(entry, _)| entry.name.as_str());
+            let reason = format!(
+                "there is a folder `{name}` with folders in it, but no folder `train` with class folders beside it; the names of \
+                 parts are {PART_NAMES}; or give the folder of the classes itself"
+            );
+            return self.find(FindingKind::Layout, root, reason);
+        };
+        for (_, folder) in train {
+            self.classes(folder, Part::Train);
+        }
+        for part in [Part::Valid, Part::Test] {
+            for (_, folder) in parts.get(&part).into_iter().flatten() {
+                self.classes(folder, part);
+            }
+        }
+        let read: Vec<&Path> = parts.values().flatten().map(|(entry, _)| entry.path.as_path()).collect();
+        for entry in top.iter().filter(|entry| !read.contains(&entry.path.as_path())) {
+            self.beside(entry);
+        }
+    }
+
+    /// What lies beside the parts.
+    fn beside(&mut self, entry: &Entry) {
+        match &entry.kind {
+            Kind::Folder if Part::named(&entry.name).is_some() => self.find(
+                FindingKind::NotRead,
+                &entry.path,
+                "it is named like a part, but there are no class folders in it, so that its pictures have no labels",
+            ),
+            Kind::Folder => {
+                let reason = format!("it lies beside the parts and is none by its name; the names are {PART_NAMES}");
+                self.find(FindingKind::NotRead, &entry.path, reason);
+            }
+            Kind::Picture | Kind::Unread(_) => {
+                self.find(FindingKind::NotRead, &entry.path, "it lies beside the parts and has no label");
+            }
+            Kind::Nowhere(reason) => {
+                let reason = format!("{reason}; mount or mend what it leads to, or remove the link");
+                self.find(FindingKind::Unreachable, &entry.path, reason);
+            }
+            Kind::Other => {}
+        }
+    }
+
+    /// The class folders in `folder`, for the training part those that make the classes.
+    fn classes(&mut self, folder: &Path, part: Part) {
+        let inside = match entries(folder) {
+            Ok(inside) => inside,
+            Err(error) => return self.find(FindingKind::Unreachable, folder, error.to_string()),
+        };
+        let loose = inside.iter().filter(|entry| is_picture(entry)).count();
         if loose > 0 {
             let reason = format!(
                 "{loose} pictures lie beside the class folders and have no label; move them into a class folder, or away"
             );
-            return Err(folder_error(folder, reason));
+            self.find(FindingKind::Layout, folder, reason);
         }
-        for (name, path) in &classes {
-            let Some(label) = known.iter().position(|class| class == name) else {
+        for entry in &inside {
+            if let Kind::Nowhere(reason) = &entry.kind {
                 let reason = format!(
-                    "it is no class of the training part, whose classes are {}; add it there or remove it",
-                    shortened(known)
+                    "{reason}: if it is the folder of a class, all its pictures are missing; mount or mend what it leads to, \
+                     or remove the link"
                 );
-                return Err(folder_error(path, reason));
-            };
-            let before = self.samples.len();
-            let above = self.root.canonicalize().map_err(DataError::io("resolve", self.root))?;
-            self.walk(path, label as u8, part, &mut vec![above])?;
-            if self.samples.len() == before {
-                let reason = format!(
-                    "an empty class folder: it holds no {}; put pictures into it, or remove it",
-                    EXTENSIONS.join(", ")
-                );
-                return Err(folder_error(path, reason));
+                self.find(FindingKind::Unreachable, &entry.path, reason);
             }
         }
-        let missing: Vec<&String> = known.iter().filter(|name| !names.contains(name)).collect();
-        if !missing.is_empty() {
-            tracing::warn!("{}: these classes have no picture here: {missing:?}", folder.display());
-        }
-        Ok(names)
-    }
-
-    /// All pictures below `folder`. Symbolic links are followed; one that leads back up is an error.
-    fn walk(
-        &mut self,
-        folder: &Path,
-        label: u8,
-        part: Part,
-        above: &mut Vec<PathBuf>,
-    ) -> Result<(), DataError> {
-        let real = folder.canonicalize().map_err(DataError::io("resolve", folder))?;
-        if above.contains(&real) {
-            let reason =
-                format!("a symbolic link leads back to {}, which it is in; remove the link", real.display());
-            return Err(folder_error(folder, reason));
-        }
-        above.push(real);
-        for (_, path) in entries(folder)? {
-            let name = path.strip_prefix(self.root).unwrap_or(&path).display().to_string();
-            if path.is_dir() {
-                self.walk(&path, label, part, above)?;
-            } else if is_picture_name(&path) {
-                self.samples.push(sample(name, path, label, part));
+        let classes = self.grouped(&inside);
+        let named = classes.len();
+        let mut filled = Vec::new();
+        for class in classes {
+            let found = self.files(&class);
+            if found.iter().any(|found| matches!(found.what, What::Picture | What::Lost(_))) {
+                filled.push((class, found));
             } else {
-                self.ignored.push(name);
+                self.empty(&class, &found);
             }
         }
-        above.pop();
-        Ok(())
+        if part == Part::Train {
+            let names: Vec<String> = filled.iter().map(|(class, _)| class.name.clone()).collect();
+            if let Some(reason) = impossible(&names, named) {
+                self.find(FindingKind::Layout, folder, reason);
+            }
+            let kept = names.into_iter().take(MAX_CLASSES);
+            self.listing.class_names.extend(kept);
+            self.listing.class_names.sort();
+            self.listing.class_names.dedup();
+            self.warn_of_similar_names(folder);
+        } else {
+            let missing: Vec<String> = (self.listing.class_names.iter())
+                .filter(|name| !filled.iter().any(|(class, _)| class.name == **name))
+                .cloned()
+                .collect();
+            if !missing.is_empty() {
+                self.find(
+                    FindingKind::MissingClass,
+                    folder,
+                    format!("no picture of {}", shortened(&missing)),
+                );
+            }
+        }
+        for (class, found) in filled {
+            match self.listing.class_names.binary_search(&class.name) {
+                Ok(label) => self.take(label as u8, part, found),
+                // More classes than there may be, which is said.
+                Err(_) if part == Part::Train => {}
+                Err(_) => {
+                    let reason = format!(
+                        "it is no class of the training part, whose classes are {}; add it there or remove it",
+                        shortened(&self.listing.class_names)
+                    );
+                    self.find(FindingKind::Layout, &class.folders[0], reason);
+                }
+            }
+        }
+    }
+
+    /// Folders by the composed form of their names, in that order: those of one name are one class.
+    fn grouped(&mut self, inside: &[Entry]) -> Vec<Class> {
+        let mut classes: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for entry in inside.iter().filter(|entry| entry.kind == Kind::Folder) {
+            classes.entry(composed(&entry.name)).or_default().push(entry.path.clone());
+        }
+        let classes: Vec<Class> =
+            classes.into_iter().map(|(name, folders)| Class { name, folders }).collect();
+        for Class { folders, .. } in &classes {
+            let lossless = folders.iter().all(|folder| folder.to_str().is_some());
+            match &folders[..] {
+                [folder] if !lossless => {
+                    let reason =
+                        "its name is not UTF-8; what is not is replaced in the name of the class; rename it";
+                    self.find(FindingKind::Names, folder, reason);
+                }
+                [first, ..] if !lossless => {
+                    let reason = format!(
+                        "{} folders cannot be told apart by their names, which are not UTF-8; rename them",
+                        folders.len()
+                    );
+                    self.find(FindingKind::Layout, first, reason);
+                }
+                [first, others @ ..] if !others.is_empty() => {
+                    let reason = format!(
+                        "{} folders have this name, in different forms of Unicode (composed and decomposed); they are read as \
+                         one class",
+                        folders.len()
+                    );
+                    self.find(FindingKind::Names, first, reason);
+                }
+                _ => {}
+            }
+        }
+        classes
+    }
+
+    /// What there is in the folders of a class.
+    fn files(&mut self, class: &Class) -> Vec<Found> {
+        let mut found = Vec::new();
+        for folder in &class.folders {
+            match walk(folder, self.root) {
+                Ok(below) => found.extend(below),
+                Err(error) => self.find(FindingKind::Unreachable, folder, error.to_string()),
+            }
+        }
+        found
+    }
+
+    /// A class folder without pictures is left out; what is in it is told.
+    fn empty(&mut self, class: &Class, found: &[Found]) {
+        let mut reason = format!("an empty class folder: it holds no {}", EXTENSIONS.join(", "));
+        let formats: BTreeSet<&str> = found
+            .iter()
+            .filter_map(|found| match found.what {
+                What::Unread(format) => Some(format),
+                _ => None,
+            })
+            .collect();
+        if formats.is_empty() {
+            reason.push_str("; put pictures into it, or remove it");
+        } else {
+            let formats: Vec<&str> = formats.into_iter().collect();
+            reason.push_str(&format!(
+                ", only pictures of formats that are not read ({}); save them as PNG or JPEG",
+                formats.join(", ")
+            ));
+        }
+        self.find(FindingKind::EmptyClass, &class.folders[0], reason);
+        self.take(0, Part::Train, found.to_vec());
+    }
+
+    /// Pictures become samples, what else there is becomes findings.
+    fn take(&mut self, label: u8, part: Part, found: Vec<Found>) {
+        for Found { path, what } in found {
+            match what {
+                What::Picture => {
+                    let name = self.name(&path);
+                    self.listing.samples.push(Sample::new(name, path, label, part));
+                }
+                What::Lost(reason) => {
+                    let name = self.name(&path);
+                    self.listing.missing.insert(name.clone(), format!("cannot read it: {reason}"));
+                    self.listing.samples.push(Sample::new(name, path, label, part));
+                }
+                What::Unread(format) => self.find(FindingKind::UnreadFormat, &path, unread(format)),
+                What::Other => self.find(FindingKind::Ignored, &path, ""),
+                What::Unreachable(reason) => self.find(FindingKind::Unreachable, &path, reason),
+                What::Back(above) => {
+                    let reason = format!(
+                        "a symbolic link leads back to {}, which it is in; remove the link",
+                        above.display()
+                    );
+                    self.find(FindingKind::Unreachable, &path, reason);
+                }
+                What::Again(other) => {
+                    let reason = format!("a link to {}, which is read already", other.display());
+                    self.find(FindingKind::Repeated, &path, reason);
+                }
+            }
+        }
+    }
+
+    /// Classes whose names differ in their case only: one class, for most people.
+    fn warn_of_similar_names(&mut self, folder: &Path) {
+        if let Some(reason) = similar(&self.listing.class_names) {
+            self.find(FindingKind::Names, folder, reason);
+        }
     }
 }
 
-fn sample(name: String, path: PathBuf, label: u8, part: Part) -> Sample {
-    // A file that is not there is found out when it is decoded, with all the others.
-    let metadata = path.metadata().ok();
-    let bytes = metadata.as_ref().map_or(0, Metadata::len);
-    let modified = metadata.and_then(|metadata| metadata.modified().ok());
-    let modified =
-        modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_nanos());
-    Sample { name, path, label, part, bytes, modified }
+/// Names of classes that differ in their case only.
+pub(crate) fn similar(names: &[String]) -> Option<String> {
+    let mut lower: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for name in names {
+        lower.entry(name.to_lowercase()).or_default().push(name);
+    }
+    let alike: Vec<String> =
+        lower.into_values().filter(|names| names.len() > 1).map(|names| names.join(" and ")).collect();
+    (!alike.is_empty())
+        .then(|| format!("different classes whose names differ in capitals only: {}", alike.join("; ")))
 }
 
-fn check_classes(path: &Path, names: &[String]) -> Result<(), DataError> {
-    let reason = match names {
-        [] => {
-            "there is no class folder in it; expected one folder for each class with its pictures, such as \
-               cats/1.jpg and dogs/1.jpg"
-                .to_owned()
-        }
-        [one] => format!("`{one}` is its only class; a classifier needs two or more"),
+/// Why no classifier can have these classes, if so; `named` folders were there for them.
+fn impossible(names: &[String], named: usize) -> Option<String> {
+    match names {
+        [] if named == 0 => Some(
+            "there is no class folder in it; expected one folder for each class with its pictures, such as cats/1.jpg and \
+             dogs/1.jpg"
+                .to_owned(),
+        ),
+        [] => Some("none of its class folders holds a picture".to_owned()),
+        [one] => Some(format!("`{one}` is its only class{}; a classifier needs two or more",
+            if named > 1 { " with pictures" } else { "" })),
         _ if names.len() > MAX_CLASSES => {
-            format!("it has {} classes; expected at most {MAX_CLASSES}", names.len())
+            Some(format!("it has {} classes; expected at most {MAX_CLASSES}", names.len()))
         }
-        _ => return Ok(()),
-    };
-    Err(folder_error(path, reason))
+        _ => None,
+    }
 }
 
-fn shortened(names: &[String]) -> String {
+pub(crate) fn shortened(names: &[String]) -> String {
     const SHOWN: usize = 10;
     let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN {
@@ -258,93 +591,10 @@ fn shortened(names: &[String]) -> String {
     }
     text
 }
-
-/// Lists the pictures that a CSV file names: a header with `path` and `label`, and `split` if it is wanted
-/// (`train`, `valid` or `val`, `test`; empty is `train`), in any order. Paths are relative to the file. Classes
-/// are in the order of their names.
-pub(crate) fn of_csv(list: &Path) -> Result<Listing, DataError> {
-    let fault = |line: u64, reason: String| DataError::List { path: list.to_owned(), line, reason };
-    let length = list.metadata().map_err(DataError::io("read", list))?.len();
-    if length > MAX_LIST_BYTES {
-        return Err(fault(0, format!("the file has {length} bytes; expected at most {MAX_LIST_BYTES}")));
-    }
-    let bytes = std::fs::read(list).map_err(DataError::io("read", list))?;
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
-    let header = reader.headers().map_err(|error| fault(1, error.to_string()))?.clone();
-    let column = |name: &str| header.iter().position(|field| field.eq_ignore_ascii_case(name));
-    let (Some(path_column), Some(label_column)) = (column("path"), column("label")) else {
-        let found = header.iter().collect::<Vec<_>>().join(",");
-        let reason = format!("expected a header line `path,label` or `path,label,split`, found `{found}`");
-        return Err(fault(1, reason));
-    };
-    let split_column = column("split");
-
-    let folder = list.parent().unwrap_or(Path::new(""));
-    let mut rows = Vec::new();
-    let mut first_line: BTreeMap<PathBuf, u64> = BTreeMap::new();
-    for record in reader.records() {
-        let record = record
-            .map_err(|error| fault(error.position().map_or(0, csv::Position::line), error.to_string()))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let field = |column: usize| record.get(column).unwrap_or_default();
-        let (name, label) = (field(path_column), field(label_column));
-        if name.is_empty() || label.is_empty() {
-            let reason = format!("expected a path and a label, found `{name}` and `{label}`");
-            return Err(fault(line, reason));
-        }
-        let part = match split_column.map_or("", field) {
-            "" | "train" => Part::Train,
-            "valid" | "val" => Part::Valid,
-            "test" => Part::Test,
-            other => {
-                return Err(fault(
-                    line,
-                    format!("split `{other}`: expected train, valid, val, test or nothing"),
-                ));
-            }
-        };
-        let path = folder.join(name);
-        if let Some(first) = first_line.insert(path.clone(), line) {
-            let reason = format!("`{name}` is listed twice, first in line {first}; keep one of them");
-            return Err(fault(line, reason));
-        }
-        rows.push((part, name.to_owned(), path, label.to_owned()));
-    }
-    let names: BTreeSet<&String> =
-        rows.iter().filter(|(part, ..)| *part == Part::Train).map(|(.., label)| label).collect();
-    let class_names: Vec<String> = names.into_iter().cloned().collect();
-    if rows.is_empty() {
-        return Err(fault(1, "no picture is listed".to_owned()));
-    }
-    match class_names.len() {
-        0 => return Err(fault(0, "no picture is listed for training".to_owned())),
-        1 => {
-            let reason = format!("`{}` is the only class; a classifier needs two or more", class_names[0]);
-            return Err(fault(0, reason));
-        }
-        classes if classes > MAX_CLASSES => {
-            return Err(fault(0, format!("{classes} different labels; expected at most {MAX_CLASSES}")));
-        }
-        _ => {}
-    }
-    let mut samples = Vec::with_capacity(rows.len());
-    for (part, name, path, label) in rows {
-        let Ok(class) = class_names.binary_search(&label) else {
-            let line = first_line.get(&path).copied().unwrap_or(0);
-            return Err(fault(line, format!("no picture for training has the label `{label}`")));
-        };
-        samples.push(sample(name, path, class as u8, part));
-    }
-    samples.sort_by(|a, b| (a.part, &a.name).cmp(&(b.part, &b.name)));
-    Ok(Listing { class_names, samples, ignored: Vec::new() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::Part::{Test, Train, Valid};
     use super::*;
-    use proptest::prelude::*;
 
     /// Empty files, for listing only looks at names.
     fn tree(files: &[&str]) -> tempfile::TempDir {
@@ -357,53 +607,254 @@ mod tests {
         folder
     }
 
-    fn listed(files: &[&str]) -> Result<Listing, String> {
-        of_folder(tree(files).path()).map_err(|error| error.to_string())
+    fn listed(files: &[&str]) -> Listing {
+        of_folder(tree(files).path()).unwrap()
+    }
+
+    /// What stops, a line each.
+    fn stops(listing: &Listing) -> String {
+        let stopping = listing.findings.iter().filter(|finding| finding.kind.stops());
+        stopping.map(Finding::line).collect::<Vec<_>>().join("\n")
     }
 
     fn fails(files: &[&str], word: &str) {
-        let error = listed(files).unwrap_err();
+        let error = stops(&listed(files));
         assert!(error.contains(word), "{files:?}: `{word}` is not in `{error}`");
+    }
+
+    /// Kinds and paths of the findings.
+    fn findings(listing: &Listing) -> Vec<(FindingKind, &str)> {
+        listing.findings.iter().map(|finding| (finding.kind, finding.path.as_str())).collect()
+    }
+
+    fn found(listing: &Listing) -> Vec<(&str, u8, Part)> {
+        listing.samples.iter().map(|s| (s.name.as_str(), s.label, s.part)).collect()
     }
 
     #[test]
     fn class_folders_are_sorted_and_nested_ones_belong_to_their_class() {
         let listing =
             listed(&["dog/b.JPG", "dog/a.png", "cat/deep/er/x.tiff", "cat/notes.txt", "cat/.hidden.png"]);
-        let listing = listing.unwrap();
         assert_eq!(listing.class_names, ["cat", "dog"]);
-        let found: Vec<_> = listing.samples.iter().map(|s| (s.name.as_str(), s.label, s.part)).collect();
         assert_eq!(
-            found,
-            [
-                ("cat/deep/er/x.tiff", 0, Part::Train),
-                ("dog/a.png", 1, Part::Train),
-                ("dog/b.JPG", 1, Part::Train)
-            ]
+            found(&listing),
+            [("cat/deep/er/x.tiff", 0, Train), ("dog/a.png", 1, Train), ("dog/b.JPG", 1, Train)]
         );
-        assert_eq!(listing.ignored, ["cat/notes.txt"]);
+        assert_eq!(findings(&listing), [(FindingKind::Ignored, "cat/notes.txt")]);
     }
 
     #[test]
     fn parts_share_the_classes_of_train() {
         let listing =
             listed(&["train/a/1.png", "train/b/1.png", "val/b/2.png", "test/a/3.png", "test/b/4.png"]);
-        let listing = listing.unwrap();
-        let found: Vec<_> = listing.samples.iter().map(|s| (s.label, s.part)).collect();
-        assert_eq!(found, [(0, Train), (1, Train), (1, Valid), (0, Test), (1, Test)]);
+        let parts: Vec<_> = listing.samples.iter().map(|s| (s.label, s.part)).collect();
+        assert_eq!(parts, [(0, Train), (1, Train), (1, Valid), (0, Test), (1, Test)]);
+        assert_eq!(stops(&listing), "");
         fails(&["train/a/1.png", "train/b/1.png", "test/c/1.png"], "no class of the training part");
-        fails(&["test/a/1.png", "test/b/1.png"], "no such folder `train`");
-        fails(&["train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/a/1.png"], "both `valid` and `val`");
+        fails(&["test/a/1.png", "test/b/1.png"], "no folder `train`");
+        for [one, other] in [["val", "valid"], ["val", "Validation"], ["train", "Training"], ["test", "eval"]]
+        {
+            let files =
+                ["a", "b"].map(|class| ["train", one, other].map(|part| format!("{part}/{class}/1.png")));
+            let files: Vec<&str> = files.iter().flatten().map(String::as_str).collect();
+            fails(&files, "keep one");
+        }
+    }
+
+    #[test]
+    fn parts_are_known_under_the_names_that_people_give_them() {
+        for (name, part) in [
+            ("train", Train),
+            ("Training", Train),
+            ("TRAIN", Train),
+            ("train_set", Train),
+            ("trainset", Train),
+            ("seg_train", Train),
+            ("train_images", Train),
+            ("train-data", Train),
+            ("Training Images", Train),
+            ("train2017", Train),
+            ("dataset_train", Train),
+            ("valid", Valid),
+            ("val", Valid),
+            ("Validation", Valid),
+            ("validation_set", Valid),
+            ("valid_data", Valid),
+            ("dev", Valid),
+            ("test", Test),
+            ("Testing", Test),
+            ("TEST", Test),
+            ("test_set", Test),
+            ("seg_test", Test),
+            ("test_images", Test),
+            ("eval", Test),
+            ("Evaluation", Test),
+        ] {
+            assert_eq!(Part::named(name), Some(part), "{name}");
+        }
+        for name in
+            ["", "data", "set", "cat", "trains", "attest", "contest", "fold1", "2017", "images", "pretrain"]
+        {
+            assert_eq!(Part::named(name), None, "{name}");
+        }
+        for [train, test] in [
+            ["Training", "Testing"],
+            ["Train", "Test"],
+            ["TRAIN", "TEST"],
+            ["training", "testing"],
+            ["train_set", "test_set"],
+            ["seg_train/seg_train", "seg_test/seg_test"],
+            ["train_images", "test_images"],
+            ["train/images", "test/images"],
+        ] {
+            let files = ["a", "b"].map(|class| [train, test].map(|part| format!("{part}/{class}/1.png")));
+            let listing = listed(&files.iter().flatten().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(listing.class_names, ["a", "b"], "{train}, {test}");
+            let parts: Vec<Part> = listing.samples.iter().map(|sample| sample.part).collect();
+            assert_eq!((parts, &listing.findings[..]), (vec![Train, Train, Test, Test], &[][..]));
+        }
+        // Only where there are class folders in them.
+        let listing = listed(&["train/1.png", "car/1.png", "test/1.png"]);
+        assert_eq!(
+            (&listing.class_names[..], stops(&listing)),
+            (&["car", "test", "train"].map(String::from)[..], String::new())
+        );
+    }
+
+    #[test]
+    fn what_lies_beside_the_parts_is_named() {
+        let listing = listed(&[
+            "train/a/1.png",
+            "train/b/1.png",
+            "Prüfung/a/1.png",
+            "Prüfung/b/1.png",
+            "test/1.png",
+            "2.png",
+            "readme.md",
+        ]);
+        assert_eq!(
+            findings(&listing),
+            [
+                (FindingKind::NotRead, "2.png"),
+                (FindingKind::NotRead, "Prüfung"),
+                (FindingKind::NotRead, "test")
+            ]
+        );
+        assert!(
+            listing.findings[1].reason.contains("validation")
+                && listing.findings[2].reason.contains("no class folders")
+        );
+    }
+
+    #[test]
+    fn folders_that_are_no_classes_are_asked_about() {
+        let layout = |parts: &[&str], classes: &[&str]| -> Vec<String> {
+            parts
+                .iter()
+                .flat_map(|part| classes.iter().map(move |class| format!("{part}/{class}/1.png")))
+                .collect()
+        };
+        let asks = |files: &[String], words: &[&str]| {
+            let listing = listed(&files.iter().map(String::as_str).collect::<Vec<_>>());
+            let error = stops(&listing);
+            assert!(
+                listing.samples.is_empty() && words.iter().all(|word| error.contains(word)),
+                "{files:?}: {error}"
+            );
+            assert_eq!(listing.findings.len(), 1);
+        };
+        asks(
+            &layout(&["fold1", "fold2"], &["a", "b", "c"]),
+            &["fold1, fold2", "a, b, c", "train or training", "dev"],
+        );
+        asks(&layout(&["Dataset", "Examples"], &["a", "b"]), &["Dataset, Examples", "give that one"]);
+        // Nearly the same, and one part of another form.
+        asks(
+            &[layout(&["left", "right"], &["a", "b", "c"]), layout(&["mid"], &["a", "B"])].concat(),
+            &["left, mid, right"],
+        );
+        asks(&[layout(&["x", "y"], &["a", "b", "c"]), layout(&["."], &["loose"])].concat(), &["x, y"]);
+        asks(
+            &layout(&["one/train", "one/test", "two/train", "two/test"], &["a", "b"]),
+            &["one, two", "whole data sets"],
+        );
+        asks(
+            &[layout(&["Dataset"], &["a", "b"]), layout(&["."], &["Examples"])].concat(),
+            &["hardly a class", "Dataset"],
+        );
+        asks(&layout(&["shapes"], &["a", "b"]), &["one folder only, `shapes`", "a, b"]);
+        asks(&layout(&["shapes/train", "shapes/test"], &["a", "b"]), &["shapes"]);
+        // Folders in classes: one name in all of them, other names, files beside.
+        for files in [
+            layout(&["cat", "dog"], &["images"]),
+            [layout(&["cat"], &["persian", "siamese"]), layout(&["dog"], &["poodle", "collie"])].concat(),
+            [
+                layout(&["cat", "dog", "cow"], &["new", "old"]),
+                ["cat", "dog", "cow"].map(|c| format!("{c}/1.png")).to_vec(),
+            ]
+            .concat(),
+        ] {
+            let listing = listed(&files.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!((stops(&listing), listing.samples.len()), (String::new(), files.len()), "{files:?}");
+        }
     }
 
     #[test]
     fn impossible_folders_are_named() {
         fails(&["a/1.png"], "only class");
         fails(&["notes.txt"], "no class folder");
-        fails(&["a/1.png", "b/readme.md"], "an empty class folder");
+        fails(&["a/1.png", "b/readme.md"], "`a` is its only class with pictures");
         fails(&["a/1.png", "b/1.png", "2.png"], "1 pictures lie beside the class folders");
         let many: Vec<String> = (0..257).map(|class| format!("{class}/1.png")).collect();
         fails(&many.iter().map(String::as_str).collect::<Vec<_>>(), "257 classes; expected at most 256");
+    }
+
+    #[test]
+    fn an_empty_class_folder_is_left_out_and_said() {
+        let listing =
+            listed(&["a/1.png", "b/1.png", "_todo/readme.md", "c/1.heic", "@eaDir/1.jpg", ".git/1.png"]);
+        assert_eq!(
+            (&listing.class_names[..], stops(&listing)),
+            (&["a", "b"].map(String::from)[..], String::new())
+        );
+        assert_eq!(
+            findings(&listing),
+            [
+                (FindingKind::EmptyClass, "_todo"),
+                (FindingKind::Ignored, "_todo/readme.md"),
+                (FindingKind::EmptyClass, "c"),
+                (FindingKind::UnreadFormat, "c/1.heic")
+            ]
+        );
+        let listing =
+            listed(&["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/todo/x", "val/b/1.png"]);
+        assert_eq!(stops(&listing), "");
+        let kinds: Vec<FindingKind> = listing.findings.iter().map(|finding| finding.kind).collect();
+        assert_eq!(
+            kinds,
+            [
+                FindingKind::MissingClass,
+                FindingKind::EmptyClass,
+                FindingKind::Ignored,
+                FindingKind::MissingClass
+            ]
+        );
+    }
+
+    #[test]
+    fn names_that_look_alike_are_one_class_or_are_said() {
+        let (nfc, nfd) = ("M\u{f6}hre", "Mo\u{308}hre");
+        let file = |part: &str, class: &str, number: usize| format!("{part}{class}/{number}.png");
+        let one = [file("", nfc, 1), file("", nfd, 2), file("", "Gurke", 1)];
+        let listing = listed(&one.each_ref().map(String::as_str));
+        assert_eq!(listing.class_names, ["Gurke", nfc]);
+        assert_eq!(listing.samples.iter().filter(|sample| sample.label == 1).count(), 2);
+        assert!(matches!(&listing.findings[..], [Finding { kind: FindingKind::Names, .. }]));
+        let two = [file("train/", nfd, 1), file("train/", "Gurke", 2), file("test/", nfc, 3)];
+        let listing = listed(&two.each_ref().map(String::as_str));
+        assert_eq!((&listing.class_names[1][..], stops(&listing)), (nfc, String::new()));
+        let listing = listed(&["Cat/1.png", "cat/1.png", "dog/1.png"]);
+        assert!(listing.findings[0].reason.contains("Cat and cat"), "{:?}", listing.findings);
     }
 
     #[cfg(unix)]
@@ -411,69 +862,37 @@ mod tests {
     fn a_link_to_a_folder_above_is_an_error_and_one_to_elsewhere_is_followed() {
         let folder = tree(&["a/1.png", "b/1.png"]);
         let elsewhere = tree(&["2.png"]);
+        let fault = || stops(&of_folder(folder.path()).unwrap());
         std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("a/more")).unwrap();
-        assert_eq!(of_folder(folder.path()).unwrap().samples.len(), 3);
-        std::os::unix::fs::symlink(folder.path().join("b"), folder.path().join("b/again")).unwrap();
-        let error = of_folder(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("b/again") && error.contains("leads back"), "{error}");
-        std::fs::remove_file(folder.path().join("b/again")).unwrap();
-        // A loop through the root ends as well.
-        std::os::unix::fs::symlink(folder.path(), folder.path().join("b/root")).unwrap();
-        let error = of_folder(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("leads back"), "{error}");
-    }
-
-    fn csv(text: &str) -> Result<Listing, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("list.csv");
-        std::fs::write(&path, text).unwrap();
-        of_csv(&path).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_list_gives_paths_labels_and_parts() {
-        let listing =
-            csv("\u{feff}label,path,Split\ndog,x/1.png,\n cat , y.png ,test\ncat,\"z,1.jpg\",train\n")
-                .unwrap();
-        assert_eq!(listing.class_names, ["cat", "dog"]);
-        let found: Vec<_> = listing.samples.iter().map(|s| (s.name.as_str(), s.label, s.part)).collect();
-        assert_eq!(
-            found,
-            [("x/1.png", 1, Part::Train), ("z,1.jpg", 0, Part::Train), ("y.png", 0, Part::Test)]
-        );
-        assert!(listing.samples[0].path.ends_with("x/1.png") && listing.samples[0].path.is_absolute());
-    }
-
-    #[test]
-    fn a_wrong_list_names_the_line() {
-        for (text, words) in [
-            ("", &["line 1", "`path,label`"][..]),
-            ("a.png,cat\nb.png,dog\n", &["line 1", "found `a.png,cat`"]),
-            ("path,label\n", &["no picture is listed"]),
-            ("path,label\na.png,cat\nb.png,cat\n", &["`cat` is the only class"]),
-            ("path,label\na.png,cat\nb.png,\n", &["line 3", "`b.png` and ``"]),
-            ("path,label\na.png,cat\nb.png,dog,test\n", &["line 3"]),
-            ("path,label\na.png,cat\na.png,dog\n", &["line 3", "first in line 2"]),
-            ("path,label,split\na.png,cat,later\n", &["line 2", "`later`"]),
-            ("path,label,split\na.png,cat,\nb.png,dog,\nc.png,cow,test\n", &["line 4", "`cow`"]),
-            ("path,label\na.png,\"cat\nb.png,dog\n", &[]),
-        ] {
-            let error = csv(text).unwrap_err();
-            assert!(words.iter().all(|word| error.contains(word)), "{text:?}: {error}");
+        assert_eq!((of_folder(folder.path()).unwrap().samples.len(), fault()), (3, String::new()));
+        // To itself, and through the root.
+        for target in ["b", "."] {
+            std::os::unix::fs::symlink(folder.path().join(target), folder.path().join("b/again")).unwrap();
+            assert!(fault().contains("b/again: a symbolic link leads back"), "{}", fault());
+            std::fs::remove_file(folder.path().join("b/again")).unwrap();
         }
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
-        #[test]
-        fn any_bytes_are_a_list_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("list.csv");
-            for head in [&b""[..], b"path,label\n", b"path,label,split\n\"a\",b,"] {
-                std::fs::write(&path, [head, &bytes].concat()).unwrap();
-                if let Ok(listing) = of_csv(&path) {
-                    prop_assert!(listing.class_names.len() >= 2);
-                }
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_nowhere_is_an_error_for_a_class_and_a_finding_for_a_picture() {
+        for parts in [&[""][..], &["train/", "test/"]] {
+            for part in parts {
+                let files =
+                    parts.iter().flat_map(|part| ["a", "b"].map(|class| format!("{part}{class}/1.png")));
+                let files: Vec<String> = files.collect();
+                let folder = tree(&files.iter().map(String::as_str).collect::<Vec<_>>());
+                let link = |name: &str| {
+                    std::os::unix::fs::symlink("/mnt/gone", folder.path().join(part).join(name)).unwrap();
+                    of_folder(folder.path()).unwrap()
+                };
+                let listing = link("a/2.png");
+                assert_eq!((stops(&listing), listing.missing.len()), (String::new(), 1));
+                let fault = stops(&link("c"));
+                assert!(
+                    fault.contains(&format!("{part}c: a link to /mnt/gone, which is not there")),
+                    "{fault}"
+                );
             }
         }
     }

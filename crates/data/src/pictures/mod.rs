@@ -4,8 +4,12 @@
 
 mod cache;
 mod content;
+mod finding;
+mod hints;
 mod ingest;
+mod list;
 mod listing;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,9 +17,11 @@ use std::path::Path;
 use model::{Fit, InputShape};
 use serde::Serialize;
 
+pub use finding::{Finding, FindingKind, grouped};
 pub use ingest::{BadImage, Sizes};
 pub use listing::Part;
-pub(crate) use listing::subfolders;
+pub use walk::{EXTENSIONS, Found, What, unread, walk};
+pub(crate) use walk::{Entry, Kind, entries};
 
 use crate::dataset::{Dataset, DatasetPair, measure};
 use crate::decode::{DecodeLimits, Probe};
@@ -41,6 +47,9 @@ pub struct PictureReport {
     pub ignored: Vec<String>,
     /// Files whose extension names another format than their content; they were read by their content.
     pub mislabelled: Vec<String>,
+    /// All that is wrong, those files included.
+    #[serde(skip)]
+    pub findings: Vec<Finding>,
     /// Sizes of the pictures before they were resized.
     pub sizes: Sizes,
     /// Whether the images come from the cache of an earlier run.
@@ -62,7 +71,37 @@ pub(crate) fn load_list(
     search: &Search,
     options: &ImageOptions,
 ) -> Result<DatasetPair, DataError> {
-    load(list, &listing::of_csv(list)?, search, options)
+    load(list, &list::of_csv(list)?, search, options)
+}
+
+/// Finds all that is wrong with a folder or, if `is_list`, a CSV file; and its images, where they can be trained on.
+pub(crate) fn check(
+    root: &Path,
+    is_list: bool,
+    search: &Search,
+    options: &ImageOptions,
+) -> Result<(Option<DatasetPair>, PictureReport), DataError> {
+    let listing = if is_list { list::of_csv(root)? } else { listing::of_folder(root)? };
+    let (content, mut report) = match examine(root, &listing, search, options) {
+        Ok(examined) => examined,
+        Err(error) => {
+            let mut findings = listing.findings.clone();
+            findings.push(Finding::new(FindingKind::Layout, root.display().to_string(), error.to_string()));
+            return Ok((None, PictureReport { findings, ..PictureReport::default() }));
+        }
+    };
+    let stopped = |report: &PictureReport| {
+        report.findings.iter().any(|finding| finding.kind.stops() && finding.kind != FindingKind::Unusable)
+    };
+    let pair = content.and_then(|content| match pair(root, content, options) {
+        Ok(pair) => Some(pair),
+        Err(findings) => {
+            report.findings.extend(findings);
+            None
+        }
+    });
+    let pair = pair.filter(|_| !stopped(&report));
+    Ok((pair.map(|pair| DatasetPair { pictures: Some(report.clone()), ..pair }), report))
 }
 
 fn load(
@@ -71,21 +110,31 @@ fn load(
     search: &Search,
     options: &ImageOptions,
 ) -> Result<DatasetPair, DataError> {
-    let (content, from_cache) = content(root, listing, search, options)?;
-    let Content { header, names, pixels, sha256 } = content;
-    let report = PictureReport {
-        bad: header.bad,
-        ignored: listing.ignored.clone(),
-        mislabelled: header.mislabelled,
-        sizes: header.sizes,
-        from_cache,
-    };
+    let (content, mut report) = examine(root, listing, search, options)?;
     tell(root, &report);
-    if !report.bad.is_empty() {
-        if options.on_bad_image == OnBadImage::Error {
-            let (path, images) = (root.to_owned(), listing.samples.len());
-            return Err(DataError::BadImages { path, images, bad: report.bad });
+    let pair = content.map(|content| pair(root, content, options));
+    let mut stopping: Vec<Finding> =
+        report.findings.iter().filter(|finding| finding.kind.stops()).cloned().collect();
+    let skips = options.on_bad_image == OnBadImage::Skip;
+    if skips {
+        stopping.retain(|finding| finding.kind != FindingKind::Unusable);
+    }
+    let pair = match pair {
+        Some(Ok(pair)) => Some(pair),
+        Some(Err(findings)) => {
+            stopping.extend(findings);
+            None
         }
+        None => None,
+    };
+    if !skips && !report.bad.is_empty() && stopping.len() == report.bad.len() {
+        let (path, images) = (root.to_owned(), listing.samples.len());
+        return Err(DataError::BadImages { path, images, bad: report.bad });
+    }
+    let Some(pair) = pair.filter(|_| stopping.is_empty()) else {
+        return Err(DataError::Findings { path: root.to_owned(), findings: stopping });
+    };
+    if !report.bad.is_empty() {
         let lines: Vec<String> =
             report.bad.iter().map(|bad| format!("  {}: {}", bad.path, bad.reason)).collect();
         tracing::warn!(
@@ -95,6 +144,51 @@ fn load(
             lines.join("\n")
         );
     }
+    report.findings.sort();
+    Ok(DatasetPair { pictures: Some(report), ..pair })
+}
+
+/// Decodes what is listed, and collects all that is wrong; `None` where nothing is listed.
+fn examine(
+    root: &Path,
+    listing: &Listing,
+    search: &Search,
+    options: &ImageOptions,
+) -> Result<(Option<Content>, PictureReport), DataError> {
+    let of_kind = |kind: FindingKind| {
+        listing
+            .findings
+            .iter()
+            .filter(move |finding| finding.kind == kind)
+            .map(|finding| finding.path.clone())
+    };
+    let mut report = PictureReport {
+        ignored: of_kind(FindingKind::Ignored).collect(),
+        findings: listing.findings.clone(),
+        ..PictureReport::default()
+    };
+    if listing.samples.is_empty() {
+        return Ok((None, report));
+    }
+    let (mut content, from_cache) = content(root, listing, search, options)?;
+    report.from_cache = from_cache;
+    report.sizes = content.header.sizes.clone();
+    report.bad = std::mem::take(&mut content.header.bad);
+    for bad in &mut report.bad {
+        if let Some(reason) = listing.missing.get(&bad.path) {
+            bad.reason.clone_from(reason);
+        }
+        report.findings.push(Finding::new(FindingKind::Unusable, &bad.path, &bad.reason));
+    }
+    report.mislabelled = std::mem::take(&mut content.header.mislabelled);
+    let mislabelled = report.mislabelled.iter();
+    report.findings.extend(mislabelled.map(|name| Finding::new(FindingKind::Mislabelled, name, "")));
+    Ok((Some(content), report))
+}
+
+/// The parts of decoded pictures, or the classes that cannot be trained on.
+fn pair(root: &Path, content: Content, options: &ImageOptions) -> Result<DatasetPair, Vec<Finding>> {
+    let Content { header, names, pixels, sha256 } = content;
     let origin = root.display().to_string();
     let name = root.file_stem().map_or_else(|| origin.clone(), |name| name.to_string_lossy().into_owned());
     let all = Dataset {
@@ -110,15 +204,20 @@ fn load(
     if !parts.contains(&Part::Test) {
         set_test_aside(&all, &mut parts, options.test_fraction);
     }
-    let missing = (0..all.class_names.len()).find(|&class| {
-        !all.labels
-            .iter()
-            .zip(&parts)
-            .any(|(&label, part)| usize::from(label) == class && *part == Part::Train)
-    });
-    if let Some(class) = missing {
-        let reason = format!("no usable picture of class `{}` is left for training", all.class_names[class]);
-        return Err(DataError::Folder { path: root.to_owned(), reason });
+    let left = |class: usize| {
+        let mut labels = all.labels.iter().zip(&parts);
+        labels.any(|(&label, part)| usize::from(label) == class && *part == Part::Train)
+    };
+    let missing: Vec<Finding> = (0..all.class_names.len())
+        .filter(|&class| !left(class))
+        .map(|class| {
+            let name = &all.class_names[class];
+            let reason = format!("no usable picture of class `{name}` is left for training");
+            Finding::new(FindingKind::NoPictureLeft, name, reason)
+        })
+        .collect();
+    if !missing.is_empty() {
+        return Err(missing);
     }
     let (train, test) = divide(all, &parts);
     let labelled = parts.iter().filter(|part| **part != Part::Test);
@@ -132,7 +231,7 @@ fn load(
         preprocessing,
         sha256: BTreeMap::from([("decoded pictures".to_owned(), sha256)]),
         origin,
-        pictures: Some(report),
+        pictures: None,
     })
 }
 
@@ -249,33 +348,16 @@ fn in_words(fit: Fit) -> String {
 
 /// What is not as it might be, without stopping.
 fn tell(root: &Path, report: &PictureReport) {
-    let root = root.display();
-    if !report.ignored.is_empty() {
-        tracing::warn!(
-            "{root}: {} ignored, no pictures by their names: {}",
-            counted(report.ignored.len(), "file"),
-            some(&report.ignored)
-        );
-    }
-    if !report.mislabelled.is_empty() {
-        tracing::warn!(
-            "{root}: {} of another format than the name says, read by content: {}",
-            counted(report.mislabelled.len(), "picture"),
-            some(&report.mislabelled)
-        );
+    let mut findings = report.findings.clone();
+    findings.retain(|finding| !finding.kind.stops());
+    findings.sort();
+    for kind in findings.chunk_by(|a, b| a.kind == b.kind) {
+        tracing::warn!("{}: {}", root.display(), grouped(kind, NAMED));
     }
 }
 
 fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
-fn some(names: &[String]) -> String {
-    let mut text = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > NAMED {
-        text.push_str(&format!(" and {} more", names.len() - NAMED));
-    }
-    text
 }
 
 /// Moves a stratified share of the training images to the test part.

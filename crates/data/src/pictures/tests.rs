@@ -330,3 +330,81 @@ fn cifar_folders_are_recognised_as_they_unpack() {
     let grey = ImageOptions { input: "1x28x28".parse().ok(), ..ImageOptions::default() };
     assert_eq!(world.load(&grey).unwrap().train.shape, InputShape::new(1, 28, 28));
 }
+
+/// The findings of a check, a line each, and whether the data can be trained on.
+fn checked(name: &std::path::Path, search: &Search) -> (String, bool) {
+    let checked = crate::check(&name.display().to_string(), search, &skip()).unwrap();
+    (grouped(&checked.findings, 100), checked.pair.is_some())
+}
+
+#[test]
+fn a_check_lists_everything_where_most_is_broken() {
+    let world = World::two_classes(5, 8, 8);
+    world.put("zebra/1.png", b"<html>");
+    world.put("zebra/2.png", b"");
+    world.put("red/notes.txt", b"");
+    world.put("_todo/later.heic", b"");
+    let (findings, usable) = checked(&world.root(), &world.search());
+    for words in [
+        "cannot be used: 2\n  zebra/1.png: not a PNG",
+        "zebra/2.png: the file is empty",
+        "classes without a usable picture: 1\n  zebra: no usable picture of class `zebra` is left for training",
+        "_todo: an empty class folder",
+        "_todo/later.heic: a picture of the format HEIC",
+        "ignored: 1\n  red/notes.txt",
+    ] {
+        assert!(findings.contains(words), "`{words}` is not in:\n{findings}");
+    }
+    assert!(!usable);
+    // Training refuses with the same list of what stops.
+    let error = world.fails(&ImageOptions::default());
+    assert!(
+        error.contains("zebra/1.png: not a PNG") && error.contains("no usable picture of class `zebra`"),
+        "{error}"
+    );
+    // Everything broken, at a name of its own each.
+    for file in
+        ["red", "blue"].iter().flat_map(|class| (0..5).map(move |number| format!("{class}/{number}.png")))
+    {
+        world.put(&file, b"");
+    }
+    let (findings, usable) = checked(&world.root(), &world.search());
+    assert!(
+        !usable && findings.contains("cannot be used: 12\n") && findings.contains("usable picture: 3\n"),
+        "{findings}"
+    );
+}
+
+#[test]
+fn a_check_of_a_list_names_causes_and_of_an_odd_folder_asks() {
+    let world = World::two_classes(6, 8, 8);
+    let list = world.root().join("list.csv");
+    let rows = |path: fn(&str, usize) -> String| {
+        let rows = ["red", "blue"]
+            .map(|class| (0..6).map(move |n| format!("{},{class}\n", path(class, n))).collect::<String>());
+        world.put("list.csv", format!("path,label\n{}", rows.concat()).as_bytes());
+        checked(&list, &world.search())
+    };
+    assert_eq!(rows(|class, number| format!("{class}\\{number}.png")), (String::new(), true));
+    let (findings, usable) = rows(|_, number| format!("{number}.png"));
+    assert!(!usable && findings.contains("first in line 2"), "{findings}");
+    let (findings, usable) = rows(|class, number| format!("x/{class}/{number}"));
+    assert!(
+        !usable && findings.contains("cannot be used: 12") && findings.contains("lacks its extension"),
+        "{findings}"
+    );
+    let error =
+        load_with(&list.display().to_string(), &world.search(), &ImageOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("lacks its extension"), "{error}");
+    // A folder that is no data set.
+    let world = World::new();
+    for name in ["Dataset/a/1.png", "Dataset/b/1.png", "Examples/a/1.png", "Examples/b/1.png"] {
+        world.put(name, &grey(1, 8, 8));
+    }
+    let (findings, usable) = checked(&world.root(), &world.search());
+    assert!(
+        !usable && findings.contains("not clear: 1") && findings.contains("Dataset, Examples"),
+        "{findings}"
+    );
+    assert!(!checked(&world.root().join("Dataset/a"), &world.search()).1);
+}

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use data::text::visible_json;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -12,6 +13,7 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
+use train::command::visible_fields;
 
 /// How lines of the log look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -29,7 +31,11 @@ pub(crate) fn init(format: LogFormat) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call (tests in one process) keeps the first.
     let _ = match format {
-        LogFormat::Plain => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Plain => builder
+            .fmt_fields(visible_fields())
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .try_init(),
         LogFormat::Json => builder.fmt_fields(Json).event_format(Json).try_init(),
     };
 }
@@ -76,7 +82,7 @@ impl<'writer> FormatFields<'writer> for Json {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
         let mut collected = Collected::default();
         fields.record(&mut collected);
-        write!(writer, "{}", Value::Object(collected.0))
+        write!(writer, "{}", visible_json(&Value::Object(collected.0).to_string()))
     }
 }
 
@@ -106,7 +112,7 @@ where
         let mut collected = Collected::default();
         event.record(&mut collected);
         line.extend(collected.0);
-        writeln!(writer, "{}", Value::Object(line))
+        writeln!(writer, "{}", visible_json(&Value::Object(line).to_string()))
     }
 }
 

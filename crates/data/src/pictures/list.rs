@@ -1,0 +1,609 @@
+//! Which pictures a CSV file lists, as programs and spreadsheets write them. What is wrong comes along as findings.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::finding::{Finding, FindingKind};
+use super::hints::Hints;
+use super::listing::{Listing, MAX_CLASSES, Part, Sample, similar};
+use crate::error::DataError;
+use crate::text::{composed, decoded};
+
+/// Longest list that is read, in bytes: some millions of lines.
+const MAX_LIST_BYTES: u64 = 512 << 20;
+
+/// What may separate columns; a line `sep=…` at the beginning may name another.
+const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
+
+/// Lists the pictures that a CSV file names: a header with `path` and `label`, and `split` if it is wanted, in any
+/// order and case, or under the names that others give them ([`Columns`]); columns separated by commas, semicolons or
+/// tabs; UTF-8, UTF-16 or Windows-1252. Paths are relative to the file. Classes are in the order of their names.
+///
+/// # Errors
+/// When the file cannot be read; all else is a finding.
+pub(crate) fn of_csv(list: &Path) -> Result<Listing, DataError> {
+    let length = list.metadata().map_err(DataError::io("read", list))?.len();
+    let mut reader =
+        Reader { list, folder: list.parent().unwrap_or(Path::new("")), listing: Listing::default() };
+    if length > MAX_LIST_BYTES {
+        reader.find(
+            FindingKind::Layout,
+            0,
+            format!("the file has {length} bytes; expected at most {MAX_LIST_BYTES}"),
+        );
+        return Ok(reader.listing);
+    }
+    let bytes = std::fs::read(list).map_err(DataError::io("read", list))?;
+    match decoded(&bytes) {
+        Ok((text, guess)) => {
+            if let Some(guess) = guess {
+                reader.find(FindingKind::Encoding, 0, guess);
+            }
+            reader.read(&text);
+        }
+        Err(reason) => reader.find(FindingKind::Layout, 0, reason),
+    }
+    Ok(reader.listing)
+}
+
+/// The separator that a first line `sep=;` names, as spreadsheets write it, and the text after that line.
+fn announced(text: &str) -> Option<(u8, &str)> {
+    let end = text.find(['\r', '\n'])?;
+    let (line, rest) = text.split_at(end);
+    let line = line.trim_matches('"');
+    let (head, separator) = line.split_at_checked(4)?;
+    // In a table of two columns the line itself may be continued by a separator.
+    let separator = separator.as_bytes().first()?;
+    let rest = rest.strip_prefix("\r\n").unwrap_or(&rest[1..]);
+    head.eq_ignore_ascii_case("sep=")
+        .then_some((*separator, rest))
+        .filter(|(separator, _)| separator.is_ascii())
+}
+
+/// Which column says what; positions from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Columns {
+    path: usize,
+    label: usize,
+    parts: Parts,
+    /// Columns of the header.
+    count: usize,
+}
+
+/// How a list says which part a picture belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parts {
+    /// Not at all.
+    None,
+    /// By the name of the part.
+    Named(usize),
+    /// By a column that says whether it is for validation, and one for the test, as fastai has it.
+    Flags { valid: Option<usize>, test: Option<usize> },
+}
+
+/// Names of columns in lower case, letters only: the usual one first, which is taken where others are there too.
+const PATHS: [&str; 18] = [
+    "path",
+    "paths",
+    "file",
+    "files",
+    "filename",
+    "filenames",
+    "filepath",
+    "filepaths",
+    "image",
+    "images",
+    "imagepath",
+    "imagefile",
+    "imagename",
+    "img",
+    "imgpath",
+    "imgname",
+    "picture",
+    "fname",
+];
+const LABELS: [&str; 9] =
+    ["label", "labels", "class", "classes", "classname", "labelname", "category", "categoryname", "target"];
+const SPLITS: [&str; 9] =
+    ["split", "splits", "set", "subset", "part", "partition", "dataset", "phase", "datasplit"];
+const IS_VALID: [&str; 3] = ["isvalid", "isval", "isvalidation"];
+const IS_TEST: [&str; 1] = ["istest"];
+
+impl Columns {
+    fn of(header: &csv::StringRecord) -> Result<Self, String> {
+        let names: Vec<String> = header
+            .iter()
+            .map(|name| name.to_lowercase().chars().filter(|character| character.is_alphanumeric()).collect())
+            .collect();
+        let column = |what: &str, known: &[&str]| -> Result<Option<usize>, String> {
+            let at = |name: &str| (0..names.len()).filter(|&at| names[at] == name).collect::<Vec<_>>();
+            let usual = at(known[0]);
+            let others = || known.iter().flat_map(|name| at(name)).collect::<Vec<_>>();
+            let found = if usual.is_empty() { others() } else { usual };
+            match found[..] {
+                [] => Ok(None),
+                [only] => Ok(Some(only)),
+                _ => {
+                    let columns: Vec<String> = found.iter().map(|&at| format!("`{}`", &header[at])).collect();
+                    Err(format!(
+                        "{} may each be the column of the {what}; name the right one `{}`",
+                        columns.join(" and "),
+                        known[0]
+                    ))
+                }
+            }
+        };
+        let missing = || {
+            let found = header.iter().collect::<Vec<_>>().join(",");
+            format!(
+                "expected a header line `path,label` or `path,label,split`, separated by commas, semicolons or tabs, found `{found}`"
+            )
+        };
+        let path = column("paths", &PATHS)?.ok_or_else(missing)?;
+        let label = column("labels", &LABELS)?.ok_or_else(missing)?;
+        let valid = column("validation flags", &IS_VALID)?;
+        let test = column("test flags", &IS_TEST)?;
+        let parts = match (column("parts", &SPLITS)?, valid.or(test)) {
+            (Some(split), Some(flag)) => {
+                return Err(format!(
+                    "`{}` and `{}` both say which part a picture belongs to; keep one",
+                    &header[split], &header[flag]
+                ));
+            }
+            (Some(split), None) => Parts::Named(split),
+            (None, Some(_)) => Parts::Flags { valid, test },
+            (None, None) => Parts::None,
+        };
+        Ok(Self { path, label, parts, count: header.len() })
+    }
+
+    /// The part that a row names.
+    fn part(&self, row: &csv::StringRecord) -> Result<Part, String> {
+        let cell = |column: usize| {
+            let missing = || format!("expected {} fields, found {}", self.count, row.len());
+            row.get(column).ok_or_else(missing)
+        };
+        let flag = |column: Option<usize>| match column {
+            None => Ok(false),
+            Some(column) => match cell(column)?.to_lowercase().as_str() {
+                "true" | "1" | "1.0" | "yes" | "y" | "t" => Ok(true),
+                "false" | "0" | "0.0" | "no" | "n" | "f" | "" => Ok(false),
+                other => Err(format!("`{other}`: expected true or false")),
+            },
+        };
+        match self.parts {
+            Parts::None => Ok(Part::Train),
+            Parts::Named(column) => match cell(column)? {
+                "" => Ok(Part::Train),
+                name => Part::named(name)
+                    .ok_or_else(|| format!("split `{name}`: expected train, valid, test or nothing")),
+            },
+            Parts::Flags { valid, test } => match (flag(valid)?, flag(test)?) {
+                (false, false) => Ok(Part::Train),
+                (true, false) => Ok(Part::Valid),
+                (false, true) => Ok(Part::Test),
+                (true, true) => Err("it is both for validation and for the test".to_owned()),
+            },
+        }
+    }
+}
+
+/// One picture of the list.
+struct Row {
+    part: Part,
+    /// The path as it stands in the list.
+    name: String,
+    path: PathBuf,
+    label: String,
+    line: u64,
+}
+
+struct Reader<'a> {
+    list: &'a Path,
+    folder: &'a Path,
+    listing: Listing,
+}
+
+impl Reader<'_> {
+    /// `line` 0: the list as a whole.
+    fn find(&mut self, kind: FindingKind, line: u64, reason: impl Into<String>) {
+        let list = self.list.display();
+        let path = if line == 0 { list.to_string() } else { format!("{list}, line {line}") };
+        self.listing.findings.push(Finding::new(kind, path, reason));
+    }
+
+    fn read(&mut self, text: &str) {
+        let (separators, body, skipped) = match announced(text) {
+            Some((separator, rest)) => (vec![separator], rest, 1),
+            None => (SEPARATORS.to_vec(), text, 0),
+        };
+        let reader = |separator: u8| {
+            csv::ReaderBuilder::new()
+                .has_headers(false)
+                .flexible(true)
+                .trim(csv::Trim::All)
+                .delimiter(separator)
+                .from_reader(body.as_bytes())
+        };
+        // The separator is the one that makes a header of the first line.
+        let mut reason = None;
+        let columns = separators.into_iter().find_map(|separator| {
+            let mut header = csv::StringRecord::new();
+            reader(separator).read_record(&mut header).ok()?;
+            match Columns::of(&header) {
+                Ok(columns) => Some((separator, columns)),
+                Err(wrong) => {
+                    // What is said of several columns says more than what is said of one.
+                    if reason.is_none() || header.len() > 1 {
+                        reason = Some(wrong);
+                    }
+                    None
+                }
+            }
+        });
+        let Some((separator, columns)) = columns else {
+            let reason =
+                reason.unwrap_or_else(|| "expected a header line `path,label`, found nothing".to_owned());
+            return self.find(FindingKind::Layout, 1 + skipped, reason);
+        };
+        let mut rows = Rows { rows: Vec::new(), of_file: HashMap::new(), folders: HashMap::new() };
+        for record in reader(separator).into_records().skip(1) {
+            match record {
+                Ok(record) => {
+                    let line = record.position().map_or(0, csv::Position::line) + skipped;
+                    match self.row(&record, &columns, line) {
+                        Ok(Some(row)) => rows.push(row, self),
+                        Ok(None) => {}
+                        Err(reason) => self.find(FindingKind::Line, line, reason),
+                    }
+                }
+                Err(error) => self.find(FindingKind::Line, 0, error.to_string()),
+            }
+        }
+        let rows = self.located(rows);
+        self.take(rows);
+    }
+
+    /// `None` for a row of empty cells, as spreadsheets leave them at the end.
+    fn row(&self, record: &csv::StringRecord, columns: &Columns, line: u64) -> Result<Option<Row>, String> {
+        if record.iter().all(str::is_empty) {
+            return Ok(None);
+        }
+        if record.iter().skip(columns.count).any(|cell| !cell.is_empty()) {
+            return Err(format!(
+                "expected {} fields, found {}; put a path or label that holds the separator between quotation marks",
+                columns.count,
+                record.len()
+            ));
+        }
+        let cell = |column: usize| record.get(column).unwrap_or_default();
+        let (name, label) = (cell(columns.path), cell(columns.label));
+        if name.is_empty() || label.is_empty() {
+            return Err(format!("expected a path and a label, found `{name}` and `{label}`"));
+        }
+        if name.contains(['\n', '\r']) || label.contains(['\n', '\r']) {
+            return Err(
+                "a path or label goes on in the next line; is a quotation mark not closed?".to_owned()
+            );
+        }
+        let part = columns.part(record)?;
+        let path = located(self.folder, name);
+        Ok(Some(Row { part, name: name.to_owned(), path, label: composed(label), line }))
+    }
+
+    /// Says of files that are not there what may help, and finds those whose names have another form of Unicode.
+    fn located(&mut self, rows: Rows) -> Vec<Row> {
+        let mut rows = rows.rows;
+        let mut hints = None;
+        for row in &mut rows {
+            if row.path.symlink_metadata().is_ok() {
+                continue;
+            }
+            let hints = hints.get_or_insert_with(|| Hints::below(self.folder));
+            match hints.same_name(&row.name) {
+                Some(path) => row.path = path,
+                None => {
+                    let hint = hints.hint(&row.name);
+                    self.listing.missing.insert(row.name.clone(), format!("cannot read it: {hint}"));
+                }
+            }
+        }
+        rows
+    }
+
+    fn take(&mut self, rows: Vec<Row>) {
+        let names: BTreeSet<&String> =
+            rows.iter().filter(|row| row.part == Part::Train).map(|row| &row.label).collect();
+        let class_names: Vec<String> = names.into_iter().cloned().collect();
+        let reason = match class_names.len() {
+            _ if rows.is_empty() => Some("no picture is listed".to_owned()),
+            0 => Some("no picture is listed for training".to_owned()),
+            1 => Some(format!("`{}` is the only class; a classifier needs two or more", class_names[0])),
+            classes if classes > MAX_CLASSES => {
+                Some(format!("{classes} different labels; expected at most {MAX_CLASSES}"))
+            }
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            // Findings about lines say why there are none.
+            if !rows.is_empty() || self.listing.findings.iter().all(|finding| !finding.kind.stops()) {
+                self.find(FindingKind::Layout, 0, reason);
+            }
+        }
+        if let Some(reason) = similar(&class_names) {
+            self.find(FindingKind::Names, 0, reason);
+        }
+        for Row { part, name, path, label, line } in rows {
+            match class_names.binary_search(&label) {
+                Ok(class) if class < MAX_CLASSES => {
+                    self.listing.samples.push(Sample::new(name, path, class as u8, part));
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    self.find(
+                        FindingKind::Line,
+                        line,
+                        format!("no picture for training has the label `{label}`"),
+                    );
+                }
+            }
+        }
+        self.listing.samples.sort_by(|a, b| (a.part, &a.name).cmp(&(b.part, &b.name)));
+        self.listing.class_names = class_names;
+        self.listing.class_names.truncate(MAX_CLASSES);
+    }
+}
+
+/// The file that a list names: as it is written, else with `\` as the separator that it is where Windows wrote it.
+fn located(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
+    if name.contains('\\') && path.symlink_metadata().is_err() {
+        let other = folder.join(name.replace('\\', "/"));
+        if other.symlink_metadata().is_ok() {
+            return other;
+        }
+    }
+    path
+}
+
+/// The pictures of the list, each file once.
+struct Rows {
+    rows: Vec<Row>,
+    /// Where in `rows` a file is, by its folder without links and its name.
+    of_file: HashMap<PathBuf, usize>,
+    /// Folders without links, by how they are written.
+    folders: HashMap<PathBuf, PathBuf>,
+}
+
+impl Rows {
+    fn push(&mut self, row: Row, reader: &mut Reader<'_>) {
+        let file = self.file(&row.path);
+        let Some(&first) = self.of_file.get(&file) else {
+            self.of_file.insert(file, self.rows.len());
+            self.rows.push(row);
+            return;
+        };
+        let first = &self.rows[first];
+        let (name, line) = (&row.name, first.line);
+        if first.label != row.label {
+            let reason = format!(
+                "`{name}` is listed twice, first in line {line}, with the labels `{}` and `{}`; keep one of them",
+                first.label, row.label
+            );
+            reader.find(FindingKind::Line, row.line, reason);
+        } else if first.part != row.part {
+            let reason = format!(
+                "`{name}` is listed twice, first in line {line}, for the parts {} and {}; keep one of them",
+                first.part.name(),
+                row.part.name()
+            );
+            reader.find(FindingKind::Line, row.line, reason);
+        } else {
+            let reason = format!("`{name}` is listed already in line {line}");
+            reader.find(FindingKind::Repeated, row.line, reason);
+        }
+    }
+
+    /// `./a//b.png` and `a/b.png` are one file; `a/b.png`, a link to `c.png`, and `c.png` are two.
+    fn file(&mut self, path: &Path) -> PathBuf {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return path.to_owned() };
+        let real = self.folders.entry(folder.to_owned()).or_insert_with(|| {
+            // Without the folder, its parts alone: `.` and doubled separators are none.
+            folder.canonicalize().unwrap_or_else(|_| folder.components().collect())
+        });
+        real.join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn listed(bytes: &[u8]) -> Listing {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list.csv");
+        std::fs::write(&path, bytes).unwrap();
+        of_csv(&path).unwrap()
+    }
+
+    fn stops(listing: &Listing) -> String {
+        let stopping = listing.findings.iter().filter(|finding| finding.kind.stops());
+        stopping.map(Finding::line).collect::<Vec<_>>().join("\n")
+    }
+
+    fn found(listing: &Listing) -> Vec<(&str, u8, Part)> {
+        listing.samples.iter().map(|s| (s.name.as_str(), s.label, s.part)).collect()
+    }
+
+    #[test]
+    fn a_list_gives_paths_labels_and_parts() {
+        let listing = listed(
+            "\u{feff}label,path,Split\ndog,x/1.png,\n cat , y.png ,test\ncat,\"z,1.jpg\",train\n".as_bytes(),
+        );
+        assert_eq!(listing.class_names, ["cat", "dog"]);
+        assert_eq!(
+            found(&listing),
+            [("x/1.png", 1, Part::Train), ("z,1.jpg", 0, Part::Train), ("y.png", 0, Part::Test)]
+        );
+        assert!(listing.samples[0].path.ends_with("x/1.png") && listing.samples[0].path.is_absolute());
+    }
+
+    #[test]
+    fn a_list_is_read_as_any_program_writes_it() {
+        let rows = "a.png,käse,train\r\nb.png,brot,Validation\r\nc.png,brot,TRAINING\r\nd.png,käse,eval\r\n";
+        let plain = format!("path,label,split\r\n{rows}");
+        let expected = listed(plain.as_bytes());
+        assert_eq!((stops(&expected), expected.samples.len()), (String::new(), 4));
+        let wide =
+            |bytes: fn(u16) -> [u8; 2], text: &str| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+        let with = |from: &str, to: &str| plain.replace(from, to).into_bytes();
+        for (what, bytes) in [
+            ("semicolons", with(",", ";")),
+            ("tabs", with(",", "\t")),
+            ("bars", with(",", "|")),
+            ("a mark of UTF-8", format!("\u{feff}{plain}").into_bytes()),
+            ("sep=", format!("sep=;\r\n{}", plain.replace(',', ";")).into_bytes()),
+            ("sep= after a mark", format!("\u{feff}\"sep=,\"\n{plain}").into_bytes()),
+            ("old Mac", with("\r\n", "\r")),
+            ("Unix", with("\r\n", "\n")),
+            ("Latin-1", plain.chars().map(|character| character as u8).collect()),
+            ("UTF-16 LE", wide(u16::to_le_bytes, &format!("\u{feff}{plain}"))),
+            ("UTF-16 BE", wide(u16::to_be_bytes, &format!("\u{feff}{plain}"))),
+            ("UTF-16 without a mark", wide(u16::to_le_bytes, &plain)),
+            ("UTF-16 BE without a mark", wide(u16::to_be_bytes, &plain)),
+            ("empty columns", with("\r\n", ",,\r\n")),
+            (
+                "empty columns in the rows",
+                format!("path,label,split\r\n{}", rows.replace("\r\n", ",,\r\n")).into_bytes(),
+            ),
+            ("rows of separators", format!("{plain},,\r\n,,\r\n\r\n").into_bytes()),
+            ("other capitals", with("path,label,split", "Path,LABEL,Split")),
+            ("synonyms", with("path,label,split", "File Name,category,data_set")),
+            ("decomposed", with("ä", "a\u{308}")),
+            ("numbered", plain.replace("\r\n", ",9\r\n").replace("split,9", "split,number").into_bytes()),
+        ] {
+            let listing = listed(&bytes);
+            assert_eq!(
+                (&found(&listing), &listing.class_names),
+                (&found(&expected), &expected.class_names),
+                "{what}"
+            );
+            let guesses =
+                listing.findings.iter().filter(|finding| finding.kind == FindingKind::Encoding).count();
+            assert_eq!(guesses, usize::from(what == "Latin-1"), "{what}: {:?}", listing.findings);
+        }
+    }
+
+    #[test]
+    fn columns_of_flags_name_the_parts() {
+        let listing = listed(b"image,label,is_valid\na,x,False\nb,y,FALSE\nc,x,True\nd,y,1\n");
+        let parts: Vec<Part> = listing.samples.iter().map(|sample| sample.part).collect();
+        assert_eq!(parts, [Part::Train, Part::Train, Part::Valid, Part::Valid]);
+        let listing = listed(b"image,label,is_valid,is_test\na,x,,\nb,y,,\nc,x,no,yes\nd,y,1,1\n");
+        assert_eq!(found(&listing)[2], ("c", 0, Part::Test));
+        assert!(stops(&listing).contains("line 5: it is both"), "{}", stops(&listing));
+    }
+
+    #[test]
+    fn a_wrong_list_names_every_line() {
+        for (text, words) in [
+            ("", &["line 1", "`path,label`"][..]),
+            ("a.png,cat\nb.png,dog\n", &["line 1", "found `a.png,cat`", "semicolons"]),
+            ("path,label\n", &["no picture is listed"]),
+            ("path,label\na.png,cat\nb.png,cat\n", &["`cat` is the only class"]),
+            (
+                "path,label\na.png,cat\nb.png,\n,dog\nc.png,dog\n",
+                &["line 3", "`b.png` and ``", "line 4", "`` and `dog`"],
+            ),
+            ("path,label\na.png,cat\nb.png,dog,test\n", &["line 3", "expected 2 fields, found 3"]),
+            ("path,label,split\na.png,cat\nb.png,dog,\n", &["line 2", "expected 3 fields, found 2"]),
+            ("path,label\na.png,cat\na.png,dog\n", &["line 3", "first in line 2"]),
+            ("path,label\na.png,cat\n.//a.png,dog\n", &["line 3", "`cat` and `dog`"]),
+            ("path,label,split\na.png,cat,\nb.png,dog,\na.png,cat,test\n", &["line 4", "train and test"]),
+            ("path,label,split\na.png,cat,later\nb.png,cat,3\n", &["line 2", "`later`", "line 3"]),
+            ("path,label,split\na.png,cat,\nb.png,dog,\nc.png,cow,test\n", &["line 4", "`cow`"]),
+            ("path,label\na.png,\"cat\nb.png,dog\n", &["line 2", "quotation mark"]),
+            ("file,image,label\na,b,c\n", &["`file` and `image`", "name the right one `path`"]),
+            ("path,class,category\na,b,c\n", &["`class` and `category`", "`label`"]),
+            ("path,label,label\na,b,c\n", &["`label` and `label`"]),
+            ("path,label,split,is_valid\na,b,,\n", &["keep one"]),
+            ("PK\u{3}\u{4}x", &["workbook"]),
+        ] {
+            let error = stops(&listed(text.as_bytes()));
+            assert!(words.iter().all(|word| error.contains(word)), "{text:?}: {error}");
+        }
+        // The usual name of a column is taken where others are there too.
+        let listing = listed(b"file,path,class,label\nx,a.png,1,cat\nx,b.png,2,dog\n");
+        assert_eq!(
+            (stops(&listing), &listing.class_names[..]),
+            (String::new(), &["cat", "dog"].map(String::from)[..])
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_listed_twice_alike_is_read_once() {
+        let listing = listed(b"path,label\nx/a.png,cat\n./x//a.png,cat\nx/./a.png,cat\nb.png,dog\n");
+        assert_eq!((found(&listing).len(), stops(&listing)), (2, String::new()));
+        let lines: Vec<&str> =
+            listing.findings.iter().map(|finding| &finding.path[finding.path.len() - 1..]).collect();
+        assert_eq!(lines, ["3", "4"]);
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_found_or_explained() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("imgs")).unwrap();
+        for name in ["a.png", "B.png", "twice.png", "M\u{f6}hre.png"] {
+            std::fs::write(folder.path().join("imgs").join(name), b"").unwrap();
+        }
+        std::fs::write(folder.path().join("twice.png"), b"").unwrap();
+        let list = folder.path().join("list.csv");
+        let listing = |path: &str| {
+            std::fs::write(&list, format!("path,label\n{path},x\nimgs/a.png,x\ntwice.png,y\n")).unwrap();
+            of_csv(&list).unwrap()
+        };
+        for path in ["imgs\\B.png", ".\\imgs\\B.png", "imgs/Mo\u{308}hre.png", "imgs\\Mo\u{308}hre.png"] {
+            let listing = listing(path);
+            assert!(
+                listing.missing.is_empty() && listing.samples.iter().all(|sample| sample.path.exists()),
+                "{path}"
+            );
+        }
+        for (path, words) in [
+            ("a.png", &["`imgs/a.png` is there", "lacks its folder"][..]),
+            ("data\\imgs\\a.png", &["`imgs/a.png` is there", "relative to the folder of the list"]),
+            ("C:\\Users\\me\\a.png", &["`imgs/a.png` is there"]),
+            ("C:\\Users\\me\\z.png", &["another computer"]),
+            ("imgs/a", &["`imgs/a.png` is there", "lacks its extension"]),
+            ("a", &["lacks its extension"]),
+            ("imgs/a.jpg", &["another extension"]),
+            ("IMGS/b.png", &["`imgs/B.png` is there", "capitals"]),
+            ("x/twice.png", &["and 1 others are there"]),
+            ("https://example.org/a.png", &["an address (https)"]),
+            ("~/z.png", &["`~`"]),
+            ("z.png", &["no such file"]),
+        ] {
+            let listing = listing(path);
+            let hint = listing.missing.get(path).cloned().unwrap_or_default();
+            assert!(words.iter().all(|word| hint.contains(word)), "{path}: {hint}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn any_bytes_are_a_list_or_have_findings(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("list.csv");
+            for head in [&b""[..], b"path,label\n", b"path,label,split\n\"a\",b,", b"sep=", b"\xff\xfep\0"] {
+                std::fs::write(&path, [head, &bytes].concat()).unwrap();
+                let listing = of_csv(&path).unwrap();
+                if !listing.findings.iter().any(|finding| finding.kind.stops()) {
+                    prop_assert!(listing.class_names.len() >= 2);
+                }
+            }
+        }
+    }
+}
