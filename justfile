@@ -36,9 +36,11 @@ deny:
 kills count="50":
     KILN_KILLS={{count}} cargo test -p train --test train no_kill_loses -- --nocapture
 
-# The long form of the fuzz targets: every parser against damaged input, so many seconds each.
-fuzz seconds="60":
-    KILN_FUZZ_SECONDS={{seconds}} cargo test -p kiln --test fuzz -- --nocapture
+# The long form of the fuzz targets: every parser against damaged input, so many seconds each. Without a seed a fresh one is
+# drawn; it is printed, and repeats the same mutations.
+fuzz seconds="60" seed=`od -An -N4 -tu4 /dev/urandom | tr -d ' '`:
+    @echo "fuzzing; repeat with: just fuzz {{seconds}} {{seed}}"
+    KILN_FUZZ_SECONDS={{seconds}} KILN_FUZZ_SEED={{seed}} cargo test -p kiln --test fuzz -- --nocapture
 
 # Real MNIST with the default recipe.
 train *arguments:

@@ -1,9 +1,11 @@
 //! Every parser of ours against damaged input: no panic, and no allocation beyond a bound. Mutations are a function of
-//! their number, so that a failure repeats. The short form runs with the other tests; `just fuzz SECONDS` runs each
-//! target that long.
+//! a seed and their number, so that a failure repeats. The short form runs with the other tests; `just fuzz SECONDS`
+//! runs each target that long. `KILN_FUZZ_SEED` chooses other mutations; continuous integration draws one.
 
 #![allow(clippy::print_stderr, reason = "figures for whoever runs with --nocapture")]
 
+#[path = "support/forged.rs"]
+mod forged;
 #[path = "support/random.rs"]
 mod random;
 #[path = "support/server.rs"]
@@ -92,6 +94,12 @@ fn mutate(numbers: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
+/// Which mutations; 0 when nobody chose.
+fn fuzz_seed() -> u64 {
+    let chosen = std::env::var("KILN_FUZZ_SEED").ok().filter(|text| !text.is_empty());
+    chosen.map_or(0, |text| text.parse().expect("KILN_FUZZ_SEED is a whole number from 0 to 2^64 - 1"))
+}
+
 /// `parse` tells whether it accepts the bytes.
 fn fuzz(name: &str, seeds: &[Vec<u8>], mut parse: impl FnMut(&[u8]) -> bool) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,24 +108,36 @@ fn fuzz(name: &str, seeds: &[Vec<u8>], mut parse: impl FnMut(&[u8]) -> bool) {
     }
     let seconds = std::env::var("KILN_FUZZ_SECONDS").ok();
     let seconds = seconds.map(|text| Duration::from_secs(text.parse().expect("whole seconds")));
+    let seed = fuzz_seed();
+    // Past the harness, which swallows what a test prints when an allocation beyond the bound ends the process.
+    if seed != 0 {
+        drop(writeln!(std::io::stderr(), "{name}: KILN_FUZZ_SEED={seed}"));
+    }
+    // Mutations of different seeds lie far apart.
+    let first = if seed == 0 { 0 } else { Random(seed).next() };
     let begin = Instant::now();
     let mut refused = 0;
     let mut number = 0;
     while seconds.map_or(number < SHORT, |seconds| begin.elapsed() < seconds) {
-        let bytes = mutate(&mut Random(number), seeds);
+        let bytes = mutate(&mut Random(first.wrapping_add(number)), seeds);
         let lived = ALLOCATOR.allocated();
         // Beyond the limit the allocation fails, and with it the process.
         ALLOCATOR.set_limit(lived + MOST_BYTES).expect("more than what lives");
         let parsed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| parse(&bytes)));
         ALLOCATOR.set_limit(usize::MAX).expect("no limit");
         let Ok(accepted) = parsed else {
-            panic!("{name}: mutation {number} panics");
+            panic!(
+                "{name}: mutation {number} panics; repeat it with KILN_FUZZ_SEED={seed} and as many seconds"
+            );
         };
         refused += u64::from(!accepted);
         number += 1;
     }
-    eprintln!("{name}: {number} mutations, {refused} refused, {:.1} s", begin.elapsed().as_secs_f64());
-    assert!(refused > number / 20, "{name}: {refused} of {number} refused");
+    eprintln!(
+        "{name}: {number} mutations of seed {seed}, {refused} refused, {:.1} s",
+        begin.elapsed().as_secs_f64()
+    );
+    assert!(refused > number / 20, "{name}: {refused} of {number} refused, seed {seed}");
 }
 
 /// A file that every parse overwrites.
@@ -227,6 +247,140 @@ fn model_files() {
         }
         model::decode(&sealed, &device).is_ok()
     });
+}
+
+/// What reading a file may allocate: a few times its length, and what the smallest needs.
+fn within(length: usize, read: impl FnOnce()) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    ALLOCATOR.set_limit(ALLOCATOR.allocated() + 3 * length + (4 << 20)).expect("more than what lives");
+    read();
+    ALLOCATOR.set_limit(usize::MAX).expect("no limit");
+}
+
+/// Files whose tensors would be a thousand times as long as the files themselves. Beyond the limit the process ends.
+#[test]
+fn no_file_takes_more_memory_than_it_is_long() {
+    const VIEWS: usize = 1000;
+    let data = vec![0u8; 8 << 20];
+    let (len, side) = (data.len() as u64, data.len() as u64 / 4);
+    let names: Vec<String> = (0..VIEWS).map(|index| format!("layers.{index}.weight")).collect();
+    let shape = [side];
+    let entries: Vec<forged::Entry> = names.iter().map(|name| (name.as_str(), &shape[..], 0, len)).collect();
+    let folder = Scratch::new();
+    let search = data::Search::default();
+    let open = |path: &Path| train::weights::ForeignWeights::open(&path.display().to_string(), &search);
+
+    // A burnpack, and a model file of ours with such a table and a sound seal.
+    let reference = model::read_metadata(&bytes_of("artifacts/reference/model.kiln")).expect("a model");
+    let json = serde_json::to_string(&reference).expect("JSON");
+    let pack = forged::burnpack(&entries, &[], &data);
+    let path = folder.write("views.bpk", &pack);
+    within(pack.len(), || {
+        assert!(open(&path).is_err_and(|error| error.to_string().contains("over each other")))
+    });
+    let mut sealed = forged::burnpack(&entries, &[("kiln", &json)], &data);
+    sealed.extend_from_slice(b"KILNSEAL");
+    let digest = Sha256::digest(&sealed);
+    sealed.extend_from_slice(&digest);
+    let device = Device::flex();
+    within(sealed.len(), || {
+        assert!(
+            model::decode(&sealed, &device).is_err_and(|error| error.to_string().contains("over each other"))
+        );
+    });
+
+    // Safetensors.
+    let header: serde_json::Map<String, serde_json::Value> = names
+        .iter()
+        .map(|name| {
+            (name.clone(), serde_json::json!({"dtype": "F32", "shape": [side], "data_offsets": [0, len]}))
+        })
+        .collect();
+    let header = serde_json::to_string(&header).expect("JSON");
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(header.as_bytes());
+    file.extend_from_slice(&data);
+    let path = folder.write("views.safetensors", &file);
+    within(file.len(), || assert!(open(&path).is_err()));
+
+    // Views of one storage are how PyTorch ties weights; those that no network asks for are not read.
+    let pickle = pickle(&names, side as u32);
+    let archive =
+        zipped(&[("archive/data.pkl", &pickle), ("archive/data/0", &data)], zip::CompressionMethod::Stored);
+    let legacy = [
+        &b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."[..],
+        b"\x80\x02M\xe9\x03.",
+        b"\x80\x02}X\x0d\0\0\0little_endian\x88s.",
+        &pickle,
+        b"\x80\x02]X\x01\0\0\x000a.",
+        &u64::from(side as u32).to_le_bytes(),
+        &data,
+    ]
+    .concat();
+    for (name, file) in [("views.pth", archive), ("views-legacy.pth", legacy)] {
+        let path = folder.write(name, &file);
+        let config = NetworkConfig::default();
+        let input = InputShape::new(1, 28, 28);
+        let network = config.init(input, 10, 1, &device).expect("it fits");
+        within(file.len(), || {
+            let weights = open(&path).expect("a checkpoint");
+            let loaded = weights.load(network, &config, input, 10, |_| Loading::Required);
+            assert!(loaded.is_err_and(|error| error.to_string().contains("unexpected")), "{name}");
+        });
+    }
+
+    // Entries that unpack to far more than there is.
+    let bomb = zipped(&[("archive/data.pkl", &vec![b'N'; 64 << 20])], zip::CompressionMethod::Deflated);
+    let zeros = zipped(
+        &[("archive/data.pkl", &pickle), ("archive/data/0", &vec![0; 64 << 20])],
+        zip::CompressionMethod::Deflated,
+    );
+    let mut sparse = vec![0u8; 2048];
+    sparse[..8].copy_from_slice(b"storages");
+    sparse[124..136].copy_from_slice(b"00000000000\0");
+    sparse[156] = b'S';
+    sparse[257..263].copy_from_slice(b"ustar ");
+    for (name, file) in [("bomb.pth", bomb), ("zeros.pth", zeros), ("sparse.pth", sparse)] {
+        let path = folder.write(name, &file);
+        within(file.len(), || assert!(open(&path).is_err(), "{name}"));
+    }
+}
+
+/// A ZIP file.
+fn zipped(entries: &[(&str, &[u8])], method: zip::CompressionMethod) -> Vec<u8> {
+    let mut file = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in entries {
+        let options = zip::write::SimpleFileOptions::default().compression_method(method);
+        file.start_file(*name, options).expect("memory");
+        file.write_all(bytes).expect("memory");
+    }
+    file.finish().expect("memory").into_inner()
+}
+
+/// A state dictionary as PyTorch pickles it: every tensor is a view of all `side` values of one storage.
+fn pickle(names: &[String], side: u32) -> Vec<u8> {
+    let text = |value: &str| [&b"X"[..], &(value.len() as u32).to_le_bytes(), value.as_bytes()].concat();
+    let int = |value: u32| [&b"J"[..], &value.to_le_bytes()].concat();
+    let storage = [
+        b"(".to_vec(),
+        text("storage"),
+        b"ctorch\nFloatStorage\n".to_vec(),
+        text("0"),
+        text("cpu"),
+        int(side),
+    ];
+    let storage = [storage.concat(), b"tQ".to_vec()].concat();
+    let mut pickle = b"\x80\x02}(".to_vec();
+    for name in names {
+        pickle.extend(text(name));
+        pickle.extend_from_slice(b"ctorch._utils\n_rebuild_tensor_v2\n(");
+        pickle.extend_from_slice(&storage);
+        pickle.extend_from_slice(b"K\0(");
+        pickle.extend(int(side));
+        pickle.extend_from_slice(b"t(K\x01t\x89ccollections\nOrderedDict\n)RtR");
+    }
+    pickle.extend_from_slice(b"u.");
+    pickle
 }
 
 #[test]

@@ -247,3 +247,70 @@ fn a_handful_of_updates_is_a_warning_that_says_how_to_get_more() {
     let ran = bench.run(&[&train[..], &["--batch-size", "4"]].concat());
     assert!(ran.status == 0 && !ran.stderr.contains("updates in all"), "{}", ran.stderr);
 }
+
+/// Bars, crosses and discs on plain grounds, `count` of each, as a person would collect them.
+fn write_shapes(folder: &Path, count: u32) {
+    for (class, name) in ["bar", "cross", "disc"].into_iter().enumerate() {
+        fs::create_dir_all(folder.join(name)).expect("a folder");
+        for index in 0..count {
+            let (cx, cy) = (6 + index % 4, 6 + index / 4 % 4);
+            let image = RgbImage::from_fn(16, 16, |x, y| {
+                let (dx, dy) = (x.abs_diff(cx), y.abs_diff(cy));
+                let inside = match class {
+                    0 => dx <= 1 && dy <= 5,
+                    1 => dx == dy && dx <= 5,
+                    _ => dx * dx + dy * dy <= 16,
+                };
+                let shade = (index * 3) as u8;
+                if inside { Rgb([250 - shade, 200, 90]) } else { Rgb([shade, 40, 90]) }
+            });
+            image.save(folder.join(name).join(format!("{index:03}.png"))).expect("a picture");
+        }
+    }
+}
+
+fn record(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(path.join("run.json")).expect("a record")).expect("JSON")
+}
+
+#[test]
+fn a_small_folder_is_learned_by_default_and_a_guess_is_called_one() {
+    let bench = bench();
+    write_shapes(&bench.path("shapes"), 24);
+    let train = ["train", "--dataset", "shapes", "--progress", "none", "--json"];
+
+    // Nobody says how long: it suits the pictures, and the configuration of the run holds it.
+    let result = bench.json(&[&train[..], &["--name", "default"]].concat());
+    let accuracy = result["test_accuracy"].as_f64().expect("a number");
+    let baseline = result["baseline_accuracy"].as_f64().expect("a number");
+    assert!(accuracy > 0.8 && baseline < 0.5, "{accuracy}, {baseline}");
+    assert_eq!(result["no_better_than_chance"], false);
+    let config = fs::read_to_string(bench.path("artifacts/default/config.toml")).expect("a configuration");
+    assert!(config.contains("batch_size = 16\n"), "{config}");
+    assert_eq!(
+        record(&bench.path("artifacts/default"))["images"]["train"].as_u64().map(|n| n.div_ceil(16) * 150),
+        Some(600)
+    );
+    assert!(config.contains("epochs = 150\n"), "{config}");
+
+    // What is said wins, in every way of saying it, and one update is no training.
+    fs::write(bench.path("short.toml"), "epochs = 1\n").expect("written");
+    for (name, flags) in [
+        ("flag", &["--epochs", "1"][..]),
+        ("set", &["--set", "epochs=1"]),
+        ("file", &["--config", "short.toml"]),
+        ("batch", &["--batch-size", "128", "--set", "epochs=1"]),
+    ] {
+        let ran = bench.run(&[&train[..3], &["--progress", "plain", "--name", name], flags].concat());
+        assert_eq!(ran.status, 0, "{}", ran.stderr);
+        assert!(!ran.stderr.contains("choose otherwise"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("always naming the largest class"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("too few updates (1)"), "{}", ran.stderr);
+        let folder = bench.path("artifacts").join(name);
+        let config = fs::read_to_string(folder.join("config.toml")).expect("a configuration");
+        assert!(config.contains("epochs = 1\n") && config.contains("batch_size = 128\n"), "{config}");
+        assert_eq!(record(&folder)["result"]["no_better_than_chance"], true);
+        let page = fs::read_to_string(folder.join("report/index.html")).expect("a report");
+        assert!(page.contains("always naming the largest class"), "{name}");
+    }
+}

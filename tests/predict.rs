@@ -391,3 +391,61 @@ fn hostile_pictures_are_answered_or_refused() {
     ]);
     assert_eq!(ran.status, 0, "{}", ran.stderr);
 }
+
+/// Outside of a checkout there is no reference model on the disk.
+#[test]
+fn without_a_model_the_one_inside_the_program_answers() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    let digits = sample().test;
+    fs::write(bench.path("digit.png"), png(digits.image(0), 28, 28)).expect("written");
+    let ran = bench.run(&["predict", "digit.png"]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains(&digits.class_names[usize::from(digits.labels[0])]), "{}", ran.stdout);
+    assert!(ran.stderr.contains("the reference model inside the program"), "{}", ran.stderr);
+    bench.json(&["explain", "digit.png", "--json"]);
+    bench.json(&["export", "--format", "npz", "--out", "model.npz", "--json"]);
+    let evaluated = bench.json(&["evaluate", "--dataset", "mnist-sample", "--json"]);
+    assert!(evaluated["test_accuracy"].as_f64().is_some_and(|accuracy| accuracy > 0.95), "{evaluated}");
+    let tuned = ["finetune", "--dataset", "mnist-sample", "--limit", "40", "--epochs", "1", "--keep-head"];
+    bench.json(&[&tuned[..], &["--progress", "none", "--json"]].concat());
+
+    // Another name is not taken for it, and a damaged file of that name is not passed over.
+    bench.run(&["predict", "--model", "artifacts/other", "digit.png"]).fails(1, &["artifacts/other"]);
+    fs::create_dir_all(bench.path("artifacts/reference")).expect("a folder");
+    fs::write(bench.path("artifacts/reference/model.kiln"), "no model").expect("written");
+    bench.run(&["predict", "digit.png"]).fails(1, &["not a Kiln model file"]);
+}
+
+/// As in `kiln models | head -1`: no error, whatever the command prints.
+#[test]
+fn output_that_nobody_reads_is_no_error() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    fs::write(bench.path("digit.png"), png(sample().test.image(0), 28, 28)).expect("written");
+    for arguments in [
+        &["models"][..],
+        &["runs"],
+        &["runs", "--json"],
+        &["predict", "digit.png"],
+        &["predict", "digit.png", "--json"],
+        &["predict", "digit.png", "--csv"],
+        &["data", "list"],
+        &["--help"],
+    ] {
+        let mut command = bench.command(arguments);
+        let mut child = command
+            .env("KILN_LOG", "error")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        // The reader goes before anything is written.
+        drop(child.stdout.take());
+        let ran = Ran::from(child.wait_with_output().expect("it ends"));
+        assert!(
+            [0, 141].contains(&ran.status) && ran.stderr.is_empty(),
+            "{arguments:?}: {} {}",
+            ran.status,
+            ran.stderr
+        );
+    }
+}

@@ -19,6 +19,10 @@ use train::weights::ForeignWeights;
 
 use crate::source::Source;
 
+/// The committed model, for programs that must answer wherever they are called:
+/// [`train::model_io::provide_reference`] takes it.
+pub const REFERENCE_MODEL: &[u8] = include_bytes!("../../../artifacts/reference/model.kiln");
+
 /// Data to fine-tune on when none is named.
 const DEFAULT_DATASET: &str = "fashion-mnist";
 /// Passes over it when their number is not given.

@@ -4,10 +4,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use finetune::{FinetuneProgram, finetune};
+use finetune::{FinetuneProgram, REFERENCE_MODEL, finetune};
 use train::command::exit;
 
 fn main() -> ExitCode {
+    train::model_io::provide_reference(REFERENCE_MODEL);
     let program = FinetuneProgram::parse();
     exit(finetune(&program.arguments))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use model::Model;
 use train::command::Failure;
-use train::model_io::model_path;
+use train::model_io::{REFERENCE as REFERENCE_RUN, has_reference, model_path};
 use train::run_folder::{MODEL_FILE, RunStatus, list};
 
 /// The one committed model, below the folder of runs.
@@ -46,14 +46,10 @@ impl Source {
                 why: "the newest finished run on other data",
             });
         }
-        for folder in [artifacts, Path::new("artifacts")] {
-            let path = folder.join(REFERENCE).join(MODEL_FILE);
-            if path.is_file() {
-                return Ok(Self {
-                    path,
-                    why: "the reference model; no finished run on other data was found",
-                });
-            }
+        let near = artifacts.join(REFERENCE).join(MODEL_FILE);
+        let path = if near.is_file() { near } else { Path::new(REFERENCE_RUN).join(MODEL_FILE) };
+        if path.is_file() || has_reference() {
+            return Ok(Self { path, why: "the reference model; no finished run on other data was found" });
         }
         Err(Failure::failed(format!(
             "there is nothing to fine-tune: no finished run in {0}, and no reference model at {0}/{REFERENCE}/{MODEL_FILE}; \

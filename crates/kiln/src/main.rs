@@ -66,6 +66,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    train::model_io::provide_reference(finetune::REFERENCE_MODEL);
     exit(match Program::parse().command {
         Command::Train(arguments) => train::command::train(&arguments),
         Command::Finetune(arguments) => finetune::finetune(&arguments),

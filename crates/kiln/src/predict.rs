@@ -264,14 +264,17 @@ impl Printer {
     fn finish(self) -> Result<(), Failure> {
         match self {
             Self::Json => Ok(()),
-            Self::Csv { mut writer, .. } => writer.flush().map_err(closed),
+            Self::Csv { mut writer, .. } => writer.flush().map_err(|error| Failure::output(&error)),
             Self::Table { rows, .. } => print(&table(&rows)),
         }
     }
 }
 
-fn closed(error: impl std::fmt::Display) -> Failure {
-    Failure::failed(format!("standard output: {error}"))
+fn closed(error: csv::Error) -> Failure {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => Failure::output(&error),
+        other => Failure::failed(format!("standard output: {other:?}")),
+    }
 }
 
 fn percent(probability: f32) -> String {

@@ -225,7 +225,7 @@ impl Layout {
             trace.dropout(&format!("{name}.dropout"), dropout(index + 1))?;
         }
         dense_inputs.push(trace.linear("head", classes)?);
-        Ok(Plan { dense_inputs, summary: trace.finish() })
+        Ok(Plan { dense_inputs, summary: trace.finish()? })
     }
 
     /// Builds the network; without a seed all weights are zero.

@@ -53,7 +53,7 @@ impl MlpConfig {
             trace.dropout(&format!("{name}.dropout"), self.dropout)?;
         }
         trace.linear("head", classes)?;
-        Ok(trace.finish())
+        trace.finish()
     }
 
     /// Builds the network; without a seed all weights are zero.

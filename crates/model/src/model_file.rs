@@ -53,6 +53,12 @@ const SEAL: &[u8; 8] = b"KILNSEAL";
 /// Bytes of the seal: the mark and a SHA-256.
 const SEAL_LEN: usize = 8 + 32;
 
+/// Longest metadata: a parser makes sixteen bytes of one. Ours have some ten thousand.
+const MOST_METADATA: usize = 16 << 20;
+
+/// Most dimensions of a tensor; weights of convolutions have 4.
+const MOST_DIMENSIONS: usize = 8;
+
 /// Why a model file cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelFileError {
@@ -261,8 +267,10 @@ fn seal(tensors: &[(String, TensorData)], json: &str) -> Result<Vec<u8>, ModelFi
 
 /// Reads the bytes of a model file into a network on `device`.
 ///
-/// Nothing is believed before the digest is verified; nothing is allocated that the length of the
-/// input does not justify, beyond the two probe images and their way through the network.
+/// Nothing is believed before the digest is verified. Names and shapes of all tensors are compared with those of the
+/// network before a value is read or the network is built, and no two tensors share bytes, so that memory and work
+/// are bounded by the length of the input; the way of the two probe images through the network is bounded by its
+/// parameters.
 ///
 /// # Errors
 /// Anything that is not exactly a model file; never a panic. A record that does not fit its own
@@ -271,16 +279,10 @@ pub fn decode(bytes: &[u8], device: &Device) -> Result<Model, ModelFileError> {
     let (reader, metadata) = open(bytes)?;
     let summary = check_metadata(&metadata)?;
 
-    let mut tensors = Vec::new();
-    for tensor in reader.into_tensors().map_err(|e| unreadable("tensors", &e))? {
-        let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(|e| unreadable("tensors", &e))?;
-        if dtype != DType::F32 {
-            let dtype = format!("{dtype:?}").to_lowercase();
-            return Err(RecordError::Type { name, dtype }.into());
-        }
-        tensors.push((name, TensorData::new(floats(&bytes), shape)));
-    }
-    check_tensors(&summary, tensors.iter().map(|(name, data)| (name.as_str(), data.shape().to_vec())))?;
+    let stored = stored_tensors(reader).map_err(|reason| unreadable("tensors", &reason))?;
+    check_tensors(&summary, stored.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.clone())))?;
+    let tensors: Vec<(String, TensorData)> =
+        stored.into_iter().map(StoredTensor::into_floats).collect::<Result<_, RecordError>>()?;
     check_finite(&tensors)?;
 
     let empty = metadata.network.init_empty(metadata.preprocessing.input, metadata.classes.len(), device)?;
@@ -332,8 +334,62 @@ pub(crate) fn open(bytes: &[u8]) -> Result<(Reader, Metadata), ModelFileError> {
         .metadata()
         .get(KEY)
         .ok_or_else(|| unreadable("metadata", &format_args!("the container has no entry `{KEY}`")))?;
+    if json.len() > MOST_METADATA {
+        return Err(unreadable(
+            "metadata",
+            &format_args!("{} bytes, expected at most {MOST_METADATA}", json.len()),
+        ));
+    }
     let metadata = parse(json)?;
     Ok((reader, metadata))
+}
+
+/// A tensor of a container whose values are not read yet.
+#[derive(Debug)]
+pub(crate) struct StoredTensor {
+    pub(crate) name: String,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<usize>,
+    /// A window into the container.
+    pub(crate) bytes: Bytes,
+}
+
+impl StoredTensor {
+    /// Reads the values.
+    fn into_floats(self) -> Result<(String, TensorData), RecordError> {
+        if self.dtype != DType::F32 {
+            let dtype = format!("{:?}", self.dtype).to_lowercase();
+            return Err(RecordError::Type { name: self.name, dtype });
+        }
+        Ok((self.name, TensorData::new(floats(&self.bytes), self.shape)))
+    }
+}
+
+/// The tensors of a container in the order of their names. The container's reader has compared the length of each
+/// with its shape and with the file; here no two may share bytes, so that all together are no longer than the file.
+pub(crate) fn stored_tensors(reader: Reader) -> Result<Vec<StoredTensor>, String> {
+    let mut tensors = Vec::new();
+    for tensor in reader.into_tensors().map_err(|e| e.to_string())? {
+        let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(|e| e.to_string())?;
+        let shape = shape.to_vec();
+        if shape.len() > MOST_DIMENSIONS {
+            return Err(format!(
+                "tensor {name} has {} dimensions, expected at most {MOST_DIMENSIONS}",
+                shape.len()
+            ));
+        }
+        tensors.push(StoredTensor { name, dtype, shape, bytes });
+    }
+    let mut places: Vec<(usize, &StoredTensor)> =
+        tensors.iter().filter(|t| !t.bytes.is_empty()).map(|t| (t.bytes.as_ptr().addr(), t)).collect();
+    places.sort_by_key(|(start, _)| *start);
+    for neighbours in places.windows(2) {
+        let [(start, first), (next, second)] = neighbours else { continue };
+        if next - start < first.bytes.len() {
+            return Err(format!("the tensors {} and {} lie over each other", first.name, second.name));
+        }
+    }
+    Ok(tensors)
 }
 
 /// Whether the bytes end with a seal, sound or not.
@@ -439,6 +495,10 @@ fn unreadable(part: &'static str, reason: &dyn Display) -> ModelFileError {
 fn contradiction(field: &'static str, expected: &dyn Display, found: &dyn Display) -> ModelFileError {
     ModelFileError::Contradiction { field, expected: expected.to_string(), found: found.to_string() }
 }
+
+#[cfg(test)]
+#[path = "../../../tests/support/forged.rs"]
+pub(crate) mod forged;
 
 #[cfg(test)]
 mod tests {
@@ -702,6 +762,151 @@ mod tests {
             m["parameters"] = json!(parameters);
         }));
         assert!(message.contains("missing: dense.0.bias, dense.0.weight"), "{message}");
+    }
+
+    /// The file's metadata, sealed with other tensors.
+    fn with_tensors(tensors: &[forged::Entry], data: &[u8]) -> Vec<u8> {
+        let (_, metadata) = open(file()).unwrap();
+        let json = serde_json::to_string(&metadata).unwrap();
+        resealed(&forged::burnpack(tensors, &[(KEY, &json)], data))
+    }
+
+    /// The tensors of the file one behind the other, where `place` moves them.
+    fn moved(place: impl Fn(usize, u64, u64) -> (u64, u64)) -> Vec<u8> {
+        let tensors = named_tensors(&network(false, 1, &Device::flex()));
+        let mut data = Vec::new();
+        let mut entries: Vec<(String, Vec<u64>, u64, u64)> = Vec::new();
+        for (index, (name, tensor)) in tensors.iter().enumerate() {
+            let start = data.len() as u64;
+            data.extend(little_endian(&values(tensor)));
+            let (start, end) = place(index, start, data.len() as u64);
+            entries.push((
+                name.clone(),
+                tensor.shape().iter().map(|&side| side as u64).collect(),
+                start,
+                end,
+            ));
+        }
+        let entries: Vec<forged::Entry> = entries
+            .iter()
+            .map(|(name, shape, start, end)| (name.as_str(), &shape[..], *start, *end))
+            .collect();
+        with_tensors(&entries, &data)
+    }
+
+    #[test]
+    fn tensors_may_not_lie_over_each_other_nor_outside() {
+        let sound = moved(|_, start, end| (start, end));
+        assert!(decode(&sound, &Device::flex()).is_ok());
+        // By one value, by one byte, and altogether.
+        for by in [4, 1, 72] {
+            let message = refusal(&moved(|index, start, end| {
+                let by = if index == 1 { by.min(start) } else { 0 };
+                (start - by, end - by)
+            }));
+            assert!(message.contains("lie over each other"), "{by}: {message}");
+        }
+        assert!(
+            decode(
+                &moved(|index, s, e| if index == 1 { (s + 4096, e + 4096) } else { (s, e) }),
+                &Device::flex()
+            )
+            .is_err()
+        );
+        assert!(
+            decode(&moved(|index, s, e| if index == 1 { (s, e + 4) } else { (s, e) }), &Device::flex())
+                .is_err()
+        );
+        assert!(
+            decode(&moved(|index, s, e| if index == 1 { (e, s) } else { (s, e) }), &Device::flex()).is_err()
+        );
+        assert!(decode(&moved(|_, _, _| (u64::MAX - 3, u64::MAX)), &Device::flex()).is_err());
+    }
+
+    #[test]
+    fn tensors_that_the_network_does_not_have_are_not_read() {
+        // Values that are no numbers would be an error of their own.
+        let data = [0xFF; 1024];
+        let message = refusal(&with_tensors(&[("a", &[64], 0, 256), ("b", &[64], 256, 512)], &data));
+        assert!(message.contains("unexpected: a, b"), "{message}");
+        let message = refusal(&with_tensors(&[("head.bias", &[1; 3_000], 0, 4)], &data));
+        assert!(message.contains("3000 dimensions"), "{}", &message[..200]);
+        // Names without end are not all of the message.
+        let names: Vec<String> = (0..5_000).map(|index| format!("tensor-{index}")).collect();
+        let many: Vec<forged::Entry> = names.iter().map(|name| (name.as_str(), &[0u64][..], 0, 0)).collect();
+        let message = refusal(&with_tensors(&many, &data));
+        assert!(message.len() < 10_000 && message.contains("more"), "{} bytes", message.len());
+    }
+
+    #[test]
+    fn a_small_network_cannot_ask_for_endless_work() {
+        let block = ConvBlockConfig { padding: 1, ..ConvBlockConfig::new(1) };
+        let layers = |blocks| NetworkConfig::Cnn(CnnConfig { blocks, ..CnnConfig::default() });
+        let shrink = ConvBlockConfig {
+            pool: Some(PoolConfig { kernel: 64, ..PoolConfig::default() }),
+            ..ConvBlockConfig::new(1)
+        };
+        let mut many = vec![block.clone(); 200];
+        many.push(shrink.clone());
+        let tokens = crate::VitConfig { patch: 1, width: 4, heads: 4, ..crate::VitConfig::default() };
+        let kernels =
+            vec![ConvBlockConfig { kernel: 3, padding: 1, ..ConvBlockConfig::new(16) }; 60].into_iter();
+        let kernels = kernels.chain([shrink]).collect();
+        for (side, network) in [
+            (4094, layers(many)),
+            (1022, layers(kernels)),
+            (128, NetworkConfig::Vit(tokens)),
+            (8, layers(vec![block; 100_000])),
+        ] {
+            let message = refusal(&with_metadata(|m| {
+                m["preprocessing"]["input"] = json!({"channels": 1, "height": side, "width": side});
+                m["network"] = serde_json::to_value(&network).unwrap();
+            }));
+            let bounded = ["for one image are", "layers exceed", "it holds exceed"];
+            assert!(bounded.iter().any(|part| message.contains(part)), "{side}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_could_answer_nothing_is_refused() {
+        let preprocessing = |channels: usize, fit: serde_json::Value| {
+            with_metadata(|m| {
+                m["preprocessing"] = json!({
+                    "input": {"channels": channels, "height": 8, "width": 8},
+                    "mean": vec![0.5; channels],
+                    "std": vec![0.5; channels],
+                    "fit": fit,
+                });
+            })
+        };
+        for channels in [2, 4, 7] {
+            assert!(refusal(&preprocessing(channels, json!("stretch"))).contains("grey"), "{channels}");
+        }
+        for resize in [8193, 1 << 40, u64::MAX] {
+            let message = refusal(&preprocessing(1, json!({"crop": {"resize": resize}})));
+            assert!(message.contains("no picture can be cut"), "{message}");
+        }
+        let size = |height: usize, width: usize| {
+            refusal(&with_metadata(|m| {
+                m["preprocessing"]["input"] = json!({"channels": 1, "height": height, "width": width});
+            }))
+        };
+        assert!(size(0, 8).contains("`height` is 0") && size(8, 0).contains("`width` is 0"));
+        for classes in [json!([]), json!(["one"])] {
+            assert!(refusal(&with_metadata(|m| m["classes"] = classes)).contains("at least 2"));
+        }
+        for (field, value) in
+            [("mean", json!([])), ("std", json!([0.0])), ("std", json!([-1.0])), ("std", json!([]))]
+        {
+            assert!(
+                refusal(&with_metadata(|m| m["preprocessing"][field] = value)).contains(field),
+                "{field}"
+            );
+        }
+        // The same when saving.
+        let mut four = description(false);
+        four.preprocessing.input.channels = 4;
+        assert!(encode(&network(false, 1, &Device::flex()), four).unwrap_err().to_string().contains("grey"));
     }
 
     proptest! {

@@ -88,6 +88,9 @@ pub enum Fit {
 }
 
 impl Picture {
+    /// Longest shortest side before a cut: a square of it has as many pixels as a picture may have.
+    pub(crate) const LONGEST_CUT: usize = MAX_PIXELS.isqrt();
+
     /// A picture from interleaved samples `[H, W, C]`, rows from the top; 1 channel is grey, 3 are RGB.
     ///
     /// # Errors
@@ -314,8 +317,8 @@ impl Picture {
             if self.width <= self.height { (input.width, input.height) } else { (input.height, input.width) };
         let mut shortest = resize.max(across);
         // A long side shorter than the cut: enlarged until it fits.
-        if shortest * long / short < along {
-            shortest = (along * short).div_ceil(long);
+        if shortest.saturating_mul(long) / short < along {
+            shortest = along.saturating_mul(short).div_ceil(long);
         }
         let longest = shortest.saturating_mul(long) / short;
         let pixels = shortest.saturating_mul(longest);

@@ -31,6 +31,23 @@ pub enum PreprocessingError {
         /// What it must be.
         expected: &'static str,
     },
+    /// Images that no picture can become.
+    #[error("preprocessing: no picture can become an image of {input}: it has 1 channel (grey) or 3 (RGB)")]
+    Input {
+        /// Size of an image.
+        input: InputShape,
+    },
+    /// A cut for which even a square picture would have to be enlarged beyond all measure.
+    #[error(
+        "preprocessing: no picture can be cut for an image of {input}: its shortest side would be {shortest}, at most {}",
+        Picture::LONGEST_CUT
+    )]
+    Crop {
+        /// Size of an image.
+        input: InputShape,
+        /// Shortest side before the cut.
+        shortest: usize,
+    },
 }
 
 /// From a picture to the input of a network: its size, its channels, and `(pixel / 255 - mean) / std` for
@@ -65,12 +82,23 @@ impl Preprocessing {
         }
     }
 
-    /// Checks that there is one finite mean and one positive standard deviation for each channel.
+    /// Checks that pictures can become the input, and that there is one finite mean and one positive standard
+    /// deviation for each channel.
     ///
     /// # Errors
     /// Names the value at fault.
     pub fn validate(&self) -> Result<(), PreprocessingError> {
-        let channels = self.input.channels;
+        let input = self.input;
+        let channels = input.channels;
+        if !matches!(channels, 1 | 3) {
+            return Err(PreprocessingError::Input { input });
+        }
+        if let Fit::Crop { resize } = self.fit {
+            let shortest = resize.max(input.height).max(input.width);
+            if shortest > Picture::LONGEST_CUT {
+                return Err(PreprocessingError::Crop { input, shortest });
+            }
+        }
         for (field, values) in [("mean", &self.mean), ("std", &self.std)] {
             if values.len() != channels {
                 return Err(PreprocessingError::Channels { field, channels, found: values.len() });
@@ -214,6 +242,34 @@ mod tests {
         assert_eq!(rgb.denormalize(&values), pixels);
         values.fill(1e9);
         assert!(rgb.denormalize(&values).iter().all(|&byte| byte == 255));
+    }
+
+    #[test]
+    fn what_no_picture_can_become_is_refused() {
+        let with = |channels, fit| Preprocessing {
+            input: InputShape::new(channels, 2, 2),
+            mean: vec![0.5; channels],
+            std: vec![0.5; channels],
+            fit,
+        };
+        for channels in [0, 2, 4, 7, 1000] {
+            let error = with(channels, Fit::Stretch).validate().unwrap_err().to_string();
+            assert!(error.contains(&format!("{channels}x2x2")) && error.contains("grey"), "{error}");
+        }
+        let picture = Picture::new(3, 2, 1, vec![7; 6]).unwrap();
+        for fit in [Fit::Letterbox, Fit::Stretch, Fit::Digit, Fit::LightOnDark, Fit::Crop { resize: 4096 }] {
+            for channels in [1, 3] {
+                let sound = with(channels, fit);
+                assert_eq!(sound.validate(), Ok(()));
+                assert_eq!(sound.prepare(&picture).unwrap().len(), sound.input.len());
+            }
+        }
+        for resize in [Picture::LONGEST_CUT + 1, 1 << 40, usize::MAX] {
+            let absurd = with(1, Fit::Crop { resize });
+            assert!(absurd.validate().unwrap_err().to_string().contains("no picture can be cut"));
+            // Without the check an error, too, and no overflow.
+            assert!(absurd.prepare(&picture).is_err());
+        }
     }
 
     #[test]

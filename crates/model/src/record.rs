@@ -57,7 +57,7 @@ impl LoadReport {
         let mut text = String::new();
         for (kind, names) in [("missing", &self.missing), ("unexpected", &self.unexpected)] {
             if !names.is_empty() {
-                let _ = write!(text, "\n  {kind}: {}", names.join(", "));
+                let _ = write!(text, "\n  {kind}: {}", shortened(names, ", "));
             }
         }
         if !self.mismatched.is_empty() {
@@ -66,10 +66,25 @@ impl LoadReport {
                 .iter()
                 .map(|m| format!("{} is {:?}, expected {:?}", m.name, m.found, m.expected))
                 .collect();
-            let _ = write!(text, "\n  mismatched: {}", list.join("; "));
+            let _ = write!(text, "\n  mismatched: {}", shortened(&list, "; "));
         }
         text
     }
+}
+
+/// Names in a message, as many as a person reads: a file may hold any number, of any length.
+fn shortened(names: &[String], separator: &str) -> String {
+    const SHOWN: usize = 100;
+    const LONGEST: usize = 200;
+    let shown = names.iter().take(SHOWN).map(|name| match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.clone(),
+    });
+    let mut text = shown.collect::<Vec<_>>().join(separator);
+    if names.len() > SHOWN {
+        let _ = write!(text, " and {} more", names.len() - SHOWN);
+    }
+    text
 }
 
 /// Why a record cannot be loaded.

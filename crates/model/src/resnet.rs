@@ -175,7 +175,7 @@ impl ResNetConfig {
         trace.flatten("flatten")?;
         trace.dropout("dropout", self.dropout)?;
         trace.linear("head", classes)?;
-        Ok(trace.finish())
+        trace.finish()
     }
 
     /// Builds the network; without a seed all weights are zero.

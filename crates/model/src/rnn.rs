@@ -112,7 +112,7 @@ impl RnnConfig {
         trace.layer("last", "last step", vec![hidden], 0, &[])?;
         trace.dropout("dropout", self.dropout)?;
         trace.linear("head", classes)?;
-        Ok(trace.finish())
+        trace.finish()
     }
 
     /// Builds the network; without a seed all weights are zero.

@@ -19,6 +19,20 @@ const MAX_OUTPUT: usize = 1 << 24;
 /// materialise (VGG's largest is 28.9 million).
 const MAX_PATCHES: usize = 1 << 28;
 
+/// Most layers; ResNet-110, the deepest on offer, has a few hundred.
+const MAX_LAYERS: usize = 1 << 14;
+
+/// Most values that all layers together put out for one image, besides those for each parameter. A network of few
+/// parameters on a huge image would keep a reader busy for minutes and fill its memory; those that are trained stay
+/// far below (ResNet-20 on 224 x 224: 25 million).
+const MAX_VALUES: u64 = 1 << 26;
+const MAX_VALUES_PER_PARAMETER: u64 = 1 << 11;
+
+/// Most multiply-accumulates for one image, besides those for each parameter (ResNet-20 on 1024 x 1024: 42
+/// thousand million, 155 thousand for each parameter).
+const MAX_MACS: u64 = 1 << 33;
+const MAX_MACS_PER_PARAMETER: u64 = 1 << 17;
+
 /// Why a network cannot be built for an input.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ShapeError {
@@ -70,6 +84,21 @@ pub enum ShapeError {
         what: &'static str,
         /// The limit.
         limit: usize,
+    },
+    /// More work than a network of its size is worth.
+    #[error(
+        "the network: {what} are {found}, for {parameters} parameters at most {limit}; make the images smaller, or the \
+         strides and poolings stronger"
+    )]
+    Work {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        found: u64,
+        /// Trainable parameters.
+        parameters: u64,
+        /// The limit.
+        limit: u64,
     },
     /// A probability outside `[0, 1)`.
     #[error("{layer}: `dropout` is {value}; it must be at least 0 and below 1")]
@@ -134,6 +163,8 @@ pub(crate) struct ShapeTrace {
     current: Vec<usize>,
     layers: Vec<LayerSummary>,
     parameters: usize,
+    /// What the layers put out for one image, and hold meanwhile.
+    values: u64,
 }
 
 impl ShapeTrace {
@@ -145,7 +176,7 @@ impl ShapeTrace {
         {
             positive("input", field, size)?;
         }
-        let mut trace = Self { current: Vec::new(), layers: Vec::new(), parameters: 0 };
+        let mut trace = Self { current: Vec::new(), layers: Vec::new(), parameters: 0, values: 0 };
         let shape = vec![input.channels, input.height, input.width];
         trace.push("input".into(), "image".into(), shape, 0, vec![])?;
         Ok(trace)
@@ -293,8 +324,33 @@ impl ShapeTrace {
         Ok(inputs)
     }
 
-    pub(crate) fn finish(self) -> Summary {
-        Summary { layers: self.layers }
+    /// Counts values that a layer holds besides its output.
+    pub(crate) fn holds(&mut self, name: &str, sizes: &[usize]) -> Result<(), ShapeError> {
+        let values = product(sizes).filter(|values| *values <= MAX_PATCHES);
+        let values = values.ok_or_else(|| too_large(name, "the values it holds", MAX_PATCHES))?;
+        self.values += values as u64;
+        Ok(())
+    }
+
+    /// The layers, if one image is no more work than a network of so many parameters may be.
+    pub(crate) fn finish(self) -> Result<Summary, ShapeError> {
+        let summary = Summary { layers: self.layers };
+        let parameters = self.parameters as u64;
+        let most = |base: u64, each: u64| base.saturating_add(parameters.saturating_mul(each));
+        let macs = summary.layers.iter().fold(0u64, |sum, layer| sum.saturating_add(layer.macs));
+        for (what, found, limit) in [
+            (
+                "the values of all layers for one image",
+                self.values,
+                most(MAX_VALUES, MAX_VALUES_PER_PARAMETER),
+            ),
+            ("the multiply-accumulates for one image", macs, most(MAX_MACS, MAX_MACS_PER_PARAMETER)),
+        ] {
+            if found > limit {
+                return Err(ShapeError::Work { what, found, parameters, limit });
+            }
+        }
+        Ok(summary)
     }
 
     /// Rows and columns of window positions over the current `[C, H, W]`.
@@ -326,8 +382,10 @@ impl ShapeTrace {
         macs: u64,
         tensors: Vec<TensorSpec>,
     ) -> Result<(), ShapeError> {
-        if product(&output).is_none_or(|values| values > MAX_OUTPUT) {
-            return Err(too_large(&name, "output values for one image", MAX_OUTPUT));
+        let values = product(&output).filter(|values| *values <= MAX_OUTPUT);
+        let values = values.ok_or_else(|| too_large(&name, "output values for one image", MAX_OUTPUT))?;
+        if self.layers.len() == MAX_LAYERS {
+            return Err(too_large(&name, "layers", MAX_LAYERS));
         }
         let mut parameters = Some(0usize);
         for tensor in tensors.iter().filter(|tensor| tensor.trainable) {
@@ -340,6 +398,7 @@ impl ShapeTrace {
             return Err(too_large(&name, "the parameters so far", MAX_PARAMETERS));
         };
         self.parameters = total;
+        self.values += values as u64;
         self.current.clone_from(&output);
         self.layers.push(LayerSummary { name, kind, output, parameters, macs, tensors });
         Ok(())

@@ -130,6 +130,8 @@ impl VitConfig {
             let name = |part: &str| format!("blocks.{index}.{part}");
             trace.layer(&name("attention_norm"), "layer norm", shape.clone(), 0, &norm)?;
             trace.linear(&name("attention.inputs"), width.saturating_mul(3))?;
+            // A weight for every pair of tokens.
+            trace.holds(&name("attention"), &[heads, tokens, tokens])?;
             trace.layer(
                 &name("attention"),
                 format!("attention, {heads} heads"),
@@ -146,7 +148,7 @@ impl VitConfig {
         trace.layer("norm", "layer norm", shape, 0, &norm)?;
         trace.layer("class_token", "first token", vec![width], 0, &[])?;
         trace.linear("head", classes)?;
-        Ok(trace.finish())
+        trace.finish()
     }
 
     /// Builds the network; without a seed all weights are zero.

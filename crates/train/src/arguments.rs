@@ -259,6 +259,14 @@ impl CommonArguments {
         .find_map(|(flag, given)| given.then_some(flag))
     }
 
+    /// Whether nobody set the batch size or the epochs of a new run, by a flag, `--set` or `--config`: then both may
+    /// suit the number of pictures.
+    pub fn leaves_budget_open(&self) -> bool {
+        let sets_neither =
+            |layers: ConfigLayers| ["epochs", "batch_size"].iter().all(|key| layers.get(key).is_none());
+        self.resume.is_none() && self.layers(None).is_ok_and(sets_neither)
+    }
+
     /// Where data is looked for.
     pub fn search(&self) -> Search {
         Search {

@@ -22,12 +22,15 @@ use crate::weights::{ForeignWeights, WeightsError};
 /// Exit status for a fault of the command line or the configuration, as clap has it.
 const USAGE: u8 = 2;
 
+/// Exit status when whoever read the output has gone, as a shell reports it of programs that SIGPIPE ends.
+const NO_READER: u8 = 141;
+
 /// A fault with its exit status.
 #[derive(Debug)]
 pub struct Failure {
-    /// The message, complete.
+    /// The message, complete; empty where there is nothing to say.
     pub message: String,
-    /// 1 failed, 2 usage.
+    /// 1 failed, 2 usage, 141 nobody reads the output any more.
     pub status: u8,
 }
 
@@ -40,6 +43,14 @@ impl Failure {
     /// Anything else.
     pub fn failed(message: impl std::fmt::Display) -> Self {
         Self { message: message.to_string(), status: 1 }
+    }
+
+    /// Standard output that takes no more. Nothing is wrong when its reader has what it wanted, as in `| head`.
+    pub fn output(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self { message: String::new(), status: NO_READER };
+        }
+        Self::failed(format!("standard output: {error}"))
     }
 }
 
@@ -82,7 +93,9 @@ pub struct TrainProgram {
 /// Ends a program: prints the failure, and gives the status.
 pub fn exit(result: Result<ExitCode, Failure>) -> ExitCode {
     result.unwrap_or_else(|failure| {
-        say(&format!("error: {}", failure.message));
+        if !failure.message.is_empty() {
+            say(&format!("error: {}", failure.message));
+        }
         ExitCode::from(failure.status)
     })
 }
@@ -177,6 +190,22 @@ fn build_pool(threads: usize, joins: bool) {
     }
 }
 
+/// Standard error for the log. The log panics where it cannot write; that nobody listens is no reason to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Unheard;
+
+impl Write for Unheard {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        drop(std::io::stderr().write_all(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        drop(std::io::stderr().flush());
+        Ok(())
+    }
+}
+
 /// Messages go to standard error; `KILN_LOG` takes `tracing`'s directives.
 pub fn log_to_stderr(quiet: bool) {
     let default = if quiet {
@@ -188,7 +217,7 @@ pub fn log_to_stderr(quiet: bool) {
     // A second call (tests in one process) keeps the first.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Unheard)
         .fmt_fields(visible_fields())
         .without_time()
         .with_target(false)
@@ -270,7 +299,8 @@ pub fn run_silently(
     start: Start,
     common: &CommonArguments,
 ) -> Result<(ExitCode, Option<Box<Finished>>), Failure> {
-    let surroundings = surroundings(command, common)?;
+    let suits_pictures = common.leaves_budget_open();
+    let surroundings = Surroundings { suits_pictures, ..surroundings(command, common)? };
     match fit(config, &surroundings, start)? {
         Outcome::Finished(finished) => Ok((ExitCode::SUCCESS, Some(finished))),
         Outcome::Interrupted { run, step } => {
@@ -296,6 +326,7 @@ pub fn surroundings(command: &'static str, common: &CommonArguments) -> Result<S
         search: common.search(),
         progress: ProgressMode::resolve(common.progress),
         stop: stop_flag().map_err(Failure::failed)?,
+        suits_pictures: false,
     })
 }
 
@@ -347,8 +378,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn print_line(text: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{text}")
-        .map_err(|error| Failure::failed(format!("standard output: {error}")))
+    writeln!(std::io::stdout(), "{text}").map_err(|error| Failure::output(&error))
 }
 
 /// Writes a result to a file, whole or not at all.

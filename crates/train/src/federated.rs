@@ -181,6 +181,7 @@ mod tests {
             search: data::Search::default(),
             progress: ProgressMode::None,
             stop: Arc::default(),
+            suits_pictures: false,
         }
     }
 

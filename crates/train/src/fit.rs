@@ -16,6 +16,8 @@ use data::{BatchLoader, Dataset, DatasetPair, LoaderConfig, Sampler, Search};
 use model::{Description, InputShape, LoadReport, Loading, Network, WeightAverage};
 use serde_json::json;
 
+use crate::budget::Budget;
+use crate::chance::Chance;
 use crate::checkpoint::{AlwaysSave, CheckpointError, Committer, Snapshot, TrainingState};
 use crate::confidence::{Calibration, Scored, coverage, fit_confidence};
 use crate::config::{ClassWeighting, ClassWeights, ConfigError, TrainConfig};
@@ -36,7 +38,8 @@ use crate::weights::{ForeignWeights, WeightsError};
 /// Updates in a run below which a user hears of it: the default batch leaves a small folder of pictures a dozen.
 const FEW_UPDATES: usize = 100;
 
-/// What a run needs besides its configuration; none of it changes the numbers.
+/// What a run needs besides its configuration; none of it changes the numbers but `suits_pictures`, which changes the
+/// configuration first.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// `train` or `finetune`, for `run.json`.
@@ -51,6 +54,9 @@ pub struct Surroundings {
     pub progress: ProgressMode,
     /// Set by a signal.
     pub stop: Arc<AtomicBool>,
+    /// Whether batch size and epochs follow the number of pictures, for folders and lists of them: the user set
+    /// neither.
+    pub suits_pictures: bool,
 }
 
 /// Where training starts. The order is the precedence.
@@ -283,6 +289,8 @@ pub fn fit_on(
     let device = config.backend.device()?;
     let data = Splits::new(config, pair)?;
     let summary = config.network.summary(data.pair.preprocessing.input, data.classes())?;
+    let suited = surroundings.suits_pictures.then(|| suited(config, &data, &summary));
+    let config = suited.as_ref().unwrap_or(config);
     let mut experiment = Experiment::build(config, &data, &device, start, surroundings)?;
     tracing::info!("\n{summary}");
 
@@ -296,6 +304,7 @@ pub fn fit_on(
         dataset: config.data.dataset.clone(),
         data_sha256: data.pair.sha256.clone(),
         backend: config.backend.to_string(),
+        adapter: config.backend.adapter().cloned(),
         kernels,
         threads: rayon::current_num_threads(),
         versions: BTreeMap::from([
@@ -341,6 +350,23 @@ pub fn fit_on(
             Err(error)
         }
     }
+}
+
+/// The configuration with batch size and epochs that suit the number of training images, if those are pictures.
+fn suited(config: &TrainConfig, data: &Splits, summary: &model::Summary) -> TrainConfig {
+    if data.pair.pictures.is_none() {
+        return config.clone();
+    }
+    let budget = Budget::fitting(config, data.train.len(), summary.macs());
+    tracing::info!("{budget}");
+    TrainConfig { batch_size: budget.batch_size, epochs: budget.epochs, ..config.clone() }
+}
+
+/// The same before there is a run: for several with one configuration.
+pub(crate) fn suited_before(config: &TrainConfig, search: &Search) -> Result<TrainConfig, FitError> {
+    let data = Splits::load(config, search)?;
+    let summary = config.network.summary(data.pair.preprocessing.input, data.classes())?;
+    Ok(suited(config, &data, &summary))
 }
 
 /// The data set and who gets which image.
@@ -587,8 +613,8 @@ impl Experiment {
         let committer = Committer::new(self.run.checkpoints(), config.checkpoint.keep, snapshot);
         let (face_model, face_optimizer, face_schedule) = committer.faces();
         let inner: Box<dyn Observer> = match surroundings.progress {
-            ProgressMode::Bar => Box::new(Lines::new(true)),
-            ProgressMode::Plain => Box::new(Lines::new(false)),
+            ProgressMode::Bar => Box::new(Lines::new(true, config.backend)),
+            ProgressMode::Plain => Box::new(Lines::new(false, config.backend)),
             ProgressMode::Tui | ProgressMode::None => Box::new(Silent),
         };
         let failure = Arc::new(Mutex::new(None));
@@ -685,6 +711,14 @@ impl Experiment {
         let (subset, images, indices) = data.held_out(config.test);
         let preprocessing = &data.pair.preprocessing;
         let evaluation = evaluate(&network, preprocessing, class_names, images, &indices, &self.device)?;
+        let chance = Chance::of(&evaluation.confusion);
+        let updates = state.step.div_ceil(config.regularization.accumulate);
+        let train_accuracy = state.epochs.iter().find(|epoch| epoch.epoch == best.epoch);
+        let train_accuracy = train_accuracy.map_or(0.0, |epoch| epoch.train_accuracy);
+        let notice = chance.as_ref().and_then(|chance| chance.notice(subset, updates, train_accuracy));
+        if let Some(notice) = &notice {
+            tracing::warn!("{notice}");
+        }
         let tested = |figure: f64| config.test.then_some(figure);
         let test_accuracy = tested(evaluation.accuracy());
         let test_macro_f1 = tested(evaluation.confusion.macro_average().f1);
@@ -747,8 +781,11 @@ impl Experiment {
             last_weights_sha256: model::weights_sha256(last_network),
             optimizer_sha256,
             calibration,
+            baseline_accuracy: chance.as_ref().map(|chance| chance.baseline),
+            no_better_than_chance: notice.is_some(),
         };
-        self.write_report(data, state, (subset, images, &evaluation), &answers, &result, record)?;
+        let notices: Vec<String> = notice.into_iter().collect();
+        self.write_report(data, state, (subset, images, &evaluation), &answers, &result, record, &notices)?;
         let loaded = self.loaded.take();
         Ok(Outcome::Finished(Box::new(Finished { result, evaluation, loaded })))
     }
@@ -775,6 +812,7 @@ impl Experiment {
         answers: &[(f32, bool)],
         result: &RunResult,
         record: &RunRecord,
+        notices: &[String],
     ) -> Result<(), FitError> {
         let test_figures = result.test_accuracy.zip(result.test_macro_f1);
         let calibration = result.calibration.as_ref().map_or_else(String::new, |calibration| {
@@ -801,7 +839,15 @@ impl Experiment {
             ("Parameters", result.parameters.to_string()),
             (
                 "Backend",
-                format!("{} (kernels: {}, {} threads)", result.backend, record.kernels, record.threads),
+                match &record.adapter {
+                    Some(adapter) => format!("{} on {adapter}", result.backend),
+                    None => {
+                        format!(
+                            "{} (kernels: {}, {} threads)",
+                            result.backend, record.kernels, record.threads
+                        )
+                    }
+                },
             ),
             ("Seed", result.seed.to_string()),
             ("Epochs", format!("{} (best: {})", result.epochs, result.best_epoch)),
@@ -822,6 +868,7 @@ impl Experiment {
         let files = crate::report::render(&ReportInput {
             title: &self.run.name(),
             facts: &facts,
+            notices,
             epochs: &state.epochs,
             best_epoch: Some(result.best_epoch),
             subset,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::arguments::CommonArguments;
 use crate::command::{Failure, how_to_call, print, print_json, say, surroundings};
 use crate::config::TrainConfig;
-use crate::fit::{FitError, Start, Surroundings, short_name};
+use crate::fit::{FitError, Start, Surroundings, short_name, suited_before};
 use crate::interrupt::INTERRUPTED;
 use crate::run_folder::{RunFolder, RunFolderError, RunResult, read_record};
 use crate::series::{Member, Spread, complete};
@@ -113,6 +113,19 @@ pub fn run(
     common: &CommonArguments,
 ) -> Result<ExitCode, Failure> {
     let surroundings = surroundings(command, common)?;
+    let suited = common.leaves_budget_open().then(|| {
+        // All folds are of one size, but for an image.
+        let mut first = config.clone();
+        first.data.fold = 1;
+        let suited = suited_before(&first, &surroundings.search)?;
+        Ok::<_, FitError>(TrainConfig {
+            batch_size: suited.batch_size,
+            epochs: suited.epochs,
+            ..config.clone()
+        })
+    });
+    let suited = suited.transpose()?;
+    let config = suited.as_ref().unwrap_or(config);
     let folder = match start {
         Start::Resume(folder) => folder,
         // Each fold opens the file anew.

@@ -9,10 +9,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod arguments;
+pub mod budget;
+pub mod chance;
 pub mod checkpoint;
 pub mod command;
 pub mod confidence;
 pub mod config;
+mod container;
 pub mod device;
 pub mod evaluate;
 pub mod federated;

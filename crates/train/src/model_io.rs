@@ -1,7 +1,9 @@
 //! Model files on disk.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use model::{Metadata, Model, ModelFileError};
@@ -31,6 +33,33 @@ pub enum ModelIoError {
     },
 }
 
+/// Where the reference model lies in a checkout: what answers when no model is named.
+pub const REFERENCE: &str = "artifacts/reference";
+
+/// The reference model inside the program.
+static BUILT_IN: OnceLock<&'static [u8]> = OnceLock::new();
+
+/// Gives the process a reference model that answers where no file [`REFERENCE`] is. A second call changes nothing.
+pub fn provide_reference(bytes: &'static [u8]) {
+    let _ = BUILT_IN.set(bytes);
+}
+
+/// Whether [`read`] gives the reference model: from its file, or from inside the program.
+pub fn has_reference() -> bool {
+    BUILT_IN.get().is_some() || Path::new(REFERENCE).join(MODEL_FILE).is_file()
+}
+
+/// The reference model inside the program, where it is asked for by its name and no such file is.
+fn built_in(path: &Path, error: &std::io::Error) -> Option<Vec<u8>> {
+    let missing = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    let asked = path == Path::new(REFERENCE) || path == Path::new(REFERENCE).join(MODEL_FILE);
+    let bytes = BUILT_IN.get().filter(|_| missing && asked)?;
+    tracing::info!(
+        "no {REFERENCE} here: the reference model inside the program is used (digits, trained on MNIST)"
+    );
+    Some(bytes.to_vec())
+}
+
 /// The model file that a run folder or a file name stands for.
 pub fn model_path(path: &Path) -> PathBuf {
     if path.is_dir() { path.join(MODEL_FILE) } else { path.to_owned() }
@@ -56,14 +85,16 @@ pub fn load_metadata(path: &Path) -> Result<Metadata, ModelIoError> {
     model::read_metadata(&bytes).map_err(|source| ModelIoError::Content { path, source })
 }
 
-/// The bytes of a model file.
+/// The bytes of a model file; those inside the program for a reference model that is not there as a file.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, ModelIoError> {
-    fs::read(path).map_err(|source| ModelIoError::Read {
-        path: path.to_owned(),
-        source,
-        hint: path.parent().is_some_and(|folder| folder.join("run.json").is_file()),
+    fs::read(path).or_else(|source| {
+        built_in(path, &source).ok_or_else(|| ModelIoError::Read {
+            path: path.to_owned(),
+            source,
+            hint: path.parent().is_some_and(|folder| folder.join("run.json").is_file()),
+        })
     })
 }

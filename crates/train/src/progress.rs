@@ -2,12 +2,16 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::checkpoint::TrainingState;
+use crate::command::say;
+use crate::device::Backend;
 use crate::metrics_log::EpochRecord;
 
 /// How much is shown.
@@ -17,7 +21,7 @@ pub enum ProgressMode {
     Tui,
     /// A progress bar and one line an epoch.
     Bar,
-    /// One line an epoch.
+    /// One line an epoch, and some between them while an epoch takes long.
     Plain,
     /// Nothing.
     None,
@@ -57,49 +61,216 @@ pub struct Silent;
 
 impl Observer for Silent {}
 
-/// One line an epoch, and a bar between the lines on a terminal.
+/// Until the first line within an epoch, and between the first two; each pause is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(4);
+/// The longest pause between two lines.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Says every few seconds that the first step is not done yet, from a thread of its own, until it is dropped.
+struct Waiting(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
+
+impl Waiting {
+    fn start() -> Self {
+        let (done, is_done) = mpsc::channel();
+        let begin = Instant::now();
+        let thread = std::thread::Builder::new().name("waiting".to_owned()).spawn(move || {
+            let mut pause = FIRST_PAUSE;
+            while is_done.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                say(&format!("still compiling kernels, {:.0} s so far", begin.elapsed().as_secs_f64()));
+                pause = (2 * pause).min(LONGEST_PAUSE);
+            }
+        });
+        Self(thread.ok().map(|thread| (done, thread)))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((done, thread)) = self.0.take() {
+            drop(done);
+            // It has nothing to do but to end.
+            drop(thread.join());
+        }
+    }
+}
+
+/// How fast the run goes, and when a line about it is due.
+struct Pace {
+    started: Instant,
+    /// When the first step was done, which is slower than the others, and the images of the run until then.
+    first: Option<(Instant, usize)>,
+    /// Steps after it.
+    steps: usize,
+    /// Images of the run that are done, and that there are.
+    done: usize,
+    all: usize,
+    /// Images before the current epoch.
+    before: usize,
+    last_line: Instant,
+    pause: Duration,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        let (first, last_line) = (None, now);
+        Self { started: now, first, steps: 0, done: 0, all: 0, before: 0, last_line, pause: FIRST_PAUSE }
+    }
+
+    fn epoch_started(&mut self, epoch: usize, epochs: usize, images: usize) {
+        self.before = (epoch - 1) * images;
+        self.all = epochs * images;
+    }
+
+    /// Counts a step; after the first one gives the time it took.
+    fn step_done(&mut self, images: usize, now: Instant) -> Option<Duration> {
+        self.done = self.before + images;
+        if self.first.is_none() {
+            self.first = Some((now, self.done));
+            return Some(now - self.started);
+        }
+        self.steps += 1;
+        None
+    }
+
+    /// Steps and images a second, and the rest of the run; nothing before there is anything to measure.
+    fn speed(&self, now: Instant) -> Option<(f64, f64, Duration)> {
+        let (since, images) = self.first?;
+        let seconds = (now - since).as_secs_f64();
+        let (steps, images) = (self.steps as f64, self.done.saturating_sub(images) as f64);
+        let left = self.all.saturating_sub(self.done) as f64 * seconds / images;
+        let left = Duration::try_from_secs_f64(left).ok()?;
+        (steps > 0.0).then_some((steps / seconds, images / seconds, left))
+    }
+
+    /// Whether nothing was said for so long that a line is due.
+    fn is_due(&self, now: Instant) -> bool {
+        now - self.last_line >= self.pause
+    }
+
+    fn said(&mut self, now: Instant) {
+        self.last_line = now;
+    }
+
+    fn wait_longer(&mut self) {
+        self.pause = (2 * self.pause).min(LONGEST_PAUSE);
+    }
+}
+
+/// One line an epoch; between those a bar on a terminal, and elsewhere lines that become rarer.
 pub struct Lines {
     bar: Option<ProgressBar>,
     last_drawn: Instant,
+    pace: Pace,
+    /// `1/10`
+    epoch: String,
+    images: usize,
+    /// Whether the first step compiles kernels.
+    compiles: bool,
+    /// While it does and there is no bar.
+    waiting: Option<Waiting>,
+    /// Whether it must still be said that the adapter is software.
+    software: bool,
 }
 
 impl Lines {
-    /// With or without the bar.
-    pub fn new(with_bar: bool) -> Self {
-        Self { bar: with_bar.then(ProgressBar::hidden), last_drawn: Instant::now() }
+    /// With or without the bar, for a run on this backend.
+    pub fn new(with_bar: bool, backend: Backend) -> Self {
+        let now = Instant::now();
+        Self {
+            bar: with_bar.then(ProgressBar::hidden),
+            last_drawn: now,
+            pace: Pace::new(now),
+            epoch: String::new(),
+            images: 0,
+            compiles: !backend.is_cpu(),
+            waiting: None,
+            software: backend.adapter().is_some_and(|adapter| adapter.software),
+        }
     }
 
     fn print(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
             // A closed standard error is no reason to stop training.
-            None => crate::command::say(line),
+            None => say(line),
         }
+    }
+
+    /// A line within an epoch, where there is no bar and nothing was said for long.
+    fn between(&mut self, images: usize, loss: f64, now: Instant) {
+        if self.bar.is_some() || !self.pace.is_due(now) {
+            return;
+        }
+        let Some((steps, rate, left)) = self.pace.speed(now) else { return };
+        self.print(&format!(
+            "epoch {}  {images}/{} images  train loss {loss:.4}  {steps:.1} steps/s  {rate:.0} images/s  {} left",
+            self.epoch,
+            self.images,
+            clock(left)
+        ));
+        self.pace.said(now);
+        self.pace.wait_longer();
+    }
+
+    /// Once, when the first steps show what a software adapter means.
+    fn estimate(&mut self, now: Instant) {
+        if !self.software || self.pace.steps < 2 {
+            return;
+        }
+        let Some((_, rate, left)) = self.pace.speed(now) else { return };
+        self.software = false;
+        self.print(&format!(
+            "warning: on this software adapter the run takes about {} more ({rate:.0} images/s); stop it and use \
+             `--backend flex`, which is made for the processor",
+            clock(left)
+        ));
     }
 }
 
 impl Observer for Lines {
     fn epoch_started(&mut self, epoch: usize, epochs: usize, images: usize) {
+        let begins = self.epoch.is_empty();
+        self.pace.epoch_started(epoch, epochs, images);
+        self.epoch = format!("{epoch}/{epochs}");
+        self.images = images;
+        if begins && self.compiles {
+            self.print("compiling kernels: the first step takes a while");
+        }
         if self.bar.is_none() {
+            self.waiting = (begins && self.compiles).then(Waiting::start);
             return;
         }
         let bar = ProgressBar::new(images as u64);
         let style = ProgressStyle::with_template(
-            "{prefix} [{bar:30}] {pos}/{len} images, {per_sec}, {eta} left, {msg}",
+            "{prefix} [{bar:30}] {pos}/{len} images, {elapsed}, {per_sec}, {eta} left, {msg}",
         );
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_prefix(format!("epoch {epoch}/{epochs}"));
+        if begins && self.compiles {
+            bar.set_message("compiling kernels");
+        }
+        // The clock goes on while a step takes long.
+        bar.enable_steady_tick(Duration::from_secs(1));
         self.bar = Some(bar);
     }
 
     fn batch_done(&mut self, images: usize, loss: f64) {
+        let now = Instant::now();
+        if let Some(first) = self.pace.step_done(images, now)
+            && self.compiles
+        {
+            self.waiting = None;
+            self.print(&format!("kernels compiled: the first step took {:.1} s", first.as_secs_f64()));
+        }
+        self.estimate(now);
+        self.between(images, loss, now);
         // Ten times a second is enough for the eye, and costs the training loop nothing.
         if let Some(bar) = &self.bar
-            && self.last_drawn.elapsed() >= Duration::from_millis(100)
+            && now - self.last_drawn >= Duration::from_millis(100)
         {
-            self.last_drawn = Instant::now();
+            self.last_drawn = now;
             bar.set_position(images as u64);
             bar.set_message(format!("loss {loss:.4}"));
         }
@@ -127,6 +298,7 @@ impl Observer for Lines {
             clock(left),
             width = epochs.to_string().len(),
         ));
+        self.pace.said(Instant::now());
     }
 }
 
@@ -216,6 +388,39 @@ pub(crate) mod quiet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rest_of_a_run_follows_from_the_steps_after_the_first() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut pace = Pace::new(start);
+        pace.epoch_started(1, 2, 100);
+        // The first step compiles for 20 s; the others take 2 s each.
+        assert_eq!(pace.step_done(10, at(20)), Some(Duration::from_secs(20)));
+        assert_eq!(pace.speed(at(20)), None);
+        assert_eq!(pace.step_done(20, at(22)), None);
+        assert_eq!(pace.step_done(30, at(24)), None);
+        assert_eq!(pace.speed(at(24)), Some((0.5, 5.0, Duration::from_secs(34))));
+        pace.epoch_started(2, 2, 100);
+        pace.step_done(10, at(40));
+        assert_eq!(pace.speed(at(40)), Some((0.15, 5.0, Duration::from_secs(18))));
+    }
+
+    #[test]
+    fn lines_come_soon_and_become_rarer() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let mut lines = Vec::new();
+        for second in 1..=240 {
+            let now = start + Duration::from_secs(second);
+            if pace.is_due(now) {
+                lines.push(second);
+                pace.said(now);
+                pace.wait_longer();
+            }
+        }
+        assert_eq!(lines, [4, 12, 28, 60, 120, 180, 240]);
+    }
 
     #[test]
     fn durations_read_as_a_clock() {

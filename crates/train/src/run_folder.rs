@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointStore;
 use crate::confidence::Calibration;
+use crate::device::Adapter;
 use crate::files::write_atomically;
 use crate::metrics_log::EpochRecord;
 use crate::report::ReportFile;
@@ -63,6 +64,9 @@ pub struct RunRecord {
     pub data_sha256: BTreeMap<String, String>,
     /// Where tensors lived.
     pub backend: String,
+    /// The graphics adapter, for `wgpu`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Adapter>,
     /// The path the CPU kernels took.
     pub kernels: String,
     /// Threads of the CPU pool.
@@ -133,6 +137,13 @@ pub struct RunResult {
     /// How well its probabilities are calibrated. Absent in old runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// Share of the largest class among the images of the test split (of the validation split where the run was not
+    /// tested), 0 to 1: the accuracy of always naming it. Absent in old runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline_accuracy: Option<f64>,
+    /// Whether the accuracy on them is no better than that, luck allowed for.
+    #[serde(default)]
+    pub no_better_than_chance: bool,
 }
 
 /// What goes wrong with run folders.

@@ -28,8 +28,10 @@ use crate::progress::Observer;
 use crate::schedule::PlateauFactor;
 use crate::step::Trainable;
 
-/// Batches whose losses are read back together on a device that computes asynchronously.
+/// Most batches whose losses are read back together on a device that computes asynchronously.
 const ASYNCHRONOUS_WINDOW: usize = 32;
+/// How long such a reading may take before fewer batches are read together: progress is seen only where losses are.
+const LONG_READING: Duration = Duration::from_millis(200);
 /// Images per forward pass when nothing is learned.
 pub(crate) const EVALUATION_BATCH: usize = 256;
 
@@ -252,7 +254,6 @@ impl Run<'_> {
             if self.losses.is_full() {
                 self.read_losses()?;
             }
-            let done = batches.progress().items_processed;
             if self.parts.events {
                 let item = TrainingItem::new(
                     output.item,
@@ -262,12 +263,10 @@ impl Run<'_> {
                 );
                 self.event(LearnerEvent::ProcessedItem(item));
             }
+            // What is computed, not what a device was told to compute.
             let running = &self.state.running;
-            self.parts
-                .observer
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .batch_done(done, running.loss / running.images.max(1) as f64);
+            let (done, loss) = (running.images, running.loss / running.images.max(1) as f64);
+            self.observe(|observer| observer.batch_done(done, loss));
 
             if accumulated == 0 && self.state.batch < total {
                 let stop = self.stop_requested();
@@ -403,7 +402,10 @@ impl Run<'_> {
 
     /// Reads the losses that are due and adds them up in the order of their steps.
     fn read_losses(&mut self) -> Result<(), Ending> {
-        for read in self.losses.drain() {
+        let begin = Instant::now();
+        let read = self.losses.drain();
+        self.losses.adapt(begin.elapsed());
+        for read in read {
             if !read.loss.is_finite() {
                 return Err(Ending::Diverged {
                     epoch: self.state.epoch,
@@ -475,7 +477,9 @@ impl RunningMetrics {
 
 /// Losses and predictions on their way from the device, in the order of their steps.
 struct LossReader {
+    /// Batches that are read together, and how many may be.
     window: usize,
+    most: usize,
     waiting: Vec<Waiting>,
 }
 
@@ -496,8 +500,14 @@ struct ReadLoss {
 }
 
 impl LossReader {
-    fn new(window: usize) -> Self {
-        Self { window, waiting: Vec::new() }
+    fn new(most: usize) -> Self {
+        Self { window: 1, most, waiting: Vec::new() }
+    }
+
+    /// Reads more batches together the next time where reading was quick, fewer where it was not.
+    fn adapt(&mut self, reading: Duration) {
+        self.window =
+            if reading < LONG_READING { (2 * self.window).min(self.most) } else { self.window.div_ceil(2) };
     }
 
     fn push(&mut self, step: usize, rate: f64, labels: Vec<u8>, output: &ClassificationOutput) {

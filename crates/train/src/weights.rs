@@ -117,8 +117,9 @@ const PYTORCH: &str = "PyTorch";
 
 impl PytorchWeights {
     fn new(path: &Path) -> Result<Self, ForeignError> {
-        let reader = PytorchReader::new(path)
-            .map_err(|error| ForeignError::Container { format: PYTORCH, reason: error.to_string() })?;
+        let fault = |reason| ForeignError::Container { format: PYTORCH, reason };
+        crate::container::check(path).map_err(fault)?;
+        let reader = PytorchReader::new(path).map_err(|error| fault(error.to_string()))?;
         Ok(Self { reader })
     }
 }

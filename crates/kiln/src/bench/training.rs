@@ -101,6 +101,7 @@ fn epochs(
         search: data::Search::default(),
         progress: ProgressMode::None,
         stop: Arc::clone(stop),
+        suits_pictures: false,
     };
     if let Outcome::Interrupted { .. } =
         fit_on(&config, &surroundings, Start::Scratch, images.into_pair(all_images))?

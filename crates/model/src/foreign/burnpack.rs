@@ -4,7 +4,7 @@ use burn::tensor::{Bytes, DType};
 use burn_pack::Reader;
 
 use super::{FloatType, ForeignError, WeightLayout, WeightSource};
-use crate::model_file;
+use crate::model_file::{self, StoredTensor};
 
 /// Name of the format.
 const FORMAT: &str = "burnpack";
@@ -13,37 +13,39 @@ const FORMAT: &str = "burnpack";
 /// A model file of ours is one too; its seal is verified.
 #[derive(Debug)]
 pub struct BurnpackWeights {
-    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    tensors: Vec<(FloatType, StoredTensor)>,
 }
 
 impl BurnpackWeights {
-    /// Reads the container, and verifies the seal if there is one.
+    /// Reads the container's table, and verifies the seal if there is one. Values stay where they are until they
+    /// are asked for.
     ///
     /// # Errors
-    /// A container that is damaged or cut short.
+    /// A container that is damaged or cut short, or whose tensors lie over each other.
     pub fn new(bytes: Vec<u8>) -> Result<Self, ForeignError> {
-        let container =
-            |e: burn_pack::Error| ForeignError::Container { format: FORMAT, reason: e.to_string() };
-        if model_file::is_sealed(&bytes) {
-            model_file::open(&bytes)
-                .map_err(|e| ForeignError::Container { format: FORMAT, reason: e.to_string() })?;
-        }
-        let reader = Reader::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(container)?;
-        let mut tensors = Vec::new();
-        for tensor in reader.into_tensors().map_err(container)? {
-            let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(container)?;
-            let dtype = match dtype {
+        let reader = if model_file::is_sealed(&bytes) {
+            model_file::open(&bytes).map_err(|e| container(&e))?.0
+        } else {
+            Reader::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| container(&e))?
+        };
+        let stored = model_file::stored_tensors(reader).map_err(|e| container(&e))?;
+        let floats = stored.into_iter().filter_map(|tensor| {
+            let dtype = match tensor.dtype {
                 DType::F32 => FloatType::F32,
                 DType::F64 => FloatType::F64,
                 DType::F16 => FloatType::F16,
                 DType::BF16 => FloatType::BF16,
                 // Flags and counters of modules, which are no weights.
-                _ => continue,
+                _ => return None,
             };
-            tensors.push((name, shape.to_vec(), dtype.decode(&bytes)));
-        }
-        Ok(Self { tensors })
+            Some((dtype, tensor))
+        });
+        Ok(Self { tensors: floats.collect() })
     }
+}
+
+fn container(reason: &dyn std::fmt::Display) -> ForeignError {
+    ForeignError::Container { format: FORMAT, reason: reason.to_string() }
 }
 
 impl WeightSource for BurnpackWeights {
@@ -56,14 +58,15 @@ impl WeightSource for BurnpackWeights {
     }
 
     fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        self.tensors.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect()
+        self.tensors.iter().map(|(_, tensor)| (tensor.name.clone(), tensor.shape.clone())).collect()
     }
 
     fn read(&self, name: &str) -> Result<Vec<f32>, ForeignError> {
-        let tensor = self.tensors.iter().find(|(own, _, _)| own == name);
-        tensor.map(|(_, _, values)| values.clone()).ok_or_else(|| ForeignError::Tensor {
+        let found = self.tensors.iter().find(|(_, tensor)| tensor.name == name);
+        let (dtype, tensor) = found.ok_or_else(|| ForeignError::Tensor {
             name: name.to_owned(),
             reason: "it is not in the file".to_owned(),
-        })
+        })?;
+        Ok(dtype.decode(&tensor.bytes))
     }
 }

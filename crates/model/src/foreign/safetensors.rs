@@ -1,5 +1,6 @@
 //! Safetensors: a JSON header with names, types and offsets, then the values.
 
+use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
 
 use super::{FloatType, ForeignError, WeightLayout, WeightSource};
@@ -7,22 +8,28 @@ use super::{FloatType, ForeignError, WeightLayout, WeightSource};
 /// Name of the format.
 const FORMAT: &str = "safetensors";
 
+/// Bytes of the header's length, with which a file begins.
+const LENGTH_FIELD: usize = 8;
+
 /// The bytes of a safetensors file, with dense layers as `PyTorch` lays them out.
 #[derive(Debug)]
 pub struct SafetensorsWeights {
     bytes: Vec<u8>,
-    index: Vec<(String, Vec<usize>)>,
+    /// Where the values begin.
+    data: usize,
+    /// Names, types, shapes, and places behind `data`.
+    header: Metadata,
 }
 
 impl SafetensorsWeights {
-    /// Reads the header and checks it against the length of the bytes.
+    /// Reads the header and checks it against the length of the bytes; the tensors lie one behind the other, so that
+    /// all of them together are no longer than the file.
     ///
     /// # Errors
     /// A header that is damaged, or that promises other bytes than there are.
     pub fn new(bytes: Vec<u8>) -> Result<Self, ForeignError> {
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| container(&e))?;
-        let index = file.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect();
-        Ok(Self { bytes, index })
+        let (header_len, header) = SafeTensors::read_metadata(&bytes).map_err(|e| container(&e))?;
+        Ok(Self { bytes, data: LENGTH_FIELD + header_len, header })
     }
 }
 
@@ -40,23 +47,21 @@ impl WeightSource for SafetensorsWeights {
     }
 
     fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        self.index.clone()
+        self.header.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())).collect()
     }
 
     fn read(&self, name: &str) -> Result<Vec<f32>, ForeignError> {
-        // The header was parsed before; parsing it again is cheap beside the values.
-        let file = SafeTensors::deserialize(&self.bytes).map_err(|e| container(&e))?;
-        let view = file.tensor(name).map_err(|e| container(&e))?;
-        let dtype = match view.dtype() {
+        let fault = |reason: String| ForeignError::Tensor { name: name.to_owned(), reason };
+        let info = self.header.info(name).ok_or_else(|| fault("it is not in the file".to_owned()))?;
+        let dtype = match info.dtype {
             Dtype::F32 => FloatType::F32,
             Dtype::F64 => FloatType::F64,
             Dtype::F16 => FloatType::F16,
             Dtype::BF16 => FloatType::BF16,
-            other => {
-                let reason = format!("type {other:?}, expected f32, f64, f16 or bf16");
-                return Err(ForeignError::Tensor { name: name.to_owned(), reason });
-            }
+            other => return Err(fault(format!("type {other:?}, expected f32, f64, f16 or bf16"))),
         };
-        Ok(dtype.decode(view.data()))
+        let (start, end) = info.data_offsets;
+        let bytes = self.bytes.get(self.data..).and_then(|data| data.get(start..end));
+        Ok(dtype.decode(bytes.ok_or_else(|| fault("it lies outside of the file".to_owned()))?))
     }
 }

@@ -90,6 +90,8 @@ pub struct ReportInput<'a> {
     pub title: &'a str,
     /// What the page tells about the run, in this order: data set, backend, network, parameters, seed, ...
     pub facts: &'a [(String, String)],
+    /// What a reader must not overlook, above everything else.
+    pub notices: &'a [String],
     /// Ascending; empty for a model whose training is not known: then there are no curves.
     pub epochs: &'a [EpochRecord],
     /// The epoch whose weights were kept.
@@ -313,6 +315,7 @@ mod tests {
         ReportInput {
             title: "a run",
             facts: &[],
+            notices: &[],
             epochs,
             best_epoch: epochs.len().checked_sub(1),
             subset: "test",

@@ -117,6 +117,9 @@ fn write_page(
     }
     page.push_str("</ul>\n");
 
+    for notice in input.notices {
+        writeln!(page, "<p class=\"notice\" role=\"note\">{}</p>", escape(notice))?;
+    }
     if let Some(epoch) = overfitting_since(input.epochs) {
         writeln!(page, "<p class=\"notice\" role=\"note\">{}</p>", escape(&notice(epoch)))?;
     }
