@@ -4,8 +4,8 @@
     python tests/golden/metrics.py
 
 1,000 predictions over 10 classes, skewed as real test sets are not: class 7 is never predicted
-although 40 samples belong to it, class 9 is predicted although no sample belongs to it. Both make a
-division by zero, which scikit-learn counts as 0 with `zero_division=0`.
+although 40 samples belong to it, which scikit-learn counts as 0 with `zero_division=0`; class 9 is
+predicted although no sample belongs to it, and has no figures and no part in the averages.
 """
 
 import json
@@ -35,18 +35,20 @@ predicted = [answer(t) for t in targets]
 assert len(targets) == 1000 and 9 in predicted and NEVER_PREDICTED not in predicted
 
 labels = list(range(CLASSES))
+present = [c for c in labels if SUPPORT[c] > 0]
 
 
 def figures(average):
-    """precision, recall, F1 and support; `labels` makes the averages run over all classes."""
+    """precision, recall, F1 and support; `present` makes the averages run over the classes with samples."""
     precision, recall, f1, support = precision_recall_fscore_support(
-        targets, predicted, labels=labels, average=average, zero_division=0
+        targets, predicted, labels=present, average=average, zero_division=0
     )
     if average is None:
-        return [
-            {"precision": p, "recall": r, "f1": f, "support": int(s)}
-            for p, r, f, s in zip(precision.tolist(), recall.tolist(), f1.tolist(), support.tolist())
-        ]
+        found = {
+            c: {"precision": p, "recall": r, "f1": f, "support": int(s)}
+            for c, p, r, f, s in zip(present, precision.tolist(), recall.tolist(), f1.tolist(), support.tolist())
+        }
+        return [found.get(c, {"precision": None, "recall": None, "f1": None, "support": 0}) for c in labels]
     return {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": len(targets)}
 
 

@@ -134,6 +134,7 @@ pub(crate) fn assemble(
         origin: origin.to_owned(),
         valid: Vec::new(),
         pictures: None,
+        test_set_aside: false,
     })
 }
 

@@ -58,6 +58,38 @@ impl Dataset {
         Self::new(self.name.clone(), Vec::new(), Vec::new(), self.shape, self.class_names.clone())
     }
 
+    /// The images `indices`, in that order.
+    ///
+    /// # Panics
+    /// When an index is not below [`Dataset::len`].
+    #[must_use]
+    pub fn subset(&self, indices: &[u32]) -> Self {
+        let mut pixels = Vec::with_capacity(indices.len() * self.image_len());
+        for &index in indices {
+            pixels.extend_from_slice(self.image(index as usize));
+        }
+        Self {
+            name: self.name.clone(),
+            pixels,
+            labels: indices.iter().map(|&index| self.labels[index as usize]).collect(),
+            shape: self.shape,
+            class_names: self.class_names.clone(),
+            files: indices.iter().filter_map(|&index| self.files.get(index as usize).cloned()).collect(),
+            content: indices.iter().filter_map(|&index| self.content.get(index as usize).copied()).collect(),
+        }
+    }
+
+    /// These images and then those of `other`, which has the same shape and the same classes.
+    #[must_use]
+    pub fn joined(mut self, other: Self) -> Self {
+        debug_assert!(self.shape == other.shape && self.class_names == other.class_names);
+        self.pixels.extend(other.pixels);
+        self.labels.extend(other.labels);
+        self.files = self.files.iter().chain(other.files.iter()).cloned().collect();
+        self.content = self.content.iter().chain(other.content.iter()).copied().collect();
+        self
+    }
+
     /// The number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -130,6 +162,8 @@ pub struct DatasetPair {
     pub sha256: BTreeMap<String, String>,
     /// Folder, address or package in which the data was found.
     pub origin: String,
+    /// Whether the data names no test part: `test` was set aside from what it has.
+    pub test_set_aside: bool,
     /// Images of `train` that the data itself names for validation, in ascending order; often none.
     pub valid: Vec<u32>,
     /// What was found out about picture files, where the data consists of them.
@@ -355,7 +389,16 @@ pub(crate) fn assemble_known(
     let class_names = known.class_names.map(String::from).to_vec();
     let (train, test) = assemble(known.name, files, &class_names)?;
     let preprocessing = (known.preprocessing)();
-    Ok(DatasetPair { train, test, preprocessing, sha256, origin, valid: Vec::new(), pictures: None })
+    Ok(DatasetPair {
+        train,
+        test,
+        preprocessing,
+        sha256,
+        origin,
+        valid: Vec::new(),
+        pictures: None,
+        test_set_aside: false,
+    })
 }
 
 /// Checks that the files belong together, and moves their bytes into a training and a test set.
@@ -455,7 +498,16 @@ fn load_folder(folder: &Path) -> Result<DatasetPair, DataError> {
     let name = folder.file_name().map_or_else(|| origin.clone(), |name| name.to_string_lossy().into_owned());
     let (train, test) = assemble(&name, parts, &class_names)?;
     let preprocessing = measure(&train);
-    Ok(DatasetPair { train, test, preprocessing, sha256, origin, valid: Vec::new(), pictures: None })
+    Ok(DatasetPair {
+        train,
+        test,
+        preprocessing,
+        sha256,
+        origin,
+        valid: Vec::new(),
+        pictures: None,
+        test_set_aside: false,
+    })
 }
 
 /// The lines of `classes.txt`, or the numbers from 0 to the highest training label.

@@ -27,6 +27,8 @@ pub struct ImageOptions {
     pub on_bad_image: OnBadImage,
     /// Share of the labelled images set aside for the test when the data names none.
     pub test_fraction: f64,
+    /// What the images are for.
+    pub purpose: Purpose,
     /// Memory that the decoded images may take, in bytes.
     pub memory_limit: u64,
     /// What one file may cost.
@@ -40,10 +42,21 @@ impl Default for ImageOptions {
             fit: None,
             on_bad_image: OnBadImage::default(),
             test_fraction: TEST_FRACTION,
+            purpose: Purpose::default(),
             memory_limit: MEMORY_LIMIT,
             decode: DecodeLimits::default(),
         }
     }
+}
+
+/// What images are loaded for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// To learn from: there are two classes or more, each with pictures for training.
+    #[default]
+    Training,
+    /// To judge a model by: any part and any class will do, and there may be none for training.
+    Evaluation,
 }
 
 /// What a picture that cannot be decoded means.

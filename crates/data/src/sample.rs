@@ -71,6 +71,7 @@ pub(crate) fn load() -> Result<DatasetPair, DataError> {
         origin: "inside the program".into(),
         valid: Vec::new(),
         pictures: None,
+        test_set_aside: false,
     })
 }
 

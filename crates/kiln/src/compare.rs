@@ -1,9 +1,11 @@
 //! `kiln compare`: finished runs side by side, and whether their answers differ by more than chance.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use data::listed;
 use serde::Serialize;
 use train::command::{Failure, print, print_json};
 use train::paired_test::{PairedTest, holm};
@@ -121,13 +123,23 @@ fn same_images(first: &Run, second: &Run) -> Result<(), Failure> {
             a.subset, b.subset
         )));
     }
-    if first.record.data_sha256 != second.record.data_sha256 {
+    if !same_data(&first.record, &second.record) {
         return Err(refuse(format!(
             "their images are not the same ({} and {}: the SHA-256 of the data differs)",
             first.record.dataset, second.record.dataset
         )));
     }
-    if a.indices != b.indices || a.targets != b.targets {
+    let (own, other): (BTreeSet<&String>, BTreeSet<&String>) =
+        (a.classes.iter().collect(), b.classes.iter().collect());
+    if own != other {
+        return Err(refuse(format!(
+            "they tell other classes apart ({} and {})",
+            listed(&a.classes),
+            listed(&b.classes)
+        )));
+    }
+    let same_targets = || (0..a.targets.len()).all(|position| a.class(position) == b.class(position));
+    if a.indices != b.indices || !same_targets() {
         return Err(refuse(format!(
             "they held back different images of {} ({} and {})",
             first.record.dataset,
@@ -136,6 +148,18 @@ fn same_images(first: &Run, second: &Run) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+/// Whether two runs ended with the same images: by what they show, where both remember that.
+fn same_data(first: &RunRecord, second: &RunRecord) -> bool {
+    let content = |record: &RunRecord| {
+        let changed = record.changed_data.last().map(|changed| changed.content_sha256.clone());
+        changed.or_else(|| Some(record.data.as_ref()?.content_sha256.clone()))
+    };
+    match (content(first), content(second)) {
+        (Some(first), Some(second)) => first == second,
+        _ => first.data_sha256 == second.data_sha256,
+    }
 }
 
 fn pairs(runs: &[Run]) -> Vec<Pair<'_>> {

@@ -5,19 +5,19 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use data::{ImageOptions, Search};
+use data::{ClassAgreement, Search};
 use serde::Serialize;
 use serde_json::Value;
 use train::arguments::OnBadImageArgument;
 use train::command::{Failure, log_to_stderr, print, print_json};
-use train::config::TrainConfig;
 use train::device::Backend;
 use train::evaluate::evaluate;
-use train::fit::FitError;
+use train::judged::{Judged, Part, Question, UnknownClasses};
 use train::metrics::{ClassMetrics, Evaluation};
 use train::model_io::{load, model_path};
+use train::report::without_samples_notice;
 
-use crate::rejection::{Rejection, measure};
+use crate::rejection::{Rejection, foreign, measure};
 use crate::table::table;
 
 /// Flags of `kiln evaluate`.
@@ -30,12 +30,16 @@ pub(crate) struct EvaluateArguments {
     /// file; fitted to the model's input [default: what the model was trained on]
     #[arg(long, value_name = "NAME|FOLDER|CSV")]
     dataset: Option<String>,
-    /// What a picture that cannot be decoded means
-    #[arg(long, value_enum, default_value = "error")]
-    on_bad_image: OnBadImageArgument,
-    /// Which part of it
-    #[arg(long, value_enum, default_value = "test")]
-    split: Split,
+    /// What a picture that cannot be decoded means [default: what it meant when the model was trained]
+    #[arg(long, value_enum)]
+    on_bad_image: Option<OnBadImageArgument>,
+    /// Which part of it [default: the test part that the data names; without one, of the model's own data what was set
+    /// aside for the test, of other data all]
+    #[arg(long, value_enum)]
+    split: Option<Part>,
+    /// What images of classes mean that the model does not know; classes are matched by their names
+    #[arg(long, value_enum, default_value = "reject")]
+    unknown_classes: UnknownClasses,
     /// Look for data files here first
     #[arg(long, value_name = "FOLDER", env = "KILN_DATA")]
     data_dir: Option<PathBuf>,
@@ -56,14 +60,6 @@ pub(crate) struct EvaluateArguments {
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Split {
-    /// The images that no choice has seen
-    Test,
-    /// All labelled training images, the validation split included
-    Train,
-}
-
 /// What `--json` prints. What only training knows comes from the model file and may be null.
 #[derive(Serialize)]
 struct EvaluationResult {
@@ -71,6 +67,12 @@ struct EvaluationResult {
     model: String,
     dataset: String,
     split: &'static str,
+    /// Why this part.
+    split_because: String,
+    /// Labelled images in all parts together.
+    labelled_images: usize,
+    classes: Classes,
+    warnings: Vec<String>,
     backend: String,
     seed: Value,
     epochs: Value,
@@ -78,7 +80,7 @@ struct EvaluationResult {
     valid_accuracy: Value,
     test_accuracy: f64,
     test_loss: f64,
-    test_macro_f1: f64,
+    test_macro_f1: Option<f64>,
     train_samples_per_second: Value,
     seconds: f64,
     weights_sha256: String,
@@ -89,6 +91,17 @@ struct EvaluationResult {
     weighted_average: ClassMetrics,
     #[serde(skip_serializing_if = "Option::is_none")]
     rejection: Option<Rejection>,
+}
+
+/// How the classes of the data stand to those of the model.
+#[derive(Serialize)]
+struct Classes {
+    #[serde(flatten)]
+    agreement: ClassAgreement,
+    /// Images of unknown classes, which are left out.
+    unknown_images: usize,
+    /// Classes of the model of which no image was evaluated: they have no figures, and no part in the averages.
+    without_images: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -105,64 +118,54 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     let model = load(&arguments.model, &device).map_err(Failure::failed)?;
     let metadata = &model.metadata;
     let origin = |key: &str| metadata.provenance.get(key).cloned().unwrap_or(Value::Null);
-    let dataset = match (&arguments.dataset, origin("dataset").as_str()) {
-        (Some(dataset), _) => dataset.clone(),
-        (None, Some(dataset)) => dataset.to_owned(),
-        (None, None) => {
-            return Err(Failure::usage(
-                "the model does not say what it was trained on: name data with --dataset",
-            ));
-        }
-    };
     let search =
         Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
-    let preprocessing = &metadata.preprocessing;
-    let options = ImageOptions {
-        input: Some(preprocessing.input.into()),
-        fit: Some(preprocessing.fit),
-        on_bad_image: arguments.on_bad_image.into(),
-        ..trained_with(metadata)
+    let question = Question {
+        dataset: arguments.dataset.as_deref(),
+        part: arguments.split,
+        unknown: arguments.unknown_classes,
+        on_bad_image: arguments.on_bad_image.map(Into::into),
+        search: &search,
     };
-    let pair =
-        data::load_with(&dataset, &search, &options).map_err(|error| Failure::from(FitError::from(error)))?;
-    if pair.train.class_names.len() == metadata.classes.len() && pair.train.class_names != metadata.classes {
-        tracing::warn!(
-            "the classes of the data have other names than the model's: {} and {}",
-            pair.train.class_names.join(", "),
-            metadata.classes.join(", ")
-        );
-    }
-    let (images, split) = match arguments.split {
-        Split::Test => (&pair.test, "test"),
-        Split::Train => (&pair.train, "train"),
-    };
+    let judged = Judged::load(&arguments.model, metadata, &question)?;
+    let (images, split) = (&judged.images, judged.part.name());
     let indices: Vec<u32> = (0..images.len() as u32).collect();
     let started = Instant::now();
     let evaluation =
         evaluate(&model.network, &metadata.preprocessing, &metadata.classes, images, &indices, &device)
             .map_err(Failure::failed)?;
     let seconds = started.elapsed().as_secs_f64();
+    let mut warnings = judged.warnings.clone();
+    warnings.extend(without_samples_notice(&evaluation, split));
     let rejection = match &arguments.rejection {
         Some(name) => {
-            let other = data::load(name, &search).map_err(|error| Failure::from(FitError::from(error)))?;
-            let foreign = match arguments.split {
-                Split::Test => &other.test,
-                Split::Train => &other.train,
-            };
-            Some(measure(&model, images, foreign, &device)?)
+            let foreign = foreign(name, arguments.split, &metadata.classes, &search)?;
+            warnings.extend(foreign.warning);
+            Some(measure(&model, images, &foreign.images, &device)?)
         }
         None => None,
     };
     if let Some((rejection, path)) = rejection.as_ref().zip(arguments.picture.as_ref()) {
-        rejection.draw(&dataset, path)?;
+        rejection.draw(&judged.dataset, path)?;
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
     }
     if arguments.json {
         let confusion = &evaluation.confusion;
         print_json(&EvaluationResult {
             run: origin("run"),
             model: model_path(&arguments.model).display().to_string(),
-            dataset,
             split,
+            split_because: judged.why.clone(),
+            labelled_images: judged.labelled,
+            classes: Classes {
+                agreement: judged.classes.clone(),
+                unknown_images: judged.left_out,
+                without_images: evaluation.without_samples(),
+            },
+            warnings,
+            dataset: judged.dataset,
             backend: arguments.backend.to_string(),
             seed: origin("seed"),
             epochs: origin("epochs"),
@@ -182,20 +185,12 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
             rejection,
         })?;
     } else {
-        print(&in_words(&evaluation, split, seconds))?;
+        print(&in_words(&evaluation, &judged, seconds))?;
         if let Some(rejection) = rejection {
             print(&format!("\n{}", rejection.in_words()))?;
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// How the model's own run loaded its images: what it set aside for the test is what is tested on here.
-fn trained_with(metadata: &model::Metadata) -> ImageOptions {
-    let text = metadata.provenance.get("config").and_then(Value::as_str);
-    let config =
-        text.and_then(|text| TrainConfig::from_toml(text, "the model's configuration".as_ref()).ok());
-    config.map_or_else(ImageOptions::default, |config| config.data.images())
 }
 
 fn per_class(evaluation: &Evaluation) -> Vec<ClassResult> {
@@ -204,15 +199,16 @@ fn per_class(evaluation: &Evaluation) -> Vec<ClassResult> {
     names.zip(metrics).map(|(class, metrics)| ClassResult { class, metrics }).collect()
 }
 
-fn in_words(evaluation: &Evaluation, split: &str, seconds: f64) -> String {
+fn in_words(evaluation: &Evaluation, judged: &Judged, seconds: f64) -> String {
     let confusion = &evaluation.confusion;
     let mut rows = vec![["class", "precision", "recall", "F1", "images"].map(str::to_owned).to_vec()];
+    let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
     let line = |name: String, metrics: &ClassMetrics| {
         vec![
             name,
-            format!("{:.4}", metrics.precision),
-            format!("{:.4}", metrics.recall),
-            format!("{:.4}", metrics.f1),
+            figure(metrics.precision),
+            figure(metrics.recall),
+            figure(metrics.f1),
             metrics.support.to_string(),
         ]
     };
@@ -229,10 +225,17 @@ fn in_words(evaluation: &Evaluation, split: &str, seconds: f64) -> String {
         matrix.push(std::iter::once(name.clone()).chain(counts).collect());
     }
     format!(
-        "{split} accuracy {:.2}%  loss {:.4}  {} images in {seconds:.2} s\n\n{}\n\n{}",
+        "{}accuracy {:.2}%  loss {:.4}  {} images in {seconds:.2} s\n{} of {} labelled images ({})\n\n{}\n\n{}",
+        match judged.part {
+            Part::All => String::new(),
+            part => format!("{} ", part.name()),
+        },
         evaluation.accuracy() * 100.0,
         evaluation.mean_loss,
         evaluation.predictions.len(),
+        evaluation.predictions.len(),
+        judged.labelled,
+        judged.why,
         table(&rows),
         table(&matrix)
     )

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use data::Dataset;
+use data::{ClassMap, Dataset, ImageOptions, Purpose, Search, listed};
 use model::{Model, Novelty, Picture, Scores};
 use serde::Serialize;
 use train::command::Failure;
 use train::confidence::{CoveragePoint, Scored, coverage, round_points};
+use train::judged::Part;
 use train::report::{RefusalPoint, refusal_png};
 
 use crate::table::table;
@@ -26,6 +27,50 @@ pub(crate) struct Rejection {
     thresholds: Vec<RefusalPoint>,
     /// Own images: what is gained by refusing unsure answers.
     coverage: Vec<CoveragePoint>,
+}
+
+/// Images that a model was not trained on.
+pub(crate) struct Foreign {
+    pub(crate) images: Dataset,
+    /// What a user has to know about them.
+    pub(crate) warning: Option<String>,
+}
+
+/// The images of `name`: the part asked for, else its test part, and all of it where it names none. Classes that the
+/// model knows by name are not foreign, unless all are: then the names are taken to mean something else.
+pub(crate) fn foreign(
+    name: &str,
+    part: Option<Part>,
+    known: &[String],
+    search: &Search,
+) -> Result<Foreign, Failure> {
+    let options = ImageOptions { purpose: Purpose::Evaluation, ..ImageOptions::default() };
+    let pair = data::load_with(name, search, &options).map_err(Failure::failed)?;
+    let images = match part {
+        Some(Part::Train) => pair.train,
+        Some(Part::All) => pair.train.joined(pair.test),
+        None | Some(Part::Valid) if pair.test_set_aside => pair.train.joined(pair.test),
+        None | Some(Part::Valid | Part::Test) => pair.test,
+    };
+    let map = ClassMap::new(&images.class_names, known);
+    let is_strange = |label: u8| map.numbers()[usize::from(label)].is_none();
+    let strange: Vec<u32> =
+        (0..images.len() as u32).filter(|&index| is_strange(images.labels[index as usize])).collect();
+    let shared = listed(&map.agreement().mapped);
+    match images.len() - strange.len() {
+        0 => Ok(Foreign { images, warning: None }),
+        same if same == images.len() => {
+            let warning = format!(
+                "all classes of {name} bear names of the model's ({shared}); its images are taken for foreign all the same"
+            );
+            Ok(Foreign { images, warning: Some(warning) })
+        }
+        same => {
+            let warning =
+                format!("{same} images of {name} are left out: the model knows their classes ({shared})");
+            Ok(Foreign { images: images.subset(&strange), warning: Some(warning) })
+        }
+    }
 }
 
 /// Measures the rejection of `foreign` by a model whose own images are `own`.

@@ -22,6 +22,9 @@ pub(crate) struct SweepArguments {
     /// Go on with an unfinished sweep; what has finished is not run again
     #[arg(long, value_name = "FOLDER")]
     resume: Option<PathBuf>,
+    /// With --resume: where the data is now
+    #[arg(long, value_name = "NAME|FOLDER|CSV", requires = "resume")]
+    dataset: Option<String>,
     /// Any key of the configuration under the trials, for example `data.dataset=mnist`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
@@ -71,7 +74,9 @@ pub(crate) fn run(arguments: &SweepArguments) -> Result<ExitCode, Failure> {
         }
         (None, None) => return Err(Failure::usage("give a sweep's FILE, or a folder to --resume")),
     };
-    let sweep = file.and_then(|file| Sweep::prepare(file, &common.search())).map_err(SweepFailure)?;
+    let begun = arguments.resume.as_deref();
+    let prepare = |file| Sweep::prepare(file, &common.search(), begun, arguments.dataset.as_deref());
+    let sweep = file.and_then(prepare).map_err(SweepFailure)?;
     let folder = match opened {
         Some(folder) => folder,
         None => {

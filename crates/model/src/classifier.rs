@@ -6,7 +6,7 @@ use burn::{
 };
 use serde::Serialize;
 
-use crate::{Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing};
+use crate::{Confidence, Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing};
 
 /// Images that go through the network at once. More would cost memory and gain no speed.
 const BATCH: usize = 256;
@@ -150,14 +150,6 @@ impl Classifier {
         Some(self.metadata().confidence.as_ref()?.novelty.as_ref()?.of(scores))
     }
 
-    /// Whether the image is refused whatever the network says: nothing is on it, or it is too strange.
-    fn is_strange(&self, scores: &Scores, keep: f32) -> bool {
-        let novelty = self.metadata().confidence.as_ref().and_then(|known| known.novelty.as_ref());
-        let digit = self.metadata().preprocessing.fit == Fit::Digit;
-        digit && scores.blank
-            || keep < 1.0 && novelty.is_some_and(|novelty| novelty.of(scores) > novelty.threshold(keep))
-    }
-
     /// What the scores of an image mean.
     pub fn prediction(&self, scores: &Scores, policy: &Policy) -> Prediction {
         let probabilities = self.probabilities(scores);
@@ -173,7 +165,9 @@ impl Classifier {
             })
             .collect();
         let ClassProbability { label, probability } = top[0].clone();
-        let rejected = probability < policy.reject_below || self.is_strange(scores, policy.keep);
+        let Metadata { confidence, preprocessing, .. } = self.metadata();
+        let rejected = probability < policy.reject_below
+            || is_strange(confidence.as_ref(), preprocessing.fit, scores, policy.keep);
         Prediction { label, probability, top, rejected }
     }
 
@@ -223,6 +217,14 @@ pub fn scores(
         );
     }
     Ok(scores)
+}
+
+/// Whether the image is refused whatever the network says: nothing is on it, or it is too strange, see
+/// [`Policy::keep`]. `fit` is how pictures become images.
+pub fn is_strange(confidence: Option<&Confidence>, fit: Fit, scores: &Scores, keep: f32) -> bool {
+    let novelty = confidence.and_then(|known| known.novelty.as_ref());
+    fit == Fit::Digit && scores.blank
+        || keep < 1.0 && novelty.is_some_and(|novelty| novelty.of(scores) > novelty.threshold(keep))
 }
 
 /// Whether there is nothing to see: one value in every pixel.

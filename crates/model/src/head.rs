@@ -202,6 +202,23 @@ impl Head {
         fits.then(|| Self { weight: values(weight).into_owned(), bias: values(bias).into_owned() })
     }
 
+    /// This head with classes of another: class `k` becomes class `from[k]` of `other`, and stays its own where that is
+    /// none. `None` when the heads take different features, or a class is not there.
+    pub fn with_classes_of(&self, other: &Self, from: &[Option<usize>]) -> Option<Self> {
+        let (classes, others) = (self.bias.len(), other.bias.len());
+        let fits = from.len() == classes && from.iter().flatten().all(|&class| class < others);
+        if !fits || self.weight.len() * others != other.weight.len() * classes {
+            return None;
+        }
+        let mut head = self.clone();
+        for (class, from) in from.iter().enumerate().filter_map(|(class, from)| Some((class, (*from)?))) {
+            head.bias[class] = other.bias[from];
+            let rows = head.weight.chunks_exact_mut(classes).zip(other.weight.chunks_exact(others));
+            rows.for_each(|(own, other)| own[class] = other[from]);
+        }
+        Some(head)
+    }
+
     /// The network with this last layer instead of its own.
     ///
     /// # Errors
@@ -308,6 +325,20 @@ mod tests {
             assert_eq!(before == after, name != WEIGHT, "{name}");
         }
         assert!(Head { weight: vec![0.0; 8], bias: vec![0.0; 2] }.put_on(one).is_err());
+    }
+
+    #[test]
+    fn classes_of_another_head_go_where_they_are_asked_for() {
+        let own = Head { weight: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], bias: vec![7.0, 8.0, 9.0] };
+        let other = Head { weight: vec![10.0, 20.0, 30.0, 40.0], bias: vec![50.0, 60.0] };
+        let mixed = own.with_classes_of(&other, &[Some(1), None, Some(0)]).unwrap();
+        assert_eq!(mixed.weight, [20.0, 2.0, 10.0, 40.0, 5.0, 30.0]);
+        assert_eq!(mixed.bias, [60.0, 8.0, 50.0]);
+        assert_eq!(own.with_classes_of(&other, &[None; 3]).unwrap(), own);
+        let longer = Head { weight: vec![0.0; 6], bias: vec![0.0; 2] };
+        assert_eq!(own.with_classes_of(&longer, &[Some(0), None, None]), None, "other features");
+        assert_eq!(own.with_classes_of(&other, &[Some(2), None, None]), None, "no such class");
+        assert_eq!(own.with_classes_of(&other, &[Some(0)]), None);
     }
 
     prop_compose! {

@@ -43,7 +43,7 @@ pub use alexnet::AlexNetConfig;
 pub use average::{AverageError, WeightAverage};
 pub use catalog::{CatalogEntry, catalog};
 pub use classifier::{
-    ClassProbability, Classifier, ClassifyError, Policy, Prediction, Scores, scores, softmax,
+    ClassProbability, Classifier, ClassifyError, Policy, Prediction, Scores, is_strange, scores, softmax,
 };
 pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
 pub use confidence::{

@@ -17,7 +17,7 @@ pub struct CommonArguments {
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,
     /// mnist, fashion-mnist, mnist-sample, cifar10, cifar100; a folder with a folder of pictures for each class, or of IDX
-    /// or CIFAR files; or a CSV file `path,label`
+    /// or CIFAR files; or a CSV file `path,label`. With --resume: where the run's data is now
     #[arg(long, value_name = "NAME|FOLDER|CSV")]
     pub dataset: Option<String>,
     /// Size of the images: 64x64 (height x width) or 3x64x64 [default: as the data has it; 64x64 for pictures of
@@ -81,6 +81,9 @@ pub struct CommonArguments {
     /// Go on with an unfinished run; without a folder, the newest one
     #[arg(long, value_name = "RUN-FOLDER", num_args = 0..=1)]
     pub resume: Option<Option<PathBuf>>,
+    /// With --resume: go on although the data changed since the run began, as long as its classes are the same
+    #[arg(long, requires = "resume")]
+    pub accept_changed_data: bool,
     /// CPU threads [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
@@ -236,7 +239,6 @@ impl CommonArguments {
     pub fn changes_a_resumed_run(&self) -> Option<&'static str> {
         [
             ("--backend", self.backend.is_some()),
-            ("--dataset", self.dataset.is_some()),
             ("--input", self.input.is_some()),
             ("--fit", self.fit.is_some()),
             ("--on-bad-image", self.on_bad_image.is_some()),

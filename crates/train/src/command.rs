@@ -15,6 +15,7 @@ use crate::arguments::{CommonArguments, TrainArguments};
 use crate::config::{FinetuneConfig, TrainConfig};
 use crate::fit::{Finished, FitError, ForeignHead, Outcome, Start, Surroundings, fit};
 use crate::interrupt::{INTERRUPTED, stop_flag};
+use crate::judged::JudgeError;
 use crate::progress::ProgressMode;
 use crate::run_folder::RunFolder;
 use crate::weights::{ForeignWeights, WeightsError};
@@ -56,6 +57,12 @@ impl Failure {
 
 impl From<FitError> for Failure {
     fn from(error: FitError) -> Self {
+        if error.is_usage() { Self::usage(error) } else { Self::failed(error) }
+    }
+}
+
+impl From<JudgeError> for Failure {
+    fn from(error: JudgeError) -> Self {
         if error.is_usage() { Self::usage(error) } else { Self::failed(error) }
     }
 }
@@ -239,8 +246,8 @@ pub fn visible_fields() -> impl for<'writer> FormatFields<'writer> + 'static {
 
 fn cannot_change(flag: &str) -> Failure {
     Failure::usage(format!(
-        "{flag} cannot be combined with --resume: a resumed run keeps its configuration (only --out, --data-dir, \
-         --threads, --progress and --json may be given)"
+        "{flag} cannot be combined with --resume: a resumed run keeps its configuration (only --out, --dataset for \
+         data that moved, --data-dir, --threads, --progress and --json may be given)"
     ))
 }
 
@@ -324,6 +331,8 @@ pub fn surroundings(command: &'static str, common: &CommonArguments) -> Result<S
         artifacts: common.out.clone(),
         name: common.name.clone(),
         search: common.search(),
+        dataset: common.dataset.clone().filter(|_| common.resume.is_some()),
+        accept_changed_data: common.accept_changed_data,
         progress: ProgressMode::resolve(common.progress),
         stop: stop_flag().map_err(Failure::failed)?,
         suits_pictures: false,

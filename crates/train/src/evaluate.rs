@@ -1,7 +1,7 @@
 //! One pass of a network over labelled images.
 
 use burn::tensor::Device;
-use data::Dataset;
+use data::{Dataset, listed};
 use model::{Network, Preprocessing};
 
 use crate::metrics::{Evaluation, MetricsError, Prediction};
@@ -20,15 +20,15 @@ pub enum EvaluateError {
         /// The model's input.
         expected: String,
     },
-    /// Other classes than the network was trained on.
-    #[error("{dataset} has {found} classes, the model tells {expected} apart: it was trained on other data")]
+    /// Other classes than the network was trained on, or in another order.
+    #[error("{dataset} has the classes {found}; the model has {expected}, and counts them in this order")]
     Classes {
         /// The data set.
         dataset: String,
         /// Its classes.
-        found: usize,
+        found: String,
         /// The model's.
-        expected: usize,
+        expected: String,
     },
     /// Nothing to count.
     #[error(transparent)]
@@ -40,7 +40,8 @@ pub enum EvaluateError {
 
 /// Classifies the images `indices` of a data set, in that order.
 ///
-/// `network` must be on `device`, without autodiff; `class_names` are the model's.
+/// `network` must be on `device`, without autodiff; `class_names` are the model's, and the data set's too: data with
+/// other classes goes through a [`data::ClassMap`] first.
 ///
 /// # Errors
 /// When the data does not fit the model, or there is none.
@@ -59,11 +60,11 @@ pub fn evaluate(
             expected: preprocessing.input.to_string(),
         });
     }
-    if dataset.class_names.len() != class_names.len() {
+    if dataset.class_names != class_names {
         return Err(EvaluateError::Classes {
             dataset: dataset.name.clone(),
-            found: dataset.class_names.len(),
-            expected: class_names.len(),
+            found: listed(&dataset.class_names),
+            expected: listed(class_names),
         });
     }
     let mut predictions = Vec::with_capacity(indices.len());

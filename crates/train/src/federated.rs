@@ -179,6 +179,8 @@ mod tests {
             artifacts: "unused".into(),
             name: None,
             search: data::Search::default(),
+            dataset: None,
+            accept_changed_data: false,
             progress: ProgressMode::None,
             stop: Arc::default(),
             suits_pictures: false,

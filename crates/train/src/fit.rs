@@ -12,8 +12,12 @@ use burn::tensor::{Bytes, Device};
 use burn_train::logger::InMemoryMetricLogger;
 use burn_train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
-use data::{BatchLoader, Dataset, DatasetPair, LoaderConfig, Sampler, Search};
-use model::{Description, InputShape, LoadReport, Loading, Network, WeightAverage};
+use data::{
+    BatchLoader, ClassAgreement, ClassMap, Dataset, DatasetPair, LoaderConfig, Sampler, Search, listed,
+};
+use model::{
+    Confidence, Description, Fit, Head, InputShape, LoadReport, Loading, Network, Policy, WeightAverage,
+};
 use serde_json::json;
 
 use crate::budget::Budget;
@@ -21,14 +25,15 @@ use crate::chance::Chance;
 use crate::checkpoint::{AlwaysSave, CheckpointError, Committer, Snapshot, TrainingState};
 use crate::confidence::{Calibration, Scored, coverage, fit_confidence};
 use crate::config::{ClassWeighting, ClassWeights, ConfigError, TrainConfig};
+use crate::data_record::{self, DataRecord, DataRecordError};
 use crate::device::DeviceError;
 use crate::evaluate::{EvaluateError, evaluate};
 use crate::files::sha256_hex;
 use crate::freeze::FreezeError;
-use crate::metrics::Evaluation;
+use crate::metrics::{Evaluation, Prediction};
 use crate::optimizer::{learning_rates, optimizer};
 use crate::progress::{Lines, Observer, ProgressMode, Recorder, Silent, quiet::QuietRenderer};
-use crate::report::{ReportImage, ReportInput, overfitting_notice};
+use crate::report::{Answer, ReportImage, ReportInput, overfitting_notice, without_samples_notice};
 use crate::run_folder::{RunFolder, RunFolderError, RunRecord, RunResult, RunStatus, now};
 use crate::schedule::{PlateauFactor, Schedule};
 use crate::step::{Objective, Trainable};
@@ -50,6 +55,10 @@ pub struct Surroundings {
     pub name: Option<String>,
     /// Where data is looked for.
     pub search: Search,
+    /// Where the data of a run that goes on lies now, when it was named anew.
+    pub dataset: Option<String>,
+    /// Whether a run may go on with data that changed since it began.
+    pub accept_changed_data: bool,
     /// What is shown.
     pub progress: ProgressMode,
     /// Set by a signal.
@@ -128,6 +137,9 @@ pub enum FitError {
     /// The data.
     #[error(transparent)]
     Data(#[from] data::DataError),
+    /// The data of a run that is to go on.
+    #[error(transparent)]
+    DataRecord(#[from] DataRecordError),
     /// The run folder.
     #[error(transparent)]
     Run(#[from] RunFolderError),
@@ -160,6 +172,22 @@ pub enum FitError {
     /// The starting model.
     #[error("the starting model does not fit: {0}")]
     Weights(#[from] model::RecordError),
+    /// A head to keep that knows none of the data's classes.
+    #[error(
+        "the head cannot be kept: the data has the classes {found}, the starting model knows {known}, and classes are \
+         matched by their names; leave --keep-head out for a new head, or give the classes of the data the model's names"
+    )]
+    NoSharedClass {
+        /// Classes of the data.
+        found: String,
+        /// Classes of the model.
+        known: String,
+    },
+    /// A head to keep that has another form than the network's.
+    #[error(
+        "the head cannot be kept: the starting model's takes other features than the network's; leave --keep-head out"
+    )]
+    HeadForm,
     /// Weights of another program.
     #[error(transparent)]
     Foreign(#[from] WeightsError),
@@ -263,12 +291,28 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
     }
     kernels::path()?;
     config.backend.device()?;
-    fit_on(config, surroundings, start, load_pair(config, &surroundings.search)?)
+    let place = match &start {
+        Start::Resume(run) => {
+            data_record::place(run.path(), surroundings.dataset.as_deref(), &config.data.dataset)?
+        }
+        _ => surroundings.dataset.clone().unwrap_or_else(|| config.data.dataset.clone()),
+    };
+    let pair = load_pair_at(config, &place, &surroundings.search)?;
+    fit_pair(config, surroundings, start, pair, &place)
 }
 
 /// The images that the configuration names, in the size and with the channels it asks for.
 pub(crate) fn load_pair(config: &TrainConfig, search: &Search) -> Result<DatasetPair, FitError> {
-    let pair = data::load_with(&config.data.dataset, search, &config.data.images())?;
+    load_pair_at(config, &config.data.dataset, search)
+}
+
+/// As [`load_pair`], from where the data lies now.
+pub(crate) fn load_pair_at(
+    config: &TrainConfig,
+    place: &str,
+    search: &Search,
+) -> Result<DatasetPair, FitError> {
+    let pair = data::load_with(place, search, &config.data.images())?;
     match config.data.channels {
         0 => Ok(pair),
         channels => pair.with_channels(channels).map_err(FitError::Channels),
@@ -285,9 +329,34 @@ pub fn fit_on(
     start: Start,
     pair: DatasetPair,
 ) -> Result<Outcome, FitError> {
+    fit_pair(config, surroundings, start, pair, &config.data.dataset)
+}
+
+/// Trains on `pair`, which was found at `place`.
+fn fit_pair(
+    config: &TrainConfig,
+    surroundings: &Surroundings,
+    start: Start,
+    mut pair: DatasetPair,
+    place: &str,
+) -> Result<Outcome, FitError> {
     let kernels = format!("{:?}", kernels::path()?).to_lowercase();
     let device = config.backend.device()?;
+    let remembered = match &start {
+        Start::Resume(run) => data_record::resume(run, place, &mut pair, surroundings.accept_changed_data)?,
+        _ => None,
+    };
+    let data_now = DataRecord::new(place, &pair);
+    // Only pictures have names to remember.
+    let mut listing = if pair.pictures.is_some() { pair.entries(|_| None) } else { Vec::new() };
     let data = Splits::new(config, pair)?;
+    for (part, indices) in [(data::Part::Train, &data.train), (data::Part::Valid, &data.valid)] {
+        for &index in indices.iter() {
+            if let Some(entry) = listing.get_mut(index as usize) {
+                entry.part = Some(part);
+            }
+        }
+    }
     let summary = config.network.summary(data.pair.preprocessing.input, data.classes())?;
     let suited = surroundings.suits_pictures.then(|| suited(config, &data, &summary));
     let config = suited.as_ref().unwrap_or(config);
@@ -303,6 +372,9 @@ pub fn fit_on(
         seed: config.seed,
         dataset: config.data.dataset.clone(),
         data_sha256: data.pair.sha256.clone(),
+        data: Some(data_now),
+        changed_data: Vec::new(),
+        head: experiment.head.take(),
         backend: config.backend.to_string(),
         adapter: config.backend.adapter().cloned(),
         kernels,
@@ -322,9 +394,12 @@ pub fn fit_on(
         error: None,
         result: None,
     };
+    let step = experiment.snapshot.as_ref().map_or(0, |snapshot| snapshot.state.step);
+    let is_new = remembered.is_none_or(|remembered| remembered.put_into(&mut record, step));
     // In this order: a finished run that is prolonged never stands there as finished with the new configuration.
     run.write_record(&record)?;
     run.write("config.toml", experiment.config_text.as_bytes())?;
+    data_record::write_listing(&run, &record, &listing, is_new)?;
 
     let ended = experiment
         .train(&data, surroundings, record.started)
@@ -390,28 +465,8 @@ impl Splits {
             pair.test = empty.clone();
         }
         let training = std::mem::replace(&mut pair.train, empty);
+        let (labelled, valid) = labelled_and_valid(config, &training, &pair.valid);
         let labels = &training.labels;
-        let everything: Vec<u32> = (0..labels.len() as u32).collect();
-        let labelled = match (config.data.limit, config.data.limit_per_class) {
-            (0, 0) => everything,
-            (0, limit) => {
-                for (class, count) in training.class_names.iter().zip(training.class_counts()) {
-                    if count < limit {
-                        tracing::warn!(
-                            "class {class} has {count} labelled images, fewer than the limit {limit}"
-                        );
-                    }
-                }
-                data::split::balanced_subset(labels, &everything, limit, config.seed)
-            }
-            (limit, _) => data::split::stratified_subset(labels, &everything, limit, config.seed),
-        };
-        let valid = if pair.valid.is_empty() || config.data.folds > 0 {
-            held_back(labels, &labelled, config)
-        } else {
-            // The data says what to validate on.
-            labelled.iter().copied().filter(|index| pair.valid.binary_search(index).is_ok()).collect()
-        };
         let is_valid: std::collections::HashSet<u32> = valid.iter().copied().collect();
         let train: Vec<u32> = labelled.iter().copied().filter(|index| !is_valid.contains(index)).collect();
         let classes = training.class_names.len();
@@ -472,6 +527,37 @@ impl Splits {
     }
 }
 
+/// The labelled images that a configuration uses, and those among them to validate on, each in ascending order; `named`
+/// are those that the data itself names for validation.
+fn labelled_and_valid(config: &TrainConfig, training: &Dataset, named: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let labels = &training.labels;
+    let everything: Vec<u32> = (0..labels.len() as u32).collect();
+    let labelled = match (config.data.limit, config.data.limit_per_class) {
+        (0, 0) => everything,
+        (0, limit) => {
+            for (class, count) in training.class_names.iter().zip(training.class_counts()) {
+                if count < limit {
+                    tracing::warn!("class {class} has {count} labelled images, fewer than the limit {limit}");
+                }
+            }
+            data::split::balanced_subset(labels, &everything, limit, config.seed)
+        }
+        (limit, _) => data::split::stratified_subset(labels, &everything, limit, config.seed),
+    };
+    let valid = if named.is_empty() || config.data.folds > 0 {
+        held_back(labels, &labelled, config)
+    } else {
+        // The data says what to validate on.
+        labelled.iter().copied().filter(|index| named.binary_search(index).is_ok()).collect()
+    };
+    (labelled, valid)
+}
+
+/// The images of `pair.train` that a run of this configuration validates on, in ascending order.
+pub(crate) fn validation_part(config: &TrainConfig, pair: &DatasetPair) -> Vec<u32> {
+    labelled_and_valid(config, &pair.train, &pair.valid).1
+}
+
 /// Which of the labelled images are held back for validation.
 fn held_back(labels: &[u8], labelled: &[u32], config: &TrainConfig) -> Vec<u32> {
     let seed = mix(&[config.seed, 1]);
@@ -495,6 +581,7 @@ struct Experiment {
     objective: Objective,
     snapshot: Option<Snapshot>,
     loaded: Option<LoadReport>,
+    head: Option<KeptHead>,
 }
 
 impl Experiment {
@@ -531,15 +618,14 @@ impl Experiment {
                 (run, network, Some(snapshot), None)
             }
             Start::Weights(model) => {
-                let (network, report) = start_weights(network, &model, config, input)?;
+                let started = start_weights(network, &model, config, data)?;
                 let run = RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?;
-                (run, network, None, Some(report))
+                (run, started.network, None, Some((started.report, started.head)))
             }
             Start::Foreign(weights, head) => {
-                let (network, report) = foreign_weights(network, &weights, head, config, data)?;
-                say_loaded(&report);
+                let started = foreign_weights(network, &weights, head, config, data)?;
                 let run = RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?;
-                (run, network, None, Some(report))
+                (run, started.network, None, Some((started.report, started.head)))
             }
             Start::Scratch => {
                 let run = RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?;
@@ -548,7 +634,8 @@ impl Experiment {
         };
         let config = config.clone();
         let device = device.clone();
-        Ok(Self { config, config_text, device, run, network, objective, snapshot, loaded })
+        let (loaded, head) = loaded.map_or((None, None), |(loaded, head)| (Some(loaded), head));
+        Ok(Self { config, config_text, device, run, network, objective, snapshot, loaded, head })
     }
 
     /// Runs the loop; gives its result and the network after the last update.
@@ -721,7 +808,10 @@ impl Experiment {
         }
         let tested = |figure: f64| config.test.then_some(figure);
         let test_accuracy = tested(evaluation.accuracy());
-        let test_macro_f1 = tested(evaluation.confusion.macro_average().f1);
+        let test_macro_f1 = evaluation.confusion.macro_average().f1.filter(|_| config.test);
+        if let Some(notice) = without_samples_notice(&evaluation, subset) {
+            tracing::warn!("{notice}");
+        }
 
         let score = |dataset: &Dataset, indices: &[u32]| {
             Scored::of(&network, preprocessing, dataset, indices, &self.device)
@@ -731,14 +821,16 @@ impl Experiment {
             fit_confidence(&network, preprocessing, &data.training, &data.train, &valid, &self.device)?;
         let judged = score(images, &indices)?;
         let calibration = config.test.then(|| Calibration::measure(&confidence, &valid, &judged));
-        let answers = judged.answers(confidence.temperature);
+        let answers = believed(&confidence, preprocessing.fit, &judged);
 
         let weights_sha256 = model::weights_sha256(&network);
         let provenance = BTreeMap::from([
             ("run".to_owned(), json!(self.run.name())),
             ("command".to_owned(), json!(record.command)),
             ("dataset".to_owned(), json!(config.data.dataset)),
-            ("data_sha256".to_owned(), json!(data.pair.sha256)),
+            ("data_sha256".to_owned(), json!(record.data_sha256)),
+            ("content_sha256".to_owned(), json!(record.data.as_ref().map(|data| &data.content_sha256))),
+            ("changed_data".to_owned(), json!(record.changed_data)),
             ("backend".to_owned(), json!(config.backend.to_string())),
             ("seed".to_owned(), json!(config.seed)),
             ("epochs".to_owned(), json!(state.epochs.len())),
@@ -774,6 +866,7 @@ impl Experiment {
             test_accuracy,
             test_loss: tested(evaluation.mean_loss),
             test_macro_f1,
+            classes_without_images: evaluation.without_samples(),
             train_samples_per_second: median_rate(state),
             seconds: state.seconds,
             model_bytes: bytes.len() as u64,
@@ -809,7 +902,7 @@ impl Experiment {
         data: &Splits,
         state: &TrainingState,
         (subset, images, evaluation): (&str, &Dataset, &Evaluation),
-        answers: &[(f32, bool)],
+        answers: &[Answer],
         result: &RunResult,
         record: &RunRecord,
         notices: &[String],
@@ -863,6 +956,8 @@ impl Experiment {
             ("Training", format!("{:.0} s, {:.0} images/s", result.seconds, result.train_samples_per_second)),
             ("Weights SHA-256", result.weights_sha256.clone()),
         ];
+        let right = evaluation.predictions.iter().map(Prediction::is_correct);
+        let answered: Vec<(f32, bool)> = answers.iter().map(|answer| answer.probability).zip(right).collect();
         let facts: Vec<(String, String)> =
             facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let files = crate::report::render(&ReportInput {
@@ -873,7 +968,9 @@ impl Experiment {
             best_epoch: Some(result.best_epoch),
             subset,
             evaluation,
-            coverage: &coverage(answers),
+            coverage: &coverage(&answered),
+            answers,
+            name: &|index| images.name_of(index as usize),
             image: &|index| picture(images, index),
         })?;
         if let Some(notice) = overfitting_notice(&state.epochs) {
@@ -882,6 +979,18 @@ impl Experiment {
         self.run.write_report(&files)?;
         Ok(())
     }
+}
+
+/// How far the answers to `judged` are to be believed: as `predict` has it when nothing else is asked for.
+fn believed(confidence: &Confidence, fit: Fit, judged: &Scored) -> Vec<Answer> {
+    let keep = Policy::default().keep;
+    let answers = judged.answers(confidence.temperature).into_iter().zip(&judged.scores);
+    answers
+        .map(|((probability, _), scores)| Answer {
+            probability,
+            rejected: model::is_strange(Some(confidence), fit, scores, keep),
+        })
+        .collect()
 }
 
 fn picture(dataset: &Dataset, index: u32) -> Option<ReportImage<'_>> {
@@ -900,15 +1009,35 @@ fn prolongs(config: &TrainConfig, snapshot: &Snapshot) -> Result<bool, ConfigErr
         && snapshot.state.config_sha256 == sha256_hex(before.to_toml()?.as_bytes()))
 }
 
-/// The starting model's tensors in the new network: all of them when the classes stay and the head is
-/// kept, all but the head otherwise.
+/// A network with weights from elsewhere.
+pub(crate) struct Started {
+    pub(crate) network: Network,
+    /// What was taken.
+    pub(crate) report: LoadReport,
+    /// What became of the classes of a head that was kept.
+    pub(crate) head: Option<KeptHead>,
+}
+
+/// A classification head that was kept, in `run.json`: classes are matched by their names.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct KeptHead {
+    /// Classes that go on with what the starting model knows of them.
+    pub kept: Vec<String>,
+    /// Classes of the data that the starting model did not know: they begin anew.
+    pub new: Vec<String>,
+    /// Classes of the starting model that the data does not have.
+    pub dropped: Vec<String>,
+}
+
+/// The starting model's tensors in the new network: all but the head, and of the head, when it is kept, the classes
+/// that the data has too.
 pub(crate) fn start_weights(
     network: Network,
     model: &model::Model,
     config: &TrainConfig,
-    input: InputShape,
-) -> Result<(Network, LoadReport), FitError> {
-    let expected = model.metadata.preprocessing.input;
+    data: &Splits,
+) -> Result<Started, FitError> {
+    let (expected, input) = (model.metadata.preprocessing.input, data.pair.preprocessing.input);
     if expected != input {
         return Err(EvaluateError::Shape {
             dataset: config.data.dataset.clone(),
@@ -918,13 +1047,49 @@ pub(crate) fn start_weights(
         .into());
     }
     let keep_head = config.finetune.as_ref().is_some_and(|finetune| finetune.keep_head);
-    let record = model::named_tensors(&model.network);
-    let loading = |name: &str| {
-        if name.starts_with("head.") && !keep_head { Loading::Skip } else { Loading::Required }
-    };
-    let (network, report) = model::load_partial(network, &record, loading)?;
-    say_loaded(&report);
-    Ok((network, report))
+    let classes = keep_head.then_some(&model.metadata.classes[..]);
+    let started = taken_from(network, &model.network, classes, &data.training)?;
+    say_loaded(&started.report);
+    Ok(started)
+}
+
+/// The tensors of `donor` but for its head; of that, where its classes are given, those that the data has too.
+fn taken_from(
+    network: Network,
+    donor: &Network,
+    classes: Option<&[String]>,
+    data: &Dataset,
+) -> Result<Started, FitError> {
+    let is_head = |name: &str| name.starts_with("head.");
+    let loading = |name: &str| if is_head(name) { Loading::Skip } else { Loading::Required };
+    let (network, mut report) = model::load_partial(network, &model::named_tensors(donor), loading)?;
+    let Some(classes) = classes else { return Ok(Started { network, report, head: None }) };
+    let map = ClassMap::new(&data.class_names, classes);
+    let ClassAgreement { mapped: kept, absent: dropped, unknown: new } = map.agreement().clone();
+    if kept.is_empty() {
+        return Err(FitError::NoSharedClass { found: listed(&data.class_names), known: listed(classes) });
+    }
+    let from: Vec<Option<usize>> = map.numbers().iter().map(|number| number.map(usize::from)).collect();
+    let heads = Head::of(&network).zip(Head::of(donor));
+    let head = heads.and_then(|(own, donor)| own.with_classes_of(&donor, &from)).ok_or(FitError::HeadForm)?;
+    let network = head.put_on(network)?;
+    let (taken, skipped) = std::mem::take(&mut report.skipped).into_iter().partition(|name| is_head(name));
+    report.skipped = skipped;
+    report.loaded.extend::<Vec<String>>(taken);
+    report.loaded.sort();
+    if data.class_names != classes {
+        let named = |what: &str, names: &[String]| match names {
+            [] => String::new(),
+            names => format!("; {what}: {}", listed(names)),
+        };
+        tracing::info!(
+            "the head is kept class by class: {}{}{}",
+            listed(&kept),
+            named("new, they begin anew", &new),
+            named("left out, since the data does not have them", &dropped)
+        );
+    }
+    Ok(Started { network, report, head: Some(KeptHead { kept, new, dropped }) })
 }
 
 /// A network with the weights that another program trained.
@@ -934,15 +1099,39 @@ pub(crate) fn foreign_weights(
     head: ForeignHead,
     config: &TrainConfig,
     data: &Splits,
-) -> Result<(Network, LoadReport), FitError> {
+) -> Result<Started, FitError> {
+    let input = data.pair.preprocessing.input;
+    // A file that names its classes is one of ours in another form.
+    if let Some(classes) = weights.class_names()
+        && head != ForeignHead::New
+        && (head == ForeignHead::Keep || shares_a_class(&classes, &data.training))
+    {
+        let donor = config.network.init(input, classes.len(), config.seed, &Device::flex())?;
+        let required = |_: &str| Loading::Required;
+        let (donor, _) = weights.load(donor, &config.network, input, classes.len(), required)?;
+        let started = taken_from(network, &donor, Some(&classes), &data.training)?;
+        say_loaded(&started.report);
+        return Ok(started);
+    }
     let loading = |name: &str| match head {
         _ if !name.starts_with("head.") => Loading::Required,
         ForeignHead::Keep => Loading::Required,
         ForeignHead::Fitting => Loading::Optional,
         ForeignHead::New => Loading::Skip,
     };
-    let input = data.pair.preprocessing.input;
-    Ok(weights.load(network, &config.network, input, data.classes(), loading)?)
+    let (network, report) = weights.load(network, &config.network, input, data.classes(), loading)?;
+    say_loaded(&report);
+    if report.loaded.iter().any(|name| name.starts_with("head.")) {
+        tracing::warn!(
+            "the file does not name its classes: they are taken to be those of the data in this order: {}",
+            listed(&data.training.class_names)
+        );
+    }
+    Ok(Started { network, report, head: None })
+}
+
+fn shares_a_class(classes: &[String], data: &Dataset) -> bool {
+    data.class_names.iter().any(|name| classes.contains(name))
 }
 
 /// What was taken and what is new.

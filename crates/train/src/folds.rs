@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::arguments::CommonArguments;
 use crate::command::{Failure, how_to_call, print, print_json, say, surroundings};
 use crate::config::TrainConfig;
-use crate::fit::{FitError, Start, Surroundings, short_name, suited_before};
+use crate::data_record;
+use crate::fit::{FitError, Start, Surroundings, load_pair_at, short_name, suited_before};
 use crate::interrupt::INTERRUPTED;
 use crate::run_folder::{RunFolder, RunFolderError, RunResult, read_record};
 use crate::series::{Member, Spread, complete};
@@ -70,6 +71,7 @@ pub fn cross_validate(
     folder: &RunFolder,
     surroundings: &Surroundings,
 ) -> Result<Option<FoldsResult>, FitError> {
+    let surroundings = &at_one_place(config, folder, surroundings)?;
     folder.write("config.toml", config.to_toml()?.as_bytes())?;
     let mut runs = Vec::new();
     for fold in 1..=config.data.folds {
@@ -90,6 +92,20 @@ pub fn cross_validate(
         folder.write(FOLDS_FILE, format!("{text}\n").as_bytes())?;
     }
     Ok(Some(FoldsResult::new(folder.path(), config, runs)))
+}
+
+/// Where the data of the folds is: for a cross-validation that goes on, what has finished must have seen the same.
+fn at_one_place(
+    config: &TrainConfig,
+    folder: &RunFolder,
+    surroundings: &Surroundings,
+) -> Result<Surroundings, FitError> {
+    let path = folder.path();
+    let place = data_record::place(path, surroundings.dataset.as_deref(), &config.data.dataset)?;
+    if data_record::holds_runs(path) {
+        data_record::check_series(path, &place, &load_pair_at(config, &place, &surroundings.search)?)?;
+    }
+    Ok(Surroundings { dataset: Some(place), ..surroundings.clone() })
 }
 
 /// When the cross-validation in a folder began, in seconds since 1970; `None` where there is none, or a finished one.

@@ -174,8 +174,8 @@ fn losses(
     let input = data.pair.preprocessing.input;
     let network = config.network.init(input, data.classes(), config.seed, device)?;
     let network = match start {
-        Start::Weights(model) => start_weights(network, &model, config, input)?.0,
-        Start::Foreign(weights, head) => foreign_weights(network, &weights, head, config, data)?.0,
+        Start::Weights(model) => start_weights(network, &model, config, data)?.network,
+        Start::Foreign(weights, head) => foreign_weights(network, &weights, head, config, data)?.network,
         Start::Scratch | Start::Resume(_) => network,
     };
     let weights = class_weights(&config.regularization.class_weights, data)?;

@@ -1,8 +1,8 @@
 //! Classification metrics: the confusion matrix of integers and what follows from it.
 //!
-//! Definitions are scikit-learn's (`precision_recall_fscore_support` with `zero_division=0`): a quotient
-//! whose denominator is zero counts as 0. Averages run over all classes of the data set, also over
-//! those that occur neither among the targets nor among the predictions.
+//! Definitions are scikit-learn's (`precision_recall_fscore_support` with `zero_division=0` over the classes that have
+//! samples): a class that was there and was never predicted has precision 0. A class without samples has no figures, and
+//! no part in an average: nothing was asked about it.
 
 use serde::{Deserialize, Serialize};
 
@@ -57,15 +57,16 @@ pub struct ConfusionMatrix {
     counts: Vec<u64>,
 }
 
-/// Precision, recall and F1 of one class, or their average over the classes.
+/// Precision, recall and F1 of one class, or their average over the classes; `None` (`null`) for a class without
+/// samples, and for an average over no classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClassMetrics {
     /// Share of right ones among the samples predicted as this class.
-    pub precision: f64,
+    pub precision: Option<f64>,
     /// Share of found ones among the samples of this class.
-    pub recall: f64,
+    pub recall: Option<f64>,
     /// Harmonic mean of precision and recall.
-    pub f1: f64,
+    pub f1: Option<f64>,
     /// Samples whose target is this class; for an average, all samples.
     pub support: u64,
 }
@@ -160,18 +161,24 @@ impl ConfusionMatrix {
             .map(|class| {
                 let hits = self.count(class, class);
                 let (support, predicted) = (self.support(class), self.predicted(class));
+                let figure = |part, whole| (support > 0).then(|| ratio(part, whole));
                 ClassMetrics {
-                    precision: ratio(hits, predicted),
-                    recall: ratio(hits, support),
+                    precision: figure(hits, predicted),
+                    recall: figure(hits, support),
                     // 2PR/(P+R) with P and R written out: one division, no 0/0 between.
-                    f1: ratio(2 * hits, support + predicted),
+                    f1: figure(2 * hits, support + predicted),
                     support,
                 }
             })
             .collect()
     }
 
-    /// The unweighted mean over the classes: a rare class counts as much as a frequent one.
+    /// The classes without samples, in class order.
+    pub fn without_samples(&self) -> Vec<usize> {
+        (0..self.classes).filter(|&class| self.support(class) == 0).collect()
+    }
+
+    /// The unweighted mean over the classes with samples: a rare class counts as much as a frequent one.
     pub fn macro_average(&self) -> ClassMetrics {
         self.average(|_| 1)
     }
@@ -182,14 +189,12 @@ impl ConfusionMatrix {
     }
 
     fn average(&self, weight: impl Fn(&ClassMetrics) -> u64) -> ClassMetrics {
-        let per_class = self.per_class();
+        let mut per_class = self.per_class();
+        per_class.retain(|metrics| metrics.support > 0);
         let weights: u64 = per_class.iter().map(&weight).sum();
-        let mean = |figure: fn(&ClassMetrics) -> f64| {
-            if weights == 0 {
-                return 0.0;
-            }
-            let sum: f64 = per_class.iter().map(|m| figure(m) * weight(m) as f64).sum();
-            sum / weights as f64
+        let mean = |figure: fn(&ClassMetrics) -> Option<f64>| {
+            let sum: f64 = per_class.iter().filter_map(|m| Some(figure(m)? * weight(m) as f64)).sum();
+            (weights > 0).then(|| sum / weights as f64)
         };
         ClassMetrics {
             precision: mean(|m| m.precision),
@@ -299,12 +304,19 @@ impl Evaluation {
         self.confusion.accuracy()
     }
 
-    /// The `n` mistakes with the highest loss, worst first: the images whose true class the network held
-    /// for least likely. Ties keep the order of evaluation.
-    pub fn worst_mistakes(&self, n: usize) -> Vec<Prediction> {
-        let mut mistakes: Vec<Prediction> =
-            self.predictions.iter().filter(|prediction| !prediction.is_correct()).copied().collect();
-        mistakes.sort_by(|a, b| b.loss.total_cmp(&a.loss));
+    /// Names of the classes without a sample: they have no figures, and no part in the averages.
+    pub fn without_samples(&self) -> Vec<String> {
+        self.confusion.without_samples().into_iter().map(|class| self.class_names[class].clone()).collect()
+    }
+
+    /// Positions among the predictions of the `n` mistakes with the highest loss, worst first: the images whose true
+    /// class the network held for least likely. Ties keep the order of evaluation.
+    pub fn worst_mistakes(&self, n: usize) -> Vec<usize> {
+        let loss = |position: usize| self.predictions[position].loss;
+        let mut mistakes: Vec<usize> = (0..self.predictions.len())
+            .filter(|&position| !self.predictions[position].is_correct())
+            .collect();
+        mistakes.sort_by(|&a, &b| loss(b).total_cmp(&loss(a)));
         mistakes.truncate(n);
         mistakes
     }
@@ -326,10 +338,19 @@ mod tests {
     }
 
     fn assert_metrics(what: &str, actual: &ClassMetrics, expected: &ClassMetrics) {
-        assert_close(&format!("{what} precision"), actual.precision, expected.precision);
-        assert_close(&format!("{what} recall"), actual.recall, expected.recall);
-        assert_close(&format!("{what} f1"), actual.f1, expected.f1);
+        for (figure, actual, expected) in [
+            ("precision", actual.precision, expected.precision),
+            ("recall", actual.recall, expected.recall),
+            ("f1", actual.f1, expected.f1),
+        ] {
+            assert_eq!(actual.is_some(), expected.is_some(), "{what} {figure}");
+            assert_close(&format!("{what} {figure}"), actual.unwrap_or(0.0), expected.unwrap_or(0.0));
+        }
         assert_eq!(actual.support, expected.support, "{what} support");
+    }
+
+    fn metrics([precision, recall, f1]: [f64; 3], support: u64) -> ClassMetrics {
+        ClassMetrics { precision: Some(precision), recall: Some(recall), f1: Some(f1), support }
     }
 
     /// Cats, dogs and foxes: 4 of 6 cats found, 1 taken for a dog, 1 for a fox; and so on by hand.
@@ -339,30 +360,49 @@ mod tests {
         assert_eq!((m.total(), m.correct()), (20, 9));
         assert_close("accuracy", m.accuracy(), 0.45);
         let expected = [
-            (4.0 / 13.0, 4.0 / 6.0, 8.0 / 19.0, 6),
-            (2.0 / 3.0, 2.0 / 8.0, 4.0 / 11.0, 8),
-            (3.0 / 4.0, 3.0 / 6.0, 6.0 / 10.0, 6),
-        ]
-        .map(|(precision, recall, f1, support)| ClassMetrics { precision, recall, f1, support });
+            metrics([4.0 / 13.0, 4.0 / 6.0, 8.0 / 19.0], 6),
+            metrics([2.0 / 3.0, 2.0 / 8.0, 4.0 / 11.0], 8),
+            metrics([3.0 / 4.0, 3.0 / 6.0, 6.0 / 10.0], 6),
+        ];
         for (class, (actual, expected)) in m.per_class().iter().zip(&expected).enumerate() {
             assert_metrics(&format!("class {class}"), actual, expected);
         }
         let macro_f1 = (8.0 / 19.0 + 4.0 / 11.0 + 0.6) / 3.0;
-        assert_close("macro f1", m.macro_average().f1, macro_f1);
+        assert_close("macro f1", m.macro_average().f1.expect("a figure"), macro_f1);
         let weighted_precision = (6.0 * 4.0 / 13.0 + 8.0 * 2.0 / 3.0 + 6.0 * 0.75) / 20.0;
-        assert_close("weighted precision", m.weighted_average().precision, weighted_precision);
+        assert_close(
+            "weighted precision",
+            m.weighted_average().precision.expect("a figure"),
+            weighted_precision,
+        );
     }
 
     #[test]
-    fn zero_division_counts_as_zero() {
-        let m = matrix(&[&[0, 2], &[0, 0]]); // class 0 never predicted, class 1 without targets
-        let zero = ClassMetrics::default();
-        assert_metrics("class 0", &m.per_class()[0], &ClassMetrics { support: 2, ..zero });
-        assert_metrics("class 1", &m.per_class()[1], &zero);
+    fn a_class_that_is_never_predicted_has_figures_of_zero() {
+        let m = matrix(&[&[0, 2], &[0, 2]]);
+        assert_metrics("class 0", &m.per_class()[0], &metrics([0.0; 3], 2));
+        assert_metrics("macro", &m.macro_average(), &metrics([0.25, 0.5, 1.0 / 3.0], 4));
+    }
+
+    /// Cats and dogs are read without a mistake, no fox was shown: that is a macro F1 of 1, not of 2/3.
+    #[test]
+    fn a_class_without_samples_has_no_figures_and_no_part_in_an_average() {
+        let none = ClassMetrics::default();
+        let m = matrix(&[&[4, 0, 0], &[0, 6, 0], &[0, 0, 0]]);
+        assert_eq!(m.without_samples(), [2]);
+        assert_metrics("the fox", &m.per_class()[2], &none);
+        assert_metrics("macro", &m.macro_average(), &metrics([1.0; 3], 10));
+        assert_metrics("weighted", &m.weighted_average(), &metrics([1.0; 3], 10));
+        assert_eq!(serde_json::to_value(none).expect("serialises")["f1"], serde_json::Value::Null);
+        // A cat taken for a fox is a mistake about a cat.
+        let m = matrix(&[&[3, 0, 1], &[0, 6, 0], &[0, 0, 0]]);
+        assert_metrics("the fox", &m.per_class()[2], &none);
+        assert_metrics("macro", &m.macro_average(), &metrics([1.0, 0.875, (6.0 / 7.0 + 1.0) / 2.0], 10));
+
         let nothing = ConfusionMatrix::new(3);
         assert_close("accuracy of nothing", nothing.accuracy(), 0.0);
-        assert_metrics("macro of nothing", &nothing.macro_average(), &zero);
-        assert_metrics("weighted of nothing", &nothing.weighted_average(), &zero);
+        assert_metrics("macro of nothing", &nothing.macro_average(), &none);
+        assert_metrics("weighted of nothing", &nothing.weighted_average(), &none);
     }
 
     #[test]
@@ -413,8 +453,7 @@ mod tests {
         let evaluation = Evaluation::new(names.clone(), predictions).expect("valid");
         assert_close("accuracy", evaluation.accuracy(), 0.25);
         assert_close("mean loss", evaluation.mean_loss, 7.5 / 4.0);
-        let worst: Vec<_> = evaluation.worst_mistakes(2).iter().map(|p| p.index).collect();
-        assert_eq!(worst, [9, 7]);
+        assert_eq!(evaluation.worst_mistakes(2), [2, 0]);
         assert_eq!(Evaluation::new(names.clone(), Vec::new()), Err(MetricsError::Empty));
         let foreign = Evaluation::new(names, vec![prediction(0, 2, 0, 0.0)]);
         assert!(matches!(foreign, Err(MetricsError::ClassOutOfRange { class: 2, classes: 2, .. })));
@@ -433,7 +472,7 @@ mod tests {
     }
 
     /// `tests/golden/metrics.py` made the file with scikit-learn:
-    /// `precision_recall_fscore_support(targets, predicted, labels=range(10), zero_division=0)`.
+    /// `precision_recall_fscore_support(targets, predicted, labels=present, zero_division=0)`.
     #[test]
     fn figures_equal_scikit_learns() {
         let golden: Golden =
@@ -478,8 +517,8 @@ mod tests {
             };
             let quotient = |a: f64, b: f64| if b == 0.0 { 0.0 } else { a / b };
             let n = samples.len() as f64;
-            let (mut macro_f1, mut weighted_recall) = (0.0, 0.0);
-            for (class, metrics) in m.per_class().iter().enumerate() {
+            let (mut macro_f1, mut weighted_recall, mut present) = (0.0, 0.0, 0);
+            for (class, found) in m.per_class().iter().enumerate() {
                 let true_positive = how_many(&|t, p| t == class && p == class);
                 let false_positive = how_many(&|t, p| t != class && p == class);
                 let false_negative = how_many(&|t, p| t == class && p != class);
@@ -487,14 +526,21 @@ mod tests {
                 let recall = quotient(true_positive, true_positive + false_negative);
                 let f1 = quotient(2.0 * precision * recall, precision + recall);
                 let support = (true_positive + false_negative) as u64;
-                assert_metrics("class", metrics, &ClassMetrics { precision, recall, f1, support });
-                macro_f1 += f1 / classes as f64;
+                if support == 0 {
+                    prop_assert_eq!(*found, ClassMetrics::default());
+                    continue;
+                }
+                assert_metrics("class", found, &metrics([precision, recall, f1], support));
+                present += 1;
+                macro_f1 += f1;
                 weighted_recall += quotient(recall * support as f64, n);
             }
             assert_close("accuracy", m.accuracy(), quotient(how_many(&|t, p| t == p), n));
-            assert_close("macro f1", m.macro_average().f1, macro_f1);
-            assert_close("weighted recall", m.weighted_average().recall, weighted_recall);
-            assert_close("weighted recall is accuracy", m.weighted_average().recall, m.accuracy());
+            let (macro_average, weighted) = (m.macro_average(), m.weighted_average());
+            prop_assert_eq!(macro_average.f1.is_some(), present > 0);
+            assert_close("macro f1", macro_average.f1.unwrap_or(0.0), quotient(macro_f1, f64::from(present)));
+            assert_close("weighted recall", weighted.recall.unwrap_or(0.0), weighted_recall);
+            assert_close("weighted recall is accuracy", weighted.recall.unwrap_or(0.0), m.accuracy());
             let mistakes: u64 = m.top_confusions(usize::MAX).iter().map(|c| c.count).sum();
             prop_assert_eq!(mistakes, m.total() - m.correct());
         }

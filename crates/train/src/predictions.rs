@@ -10,6 +10,8 @@ use serde::Deserialize;
 pub struct Predictions {
     /// `test`, or `validation` for a run that was not tested.
     pub subset: String,
+    /// Names of the classes by their numbers.
+    pub classes: Vec<String>,
     /// Position of each image in its data set, `[N]`.
     pub indices: Vec<u32>,
     /// The right class of each, `[N]`.
@@ -44,6 +46,12 @@ pub enum PredictionsError {
 struct Evaluated {
     subset: String,
     samples: u64,
+    per_class: Vec<Class>,
+}
+
+#[derive(Deserialize)]
+struct Class {
+    class: String,
 }
 
 /// The part of a row of `predictions.csv` that is needed.
@@ -69,9 +77,16 @@ impl Predictions {
         let path = run.join("report/predictions.csv");
         let file =
             File::open(&path).map_err(|source| PredictionsError::Read { path: path.clone(), source })?;
-        let predictions =
-            parse(file, evaluated.subset, evaluated.samples).map_err(|reason| damaged(&path, reason))?;
-        Ok(predictions)
+        let classes = evaluated.per_class.into_iter().map(|class| class.class).collect();
+        parse(file, evaluated.subset, classes, evaluated.samples).map_err(|reason| damaged(&path, reason))
+    }
+
+    /// The class that image `position` is of; empty when it has no name.
+    pub fn class(&self, position: usize) -> &str {
+        self.targets
+            .get(position)
+            .and_then(|&target| self.classes.get(usize::from(target)))
+            .map_or("", |name| name)
     }
 
     /// For each image whether the answer is right, `[N]`.
@@ -80,8 +95,14 @@ impl Predictions {
     }
 }
 
-fn parse(content: impl std::io::Read, subset: String, samples: u64) -> Result<Predictions, String> {
-    let mut found = Predictions { subset, indices: Vec::new(), targets: Vec::new(), predicted: Vec::new() };
+fn parse(
+    content: impl std::io::Read,
+    subset: String,
+    classes: Vec<String>,
+    samples: u64,
+) -> Result<Predictions, String> {
+    let (indices, targets, predicted) = (Vec::new(), Vec::new(), Vec::new());
+    let mut found = Predictions { subset, classes, indices, targets, predicted };
     for row in csv::Reader::from_reader(content).into_deserialize() {
         let row: Row = row.map_err(|error| error.to_string())?;
         if found.indices.len() as u64 == samples {
@@ -107,15 +128,25 @@ mod tests {
 
     #[test]
     fn rows_come_back() {
-        let found = parse(TEXT.as_bytes(), "test".to_owned(), 2).unwrap();
+        let found = parse(TEXT.as_bytes(), "test".to_owned(), Vec::new(), 2).unwrap();
         assert_eq!((&found.indices[..], &found.targets[..]), (&[0, 1][..], &[7, 2][..]));
         assert_eq!(found.right().collect::<Vec<_>>(), [true, false]);
+    }
+
+    /// What later versions write beside it is not needed.
+    #[test]
+    fn more_columns_are_passed_over() {
+        let text =
+            "index,target,predicted,probability,loss,file,rejected\n4,1,0,0.9,2.5,\"a, b/1.png\",true\n";
+        let found =
+            parse(text.as_bytes(), "test".to_owned(), vec!["a".to_owned(), "b".to_owned()], 1).unwrap();
+        assert_eq!((found.indices[0], found.class(0), found.predicted[0]), (4, "b", 0));
     }
 
     #[test]
     fn another_number_of_rows_is_an_error() {
         for (samples, word) in [(1, "more rows"), (3, "2 rows")] {
-            let error = parse(TEXT.as_bytes(), "test".to_owned(), samples).unwrap_err();
+            let error = parse(TEXT.as_bytes(), "test".to_owned(), Vec::new(), samples).unwrap_err();
             assert!(error.contains(word), "{error}");
         }
         for text in [
@@ -124,7 +155,7 @@ mod tests {
             "index,target,predicted\n0,1,256\n",
             "index,target,predicted\n0,1,x\n",
         ] {
-            assert!(parse(text.as_bytes(), "test".to_owned(), 1).is_err(), "{text}");
+            assert!(parse(text.as_bytes(), "test".to_owned(), Vec::new(), 1).is_err(), "{text}");
         }
     }
 
@@ -135,10 +166,10 @@ mod tests {
         ) {
             let mut bytes = TEXT.as_bytes().to_vec();
             bytes[position] = byte;
-            if let Ok(found) = parse(&bytes[..], "test".to_owned(), 2) {
+            if let Ok(found) = parse(&bytes[..], "test".to_owned(), Vec::new(), 2) {
                 prop_assert_eq!(found.indices.len(), 2);
             }
-            let _ = parse(&TEXT.as_bytes()[..cut], "test".to_owned(), 2);
+            let _ = parse(&TEXT.as_bytes()[..cut], "test".to_owned(), Vec::new(), 2);
         }
     }
 }

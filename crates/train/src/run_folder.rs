@@ -4,6 +4,7 @@
 //! artifacts/<run>/
 //!   config.toml      the resolved configuration; repeats the run
 //!   run.json         what it was, on what, how long it took and how it ended
+//!   data.csv         the pictures it was trained on: file, class, part and a hash of what it shows
 //!   metrics.jsonl    one object an epoch
 //!   tensorboard/     the same for TensorBoard
 //!   checkpoints/     see `checkpoint`
@@ -22,8 +23,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointStore;
 use crate::confidence::Calibration;
+use crate::data_record::{ChangedData, DataRecord};
 use crate::device::Adapter;
 use crate::files::write_atomically;
+use crate::fit::KeptHead;
 use crate::metrics_log::EpochRecord;
 use crate::report::ReportFile;
 use crate::tensorboard;
@@ -60,8 +63,17 @@ pub struct RunRecord {
     pub seed: u64,
     /// The data set's name, or its folder.
     pub dataset: String,
-    /// SHA-256 of the data's uncompressed files.
+    /// SHA-256 of the data's uncompressed files, as the run began.
     pub data_sha256: BTreeMap<String, String>,
+    /// What the run began with. Absent in old runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataRecord>,
+    /// Data that changed since, and that the run went on with all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed_data: Vec<ChangedData>,
+    /// What became of the starting model's classes, when its head was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<KeptHead>,
     /// Where tensors lived.
     pub backend: String,
     /// The graphics adapter, for `wgpu`.
@@ -119,9 +131,12 @@ pub struct RunResult {
     /// Mean cross-entropy on the test split; absent when the run was not tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_loss: Option<f64>,
-    /// Unweighted mean of the classes' F1 on the test split; absent when the run was not tested.
+    /// Unweighted mean of the F1 of the classes with test images; absent when the run was not tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_macro_f1: Option<f64>,
+    /// Classes of which no image was tested (or validated, when the run was not tested): no figure speaks of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes_without_images: Vec<String>,
     /// Training images a second, median over the epochs.
     pub train_samples_per_second: f64,
     /// Seconds of training, over all processes that worked on the run.

@@ -83,6 +83,11 @@ impl ForeignWeights {
         name.strip_prefix(PUBLISHED)
     }
 
+    /// The classes of the file's network in their order, where it names them: our own files and exports do.
+    pub fn class_names(&self) -> Option<Vec<String>> {
+        self.source.class_names()
+    }
+
     /// Channels of the images that the file's network takes, as far as it shows.
     pub fn input_channels(&self, config: &NetworkConfig) -> Option<usize> {
         model::input_channels(self.source.as_ref(), config)

@@ -7,6 +7,7 @@ use super::finding::{Finding, FindingKind};
 use super::hints::Hints;
 use super::listing::{Listing, MAX_CLASSES, Part, Sample, similar};
 use crate::error::DataError;
+use crate::options::Purpose;
 use crate::text::{composed, decoded};
 
 /// Longest list that is read, in bytes: some millions of lines.
@@ -21,10 +22,10 @@ const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 ///
 /// # Errors
 /// When the file cannot be read; all else is a finding.
-pub(crate) fn of_csv(list: &Path) -> Result<Listing, DataError> {
+pub(crate) fn of_csv(list: &Path, purpose: Purpose) -> Result<Listing, DataError> {
     let length = list.metadata().map_err(DataError::io("read", list))?.len();
     let mut reader =
-        Reader { list, folder: list.parent().unwrap_or(Path::new("")), listing: Listing::default() };
+        Reader { list, purpose, folder: list.parent().unwrap_or(Path::new("")), listing: Listing::default() };
     if length > MAX_LIST_BYTES {
         reader.find(
             FindingKind::Layout,
@@ -200,6 +201,7 @@ struct Row {
 
 struct Reader<'a> {
     list: &'a Path,
+    purpose: Purpose,
     folder: &'a Path,
     listing: Listing,
 }
@@ -312,11 +314,13 @@ impl Reader<'_> {
     }
 
     fn take(&mut self, rows: Vec<Row>) {
+        let evaluates = self.purpose == Purpose::Evaluation;
         let names: BTreeSet<&String> =
-            rows.iter().filter(|row| row.part == Part::Train).map(|row| &row.label).collect();
+            rows.iter().filter(|row| evaluates || row.part == Part::Train).map(|row| &row.label).collect();
         let class_names: Vec<String> = names.into_iter().cloned().collect();
         let reason = match class_names.len() {
             _ if rows.is_empty() => Some("no picture is listed".to_owned()),
+            0 | 1 if evaluates => None,
             0 => Some("no picture is listed for training".to_owned()),
             1 => Some(format!("`{}` is the only class; a classifier needs two or more", class_names[0])),
             classes if classes > MAX_CLASSES => {
@@ -425,7 +429,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("list.csv");
         std::fs::write(&path, bytes).unwrap();
-        of_csv(&path).unwrap()
+        of_csv(&path, Purpose::Training).unwrap()
     }
 
     fn stops(listing: &Listing) -> String {
@@ -435,6 +439,22 @@ mod tests {
 
     fn found(listing: &Listing) -> Vec<(&str, u8, Part)> {
         listing.samples.iter().map(|s| (s.name.as_str(), s.label, s.part)).collect()
+    }
+
+    #[test]
+    fn a_list_for_an_evaluation_may_be_of_the_test_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list.csv");
+        let listing = |text: &str, purpose| {
+            std::fs::write(&path, text).unwrap();
+            of_csv(&path, purpose).unwrap()
+        };
+        for text in ["path,label,split\n1.png,b,test\n2.png,a,test\n", "path,label\n1.png,b\n"] {
+            assert!(stops(&listing(text, Purpose::Training)).contains("classifier") || text.contains("test"));
+            let found = listing(text, Purpose::Evaluation);
+            assert_eq!(stops(&found), "");
+            assert_eq!(found.samples.len(), text.lines().count() - 1);
+        }
     }
 
     #[test]
@@ -562,7 +582,7 @@ mod tests {
         let list = folder.path().join("list.csv");
         let listing = |path: &str| {
             std::fs::write(&list, format!("path,label\n{path},x\nimgs/a.png,x\ntwice.png,y\n")).unwrap();
-            of_csv(&list).unwrap()
+            of_csv(&list, Purpose::Training).unwrap()
         };
         for path in ["imgs\\B.png", ".\\imgs\\B.png", "imgs/Mo\u{308}hre.png", "imgs\\Mo\u{308}hre.png"] {
             let listing = listing(path);
@@ -599,7 +619,7 @@ mod tests {
             let path = folder.path().join("list.csv");
             for head in [&b""[..], b"path,label\n", b"path,label,split\n\"a\",b,", b"sep=", b"\xff\xfep\0"] {
                 std::fs::write(&path, [head, &bytes].concat()).unwrap();
-                let listing = of_csv(&path).unwrap();
+                let listing = of_csv(&path, Purpose::Training).unwrap();
                 if !listing.findings.iter().any(|finding| finding.kind.stops()) {
                     prop_assert!(listing.class_names.len() >= 2);
                 }

@@ -12,6 +12,7 @@ use super::walk::{
     EXTENSIONS, Entry, Found, Kind, What, entries, holds_pictures, kind_of_file, unread, walk,
 };
 use crate::error::DataError;
+use crate::options::Purpose;
 use crate::text::composed;
 
 /// Labels are bytes.
@@ -124,11 +125,12 @@ pub(crate) struct Listing {
 }
 
 /// Lists `root/<class>/…`, or `root/<part>/<class>/…` with parts as [`Part::named`] knows them. Classes are those of
-/// the training part, in the order of their names; folders within a class folder belong to it.
+/// the training part, in the order of their names; folders within a class folder belong to it. For an evaluation they are
+/// those of all parts, and there may be no training part and a single class.
 ///
 /// # Errors
 /// When `root` cannot be listed; all else is a finding.
-pub(crate) fn of_folder(root: &Path) -> Result<Listing, DataError> {
+pub(crate) fn of_folder(root: &Path, purpose: Purpose) -> Result<Listing, DataError> {
     let top = entries(root)?;
     let mut parts: BTreeMap<Part, Vec<(&Entry, PathBuf)>> = BTreeMap::new();
     for entry in top.iter().filter(|entry| entry.kind == Kind::Folder) {
@@ -138,7 +140,11 @@ pub(crate) fn of_folder(root: &Path) -> Result<Listing, DataError> {
             parts.entry(part).or_default().push((entry, classes));
         }
     }
-    let mut lister = Lister { root, listing: Listing::default() };
+    let mut lister = Lister { root, purpose, listing: Listing::default() };
+    if purpose == Purpose::Evaluation {
+        let folders = parts.values().flatten().map(|(_, folder)| folder.as_path());
+        lister.name_classes(folders.chain(parts.is_empty().then_some(root)));
+    }
     if parts.is_empty() {
         match misread(&top) {
             Some(reason) => lister.find(FindingKind::Layout, root, reason),
@@ -291,6 +297,7 @@ fn shared<'a>(sets: impl Iterator<Item = &'a BTreeSet<String>>) -> BTreeSet<Stri
 /// The listing while it is made.
 struct Lister<'a> {
     root: &'a Path,
+    purpose: Purpose,
     listing: Listing,
 }
 
@@ -325,18 +332,15 @@ impl Lister<'_> {
             );
             self.find(FindingKind::Layout, root, reason);
         }
-        let Some(train) = parts.get(&Part::Train) else {
+        if self.purpose == Purpose::Training && !parts.contains_key(&Part::Train) {
             let name = parts.values().flatten().next().map_or("", |(entry, _)| entry.name.as_str());
             let reason = format!(
                 "there is a folder `{name}` with folders in it, but no folder `train` with class folders beside it; the names of \
                  parts are {PART_NAMES}; or give the folder of the classes itself"
             );
             return self.find(FindingKind::Layout, root, reason);
-        };
-        for (_, folder) in train {
-            self.classes(folder, Part::Train);
         }
-        for part in [Part::Valid, Part::Test] {
+        for part in Part::ALL {
             for (_, folder) in parts.get(&part).into_iter().flatten() {
                 self.classes(folder, part);
             }
@@ -345,6 +349,14 @@ impl Lister<'_> {
         for entry in top.iter().filter(|entry| !read.contains(&entry.path.as_path())) {
             self.beside(entry);
         }
+    }
+
+    /// Makes the classes those of all these folders.
+    fn name_classes<'b>(&mut self, folders: impl Iterator<Item = &'b Path>) {
+        let inside = folders.filter_map(|folder| entries(folder).ok()).flatten();
+        let names = inside.filter(|entry| entry.kind == Kind::Folder).map(|entry| composed(&entry.name));
+        let names: BTreeSet<String> = names.collect();
+        self.listing.class_names = names.into_iter().take(MAX_CLASSES).collect();
     }
 
     /// What lies beside the parts.
@@ -403,7 +415,9 @@ impl Lister<'_> {
                 self.empty(&class, &found);
             }
         }
-        if part == Part::Train {
+        if self.purpose == Purpose::Evaluation {
+            // Any class will do.
+        } else if part == Part::Train {
             let names: Vec<String> = filled.iter().map(|(class, _)| class.name.clone()).collect();
             if let Some(reason) = impossible(&names, named) {
                 self.find(FindingKind::Layout, folder, reason);
@@ -608,7 +622,7 @@ mod tests {
     }
 
     fn listed(files: &[&str]) -> Listing {
-        of_folder(tree(files).path()).unwrap()
+        of_folder(tree(files).path(), Purpose::Training).unwrap()
     }
 
     /// What stops, a line each.
@@ -629,6 +643,32 @@ mod tests {
 
     fn found(listing: &Listing) -> Vec<(&str, u8, Part)> {
         listing.samples.iter().map(|s| (s.name.as_str(), s.label, s.part)).collect()
+    }
+
+    /// Any part and any class will do to judge a model by.
+    #[test]
+    fn a_folder_for_an_evaluation_may_hold_the_test_part_or_one_class_alone() {
+        let found = |files: &[&str]| {
+            let listing = of_folder(tree(files).path(), Purpose::Evaluation).unwrap();
+            assert_eq!(stops(&listing), "", "{files:?}");
+            let samples = listing.samples.iter();
+            let named =
+                samples.map(|s| (s.name.clone(), listing.class_names[usize::from(s.label)].clone(), s.part));
+            named.collect::<Vec<_>>()
+        };
+        let named = |name: &str, class: &str, part| (name.to_owned(), class.to_owned(), part);
+        assert_eq!(
+            found(&["test/b/1.png", "test/a/2.png"]),
+            [named("test/a/2.png", "a", Part::Test), named("test/b/1.png", "b", Part::Test)]
+        );
+        assert_eq!(found(&["only/1.png"]), [named("only/1.png", "only", Part::Train)]);
+        assert_eq!(
+            found(&["train/b/1.png", "test/a/1.png"]),
+            [named("train/b/1.png", "b", Part::Train), named("test/a/1.png", "a", Part::Test)]
+        );
+        for files in [&["test/b/1.png", "test/a/2.png"][..], &["only/1.png"]] {
+            assert!(!stops(&of_folder(tree(files).path(), Purpose::Training).unwrap()).is_empty());
+        }
     }
 
     #[test]
@@ -862,9 +902,12 @@ mod tests {
     fn a_link_to_a_folder_above_is_an_error_and_one_to_elsewhere_is_followed() {
         let folder = tree(&["a/1.png", "b/1.png"]);
         let elsewhere = tree(&["2.png"]);
-        let fault = || stops(&of_folder(folder.path()).unwrap());
+        let fault = || stops(&of_folder(folder.path(), Purpose::Training).unwrap());
         std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("a/more")).unwrap();
-        assert_eq!((of_folder(folder.path()).unwrap().samples.len(), fault()), (3, String::new()));
+        assert_eq!(
+            (of_folder(folder.path(), Purpose::Training).unwrap().samples.len(), fault()),
+            (3, String::new())
+        );
         // To itself, and through the root.
         for target in ["b", "."] {
             std::os::unix::fs::symlink(folder.path().join(target), folder.path().join("b/again")).unwrap();
@@ -884,7 +927,7 @@ mod tests {
                 let folder = tree(&files.iter().map(String::as_str).collect::<Vec<_>>());
                 let link = |name: &str| {
                     std::os::unix::fs::symlink("/mnt/gone", folder.path().join(part).join(name)).unwrap();
-                    of_folder(folder.path()).unwrap()
+                    of_folder(folder.path(), Purpose::Training).unwrap()
                 };
                 let listing = link("a/2.png");
                 assert_eq!((stops(&listing), listing.missing.len()), (String::new(), 1));

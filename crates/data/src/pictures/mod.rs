@@ -27,7 +27,7 @@ use crate::dataset::{Dataset, DatasetPair, measure};
 use crate::decode::{DecodeLimits, Probe};
 use crate::error::DataError;
 use crate::fetch::Search;
-use crate::options::{ImageOptions, InputRequest, OnBadImage};
+use crate::options::{ImageOptions, InputRequest, OnBadImage, Purpose};
 use crate::split::stratified_test;
 use cache::{Content, Header, Names};
 use listing::Listing;
@@ -62,7 +62,7 @@ pub(crate) fn load_folder(
     search: &Search,
     options: &ImageOptions,
 ) -> Result<DatasetPair, DataError> {
-    load(root, &listing::of_folder(root)?, search, options)
+    load(root, &listing::of_folder(root, options.purpose)?, search, options)
 }
 
 /// Loads what a CSV file lists.
@@ -71,7 +71,7 @@ pub(crate) fn load_list(
     search: &Search,
     options: &ImageOptions,
 ) -> Result<DatasetPair, DataError> {
-    load(list, &list::of_csv(list)?, search, options)
+    load(list, &list::of_csv(list, options.purpose)?, search, options)
 }
 
 /// Finds all that is wrong with a folder or, if `is_list`, a CSV file; and its images, where they can be trained on.
@@ -81,7 +81,8 @@ pub(crate) fn check(
     search: &Search,
     options: &ImageOptions,
 ) -> Result<(Option<DatasetPair>, PictureReport), DataError> {
-    let listing = if is_list { list::of_csv(root)? } else { listing::of_folder(root)? };
+    let purpose = options.purpose;
+    let listing = if is_list { list::of_csv(root, purpose)? } else { listing::of_folder(root, purpose)? };
     let (content, mut report) = match examine(root, &listing, search, options) {
         Ok(examined) => examined,
         Err(error) => {
@@ -201,7 +202,8 @@ fn pair(root: &Path, content: Content, options: &ImageOptions) -> Result<Dataset
         content: names.content.into(),
     };
     let mut parts = header.parts;
-    if !parts.contains(&Part::Test) {
+    let test_set_aside = !parts.contains(&Part::Test);
+    if test_set_aside {
         set_test_aside(&all, &mut parts, options.test_fraction);
     }
     let left = |class: usize| {
@@ -209,7 +211,7 @@ fn pair(root: &Path, content: Content, options: &ImageOptions) -> Result<Dataset
         labels.any(|(&label, part)| usize::from(label) == class && *part == Part::Train)
     };
     let missing: Vec<Finding> = (0..all.class_names.len())
-        .filter(|&class| !left(class))
+        .filter(|&class| options.purpose == Purpose::Training && !left(class))
         .map(|class| {
             let name = &all.class_names[class];
             let reason = format!("no usable picture of class `{name}` is left for training");
@@ -232,6 +234,7 @@ fn pair(root: &Path, content: Content, options: &ImageOptions) -> Result<Dataset
         sha256: BTreeMap::from([("decoded pictures".to_owned(), sha256)]),
         origin,
         pictures: None,
+        test_set_aside,
     })
 }
 

@@ -115,6 +115,7 @@ impl Images {
             origin: "memory".to_owned(),
             valid: Vec::new(),
             pictures: None,
+            test_set_aside: false,
         }
     }
 }

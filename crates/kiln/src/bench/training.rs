@@ -99,6 +99,8 @@ fn epochs(
         artifacts: folder.path().to_owned(),
         name: Some("bench".to_owned()),
         search: data::Search::default(),
+        dataset: None,
+        accept_changed_data: false,
         progress: ProgressMode::None,
         stop: Arc::clone(stop),
         suits_pictures: false,

@@ -44,6 +44,11 @@ pub trait WeightSource {
     /// Names and shapes of all tensors.
     fn tensors(&self) -> Vec<(String, Vec<usize>)>;
 
+    /// The classes of the network in their order, where the file names them.
+    fn class_names(&self) -> Option<Vec<String>> {
+        None
+    }
+
     /// The values of a tensor in row-major order, as `f32`.
     ///
     /// # Errors

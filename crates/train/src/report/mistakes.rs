@@ -8,7 +8,6 @@ use plotters::backend::DrawingBackend;
 use super::ReportError;
 use super::canvas::{Canvas, Drawn, INK, MUTED, Picture, Text};
 use super::page::percent;
-use crate::metrics::Prediction;
 
 /// An image of the data set: `u8`, `[C, H, W]`, one channel (grey) or three (red, green, blue).
 #[derive(Clone, Debug)]
@@ -47,10 +46,27 @@ impl ReportImage<'_> {
 
 /// One mistake with its image.
 pub(super) struct Mistake {
-    pub(super) prediction: Prediction,
+    /// Of the answer, calibrated.
+    pub(super) probability: f32,
+    /// Whether the answer would be rejected when nothing else is asked for.
+    pub(super) rejected: bool,
+    /// What the image is called.
+    pub(super) file: String,
     pub(super) image: RgbImage,
     pub(super) target: String,
     pub(super) predicted: String,
+}
+
+impl Mistake {
+    /// What stands behind the probability.
+    pub(super) fn note(&self) -> &'static str {
+        if self.rejected { ", rejected" } else { "" }
+    }
+
+    /// The last part of the file's path: there is no room for more on the sheet.
+    fn short_file(&self) -> &str {
+        self.file.rsplit(['/', '\\']).next().unwrap_or(&self.file)
+    }
 }
 
 /// All on one sheet, eight in a row.
@@ -63,7 +79,7 @@ const IMAGE: f64 = 128.0;
 const MARGIN: f64 = 14.0;
 const LINE: f64 = 14.0;
 const TILE_WIDTH: f64 = IMAGE + MARGIN;
-const TILE_HEIGHT: f64 = IMAGE + 3.0 * LINE + 18.0;
+const TILE_HEIGHT: f64 = IMAGE + 4.0 * LINE + 18.0;
 
 impl Picture for Sheet<'_> {
     const NAME: &'static str = "sheet of mistakes";
@@ -86,14 +102,8 @@ impl Picture for Sheet<'_> {
             let lines = [
                 (format!("true: {}", mistake.target), INK),
                 (format!("predicted: {}", mistake.predicted), INK),
-                (
-                    format!(
-                        "{}  #{}",
-                        percent(mistake.prediction.probability.into()),
-                        mistake.prediction.index
-                    ),
-                    MUTED,
-                ),
+                (format!("{}{}", percent(mistake.probability.into()), mistake.note()), MUTED),
+                (mistake.short_file().to_owned(), MUTED),
             ];
             for (line, (text, color)) in lines.into_iter().enumerate() {
                 let style = Text::new(11.0).color(color);

@@ -13,8 +13,6 @@ mod range_test;
 mod samples;
 mod trials;
 
-use std::fmt::Write;
-
 use image::RgbImage;
 use serde::Serialize;
 
@@ -73,6 +71,9 @@ pub enum ReportError {
     /// The figures could not be written as JSON.
     #[error("cannot write evaluation.json: {0}")]
     Json(#[from] serde_json::Error),
+    /// The predictions could not be written as CSV.
+    #[error("cannot write predictions.csv: {0}")]
+    Csv(#[from] csv::Error),
     /// Formatting text failed.
     #[error("cannot format the report: {0}")]
     Format(#[from] std::fmt::Error),
@@ -102,8 +103,22 @@ pub struct ReportInput<'a> {
     pub evaluation: &'a Evaluation,
     /// What is gained by refusing unsure answers, see [`crate::confidence::coverage`]; empty where it is not known.
     pub coverage: &'a [CoveragePoint],
+    /// The calibrated probability of each answer, and whether it would be rejected when nothing else is asked for: one
+    /// for each prediction, in their order. Empty where it is not known: then probabilities are the network's own.
+    pub answers: &'a [Answer],
+    /// What the image at a position of the evaluated data set is called: its file, or `#` and its position.
+    pub name: &'a dyn Fn(u32) -> String,
     /// Gives the image at a position of the evaluated data set; `None` leaves its mistake off the sheet.
     pub image: &'a dyn Fn(u32) -> Option<ReportImage<'a>>,
+}
+
+/// How far an answer is to be believed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answer {
+    /// Probability of the predicted class, with the model's temperature.
+    pub probability: f32,
+    /// Whether it would be rejected when nothing else is asked for.
+    pub rejected: bool,
 }
 
 /// A file of the report.
@@ -124,6 +139,8 @@ struct Figures<'a> {
     macro_average: ClassMetrics,
     weighted_average: ClassMetrics,
     per_class: Vec<NamedMetrics<'a>>,
+    /// Classes without a figure.
+    classes_without_images: Vec<String>,
     top_confusions: Vec<NamedConfusion<'a>>,
     confusion: &'a ConfusionMatrix,
 }
@@ -171,7 +188,7 @@ pub fn render(input: &ReportInput) -> Result<Vec<ReportFile>, ReportError> {
         file("coverage.png", canvas::png(&coverage)?);
     }
     file("evaluation.json", figures(input)?);
-    file("predictions.csv", predictions(input.evaluation)?.into_bytes());
+    file("predictions.csv", predictions(input)?);
     Ok(files)
 }
 
@@ -207,16 +224,26 @@ pub fn overfitting_notice(epochs: &[EpochRecord]) -> Option<String> {
     overfitting_since(epochs).map(page::notice)
 }
 
+/// What to tell the user when no image of some class was evaluated; the page shows the same text. `subset` is the kind of
+/// the images, as `test`.
+pub fn without_samples_notice(evaluation: &Evaluation, subset: &str) -> Option<String> {
+    page::without_samples_notice(evaluation, subset)
+}
+
 fn mistakes(input: &ReportInput) -> Result<Vec<Mistake>, ReportError> {
     let name = |class: u8| class_name(input.evaluation, class.into()).to_owned();
     let mut mistakes = Vec::new();
-    for prediction in input.evaluation.worst_mistakes(SHEET) {
+    for position in input.evaluation.worst_mistakes(SHEET) {
+        let prediction = input.evaluation.predictions[position];
         let Some(image) = (input.image)(prediction.index) else {
             continue;
         };
         let image: RgbImage = image.to_rgb(prediction.index)?;
+        let answer = input.answers.get(position);
         mistakes.push(Mistake {
-            prediction,
+            probability: answer.map_or(prediction.probability, |answer| answer.probability),
+            rejected: answer.is_some_and(|answer| answer.rejected),
+            file: (input.name)(prediction.index),
             image,
             target: name(prediction.target),
             predicted: name(prediction.predicted),
@@ -245,6 +272,7 @@ fn figures(input: &ReportInput) -> Result<Vec<u8>, ReportError> {
             .enumerate()
             .map(|(class, metrics)| NamedMetrics { class: class_name(evaluation, class), metrics })
             .collect(),
+        classes_without_images: evaluation.without_samples(),
         top_confusions: confusion
             .top_confusions(page::TOP_CONFUSIONS)
             .into_iter()
@@ -260,13 +288,25 @@ fn figures(input: &ReportInput) -> Result<Vec<u8>, ReportError> {
     Ok(json)
 }
 
-/// One row per prediction; RFC 4180 without quoting, since every field is a number.
-fn predictions(evaluation: &Evaluation) -> Result<String, ReportError> {
-    let mut csv = String::from("index,target,predicted,probability,loss\n");
-    for p in &evaluation.predictions {
-        writeln!(csv, "{},{},{},{},{}", p.index, p.target, p.predicted, p.probability, p.loss)?;
+/// One row per prediction: what the image is called, the classes by their numbers, the calibrated probability of the
+/// answer, the loss without calibration, and whether the answer would be rejected (empty where that is not known).
+fn predictions(input: &ReportInput) -> Result<Vec<u8>, ReportError> {
+    let header = ["index", "target", "predicted", "probability", "loss", "file", "rejected"];
+    let mut rows = csv::Writer::from_writer(Vec::new());
+    rows.write_record(header)?;
+    for (position, p) in input.evaluation.predictions.iter().enumerate() {
+        let answer = input.answers.get(position);
+        rows.write_record([
+            p.index.to_string(),
+            p.target.to_string(),
+            p.predicted.to_string(),
+            answer.map_or(p.probability, |answer| answer.probability).to_string(),
+            p.loss.to_string(),
+            (input.name)(p.index),
+            answer.map_or_else(String::new, |answer| answer.rejected.to_string()),
+        ])?;
     }
-    Ok(csv)
+    rows.into_inner().map_err(|error| csv::Error::from(error.into_error()).into())
 }
 
 #[cfg(test)]
@@ -311,6 +351,10 @@ mod tests {
         Some(ReportImage { width: 4, height: 3, channels: 1, pixels: vec![99; 12].into() })
     }
 
+    fn numbered(index: u32) -> String {
+        format!("#{index}")
+    }
+
     fn input<'a>(evaluation: &'a Evaluation, epochs: &'a [EpochRecord]) -> ReportInput<'a> {
         ReportInput {
             title: "a run",
@@ -321,6 +365,8 @@ mod tests {
             subset: "test",
             evaluation,
             coverage: &[],
+            answers: &[],
+            name: &numbered,
             image: &grey,
         }
     }
@@ -354,12 +400,47 @@ mod tests {
         }
         assert!(
             text(&files, "predictions.csv")
-                .starts_with("index,target,predicted,probability,loss\n0,0,1,0.75,2\n")
+                .starts_with("index,target,predicted,probability,loss,file,rejected\n0,0,1,0.75,2,#0,\n")
         );
         let figures: serde_json::Value = serde_json::from_str(text(&files, "evaluation.json")).expect("JSON");
         assert_eq!(figures["accuracy"], serde_json::json!(2.0 / 3.0));
         assert_eq!(figures["per_class"][1]["class"], "1");
         assert_eq!(figures["confusion"], serde_json::json!([[2, 1, 0], [0, 2, 1], [1, 0, 2]]));
+    }
+
+    /// A mistake is found again by its file, with the probability that the program gives and whether it gives it.
+    #[test]
+    fn mistakes_carry_their_files_and_calibrated_answers() {
+        let evaluation = evaluation(&["a", "b"]);
+        let answers: Vec<Answer> =
+            (0..6).map(|at| Answer { probability: 0.5 + at as f32 / 100.0, rejected: at == 3 }).collect();
+        let name = |index: u32| format!("cats, and/{index}.png");
+        let input = ReportInput { answers: &answers, name: &name, ..input(&evaluation, &[]) };
+        let files = render(&input).expect("renders");
+        let rows: Vec<&str> = text(&files, "predictions.csv").lines().collect();
+        assert_eq!(rows[1], "0,0,1,0.5,2,\"cats, and/0.png\",false");
+        assert_eq!(rows[4], "3,1,0,0.53,5,\"cats, and/3.png\",true");
+        let page = text(&files, "index.html");
+        // The two mistakes, worst first.
+        let places = ["53.00 %, rejected<br><span>cats, and/3.png", "50.00 %<br><span>cats, and/0.png"]
+            .map(|words| page.find(words).unwrap_or_else(|| panic!("`{words}` is not in the page")));
+        assert!(places[0] < places[1] && !page.contains("cats, and/1.png"));
+    }
+
+    #[test]
+    fn a_class_without_images_is_named_and_has_no_figures() {
+        let right =
+            |index, class| Prediction { index, target: class, predicted: class, probability: 1.0, loss: 0.0 };
+        let names = ["a", "b", "never shown"].map(String::from).to_vec();
+        let evaluation = Evaluation::new(names, vec![right(0, 0), right(1, 1)]).expect("valid");
+        let files = render(&input(&evaluation, &[])).expect("renders");
+        let figures: serde_json::Value = serde_json::from_str(text(&files, "evaluation.json")).expect("JSON");
+        assert_eq!(figures["macro_average"]["f1"], 1.0);
+        assert!(figures["per_class"][2]["f1"].is_null());
+        assert_eq!(figures["classes_without_images"], serde_json::json!(["never shown"]));
+        let page = text(&files, "index.html");
+        assert!(page.contains("1 of 3 classes without test images: never shown."));
+        assert!(page.contains("never shown</th><td>–</td><td>–</td><td>–</td><td>0</td>"));
     }
 
     #[test]
@@ -379,7 +460,8 @@ mod tests {
         let evaluation = evaluation(&[evil, "b"]);
         let facts = [(evil.to_owned(), evil.to_owned())];
         let epochs = epochs(2);
-        let input = ReportInput { title: evil, facts: &facts, ..input(&evaluation, &epochs) };
+        let name = |_: u32| evil.to_owned();
+        let input = ReportInput { title: evil, facts: &facts, name: &name, ..input(&evaluation, &epochs) };
         let files = render(&input).expect("renders");
         for name in ["index.html", "confusion.svg", "curves.svg"] {
             let text = text(&files, name);

@@ -8,7 +8,7 @@ use super::mistakes::Mistake;
 use super::overfitting::overfitting_since;
 use super::{ReportError, ReportInput, canvas};
 use crate::confidence::round_points;
-use crate::metrics::ClassMetrics;
+use crate::metrics::{ClassMetrics, Evaluation};
 
 /// Frequent mistakes listed on the page and in `evaluation.json`.
 pub(super) const TOP_CONFUSIONS: usize = 10;
@@ -43,6 +43,11 @@ impl Display for Escaped<'_> {
 /// A share of 1 as `99.21 %`.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
+}
+
+/// [`percent`], and a dash for a figure that does not exist.
+fn percent_or_dash(share: Option<f64>) -> String {
+    share.map_or_else(|| "–".to_owned(), percent)
 }
 
 /// Digits in groups of three: `60,000`.
@@ -107,7 +112,7 @@ fn write_page(
     let wrong = confusion.total() - confusion.correct();
     let headline = [
         (percent(confusion.accuracy()), format!("{} accuracy", input.subset)),
-        (percent(confusion.macro_average().f1), "macro F1".to_owned()),
+        (percent_or_dash(confusion.macro_average().f1), "macro F1".to_owned()),
         (format!("{:.4}", evaluation.mean_loss), format!("{} loss", input.subset)),
         (thousands(wrong), format!("wrong of {} images", thousands(confusion.total()))),
     ];
@@ -187,6 +192,20 @@ pub(super) fn notice(epoch: usize) -> String {
     )
 }
 
+/// What page and commands say about classes of which no image was evaluated; `subset` is the kind of the images.
+pub(super) fn without_samples_notice(evaluation: &Evaluation, subset: &str) -> Option<String> {
+    let names = evaluation.without_samples();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} of {} classes without {subset} images: {}. They have no figures, and averages over the classes are over \
+             the others.",
+            names.len(),
+            evaluation.class_names.len(),
+            data::listed(&names)
+        )
+    })
+}
+
 fn write_classes(page: &mut String, input: &ReportInput) -> fmt::Result {
     let confusion = &input.evaluation.confusion;
     page.push_str(
@@ -200,7 +219,11 @@ fn write_classes(page: &mut String, input: &ReportInput) -> fmt::Result {
     writeln!(page, "</tbody>\n<tfoot>")?;
     write_class(page, "macro average", &confusion.macro_average())?;
     write_class(page, "weighted average", &confusion.weighted_average())?;
-    page.push_str("</tfoot>\n</table>\n</div>\n</section>\n");
+    page.push_str("</tfoot>\n</table>\n</div>\n");
+    if let Some(notice) = without_samples_notice(input.evaluation, input.subset) {
+        writeln!(page, "<p class=\"notice\" role=\"note\">{}</p>", escape(&notice))?;
+    }
+    page.push_str("</section>\n");
     Ok(())
 }
 
@@ -209,9 +232,9 @@ fn write_class(page: &mut String, name: &str, metrics: &ClassMetrics) -> fmt::Re
         page,
         "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
         escape(name),
-        percent(metrics.precision),
-        percent(metrics.recall),
-        percent(metrics.f1),
+        percent_or_dash(metrics.precision),
+        percent_or_dash(metrics.recall),
+        percent_or_dash(metrics.f1),
         thousands(metrics.support),
     )
 }
@@ -250,20 +273,22 @@ fn write_mistakes(page: &mut String, mistakes: &[Mistake]) -> Result<(), ReportE
     }
     page.push_str(
         "<p>Highest loss first: the images whose true class was held for least likely. \
-         The percentage is the probability of the predicted class.</p>\n<ul class=\"mistakes\">\n",
+         The percentage is the calibrated probability of the predicted class; a rejected answer is one that is not \
+         given when nothing else is asked for.</p>\n<ul class=\"mistakes\">\n",
     );
     for mistake in mistakes {
         let (target, predicted) = (escape(&mistake.target), escape(&mistake.predicted));
-        let index = mistake.prediction.index;
+        let file = escape(&mistake.file);
         let source = data_uri(&canvas::encode_png(&mistake.image)?);
         writeln!(
             page,
             "<li><figure><img src=\"{source}\" width=\"{}\" height=\"{}\" loading=\"lazy\" \
-             alt=\"image {index}: {target}, predicted {predicted}\"><figcaption>\
-             <b>{target}</b> → <b>{predicted}</b><br>{} <span>#{index}</span></figcaption></figure></li>",
+             alt=\"image {file}: {target}, predicted {predicted}\"><figcaption>\
+             <b>{target}</b> → <b>{predicted}</b><br>{}{}<br><span>{file}</span></figcaption></figure></li>",
             mistake.image.width(),
             mistake.image.height(),
-            percent(mistake.prediction.probability.into()),
+            percent(mistake.probability.into()),
+            mistake.note(),
         )?;
     }
     page.push_str("</ul>\n</section>\n");

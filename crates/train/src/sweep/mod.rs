@@ -21,8 +21,11 @@ pub use halving::{Rung, rungs};
 pub use record::{SweepRecord, TrialRecord, TrialStatus};
 pub use space::{Parameter, Range, Values, grid, parameters, random};
 
+use std::path::Path;
+
 use crate::config::{ConfigError, TrainConfig};
-use crate::fit::{FitError, Surroundings, load_pair};
+use crate::data_record::{self, DataRecordError};
+use crate::fit::{FitError, Surroundings, load_pair_at};
 use crate::folds::cross_validate;
 use crate::run_folder::{RunFolder, RunFolderError};
 use crate::series::{Member, Spread, complete};
@@ -67,6 +70,9 @@ pub enum SweepError {
     /// A run.
     #[error(transparent)]
     Fit(#[from] FitError),
+    /// The data is not what the sweep began with.
+    #[error(transparent)]
+    Data(#[from] DataRecordError),
     /// The folder.
     #[error(transparent)]
     Folder(#[from] RunFolderError),
@@ -95,7 +101,7 @@ impl SweepError {
             Self::Trial { source, .. } => source.is_usage(),
             Self::Fit(error) => error.is_usage(),
             Self::Folder(error) => matches!(error, RunFolderError::Exists(_) | RunFolderError::Name(_)),
-            Self::Record { .. } | Self::AllDiverged(_) => false,
+            Self::Data(_) | Self::Record { .. } | Self::AllDiverged(_) => false,
         }
     }
 }
@@ -119,6 +125,8 @@ pub struct Sweep {
     file: SweepFile,
     trials: Vec<Trial>,
     rungs: Vec<Rung>,
+    /// Where the data lies.
+    place: String,
 }
 
 /// The outcome of one trial in one round.
@@ -129,13 +137,27 @@ enum Score {
 }
 
 impl Sweep {
-    /// Draws the trials and checks all of them against the data, before anything is trained.
+    /// Draws the trials and checks all of them against the data, before anything is trained. `begun` is the folder of a
+    /// sweep to go on with, and `dataset` where its data lies now, when that is said anew.
     ///
     /// # Errors
-    /// On settings out of range, a trial that cannot work, and data that cannot be had.
-    pub fn prepare(file: SweepFile, search: &data::Search) -> Result<Self, SweepError> {
+    /// On settings out of range, a trial that cannot work, data that cannot be had, and data that changed since.
+    pub fn prepare(
+        file: SweepFile,
+        search: &data::Search,
+        begun: Option<&Path>,
+        dataset: Option<&str>,
+    ) -> Result<Self, SweepError> {
         let drawn = file.draw()?;
-        let pair = load_pair(&file.base()?, search)?;
+        let base = file.base()?;
+        let place = match begun {
+            Some(folder) => data_record::place(folder, dataset, &base.data.dataset)?,
+            None => base.data.dataset.clone(),
+        };
+        let pair = load_pair_at(&base, &place, search)?;
+        if let Some(folder) = begun {
+            data_record::check_series(folder, &place, &pair)?;
+        }
         let (input, classes) = (pair.preprocessing.input, pair.train.class_names.len());
         drop(pair);
         let mut trials = Vec::with_capacity(drawn.len());
@@ -152,7 +174,7 @@ impl Sweep {
             trials.push(Trial { number, values, config, parameters: summary.parameters() });
         }
         let rungs = file.rungs(trials.len())?;
-        Ok(Self { file, trials, rungs })
+        Ok(Self { file, trials, rungs, place })
     }
 
     /// The trials, as drawn.
@@ -180,6 +202,7 @@ impl Sweep {
         surroundings: &Surroundings,
     ) -> Result<Option<SweepRecord>, SweepError> {
         let mut record = SweepRecord::open(folder, self)?;
+        let surroundings = &Surroundings { dataset: Some(self.place.clone()), ..surroundings.clone() };
         let mut alive: Vec<usize> = (0..self.trials.len()).collect();
         for (round, rung) in self.rungs.iter().enumerate() {
             if round > 0 {
