@@ -344,6 +344,16 @@ pub(crate) fn open(bytes: &[u8]) -> Result<(Reader, Metadata), ModelFileError> {
     Ok((reader, metadata))
 }
 
+/// The classes that a container names, where it has our metadata.
+pub(crate) fn classes_of(reader: &Reader) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Classes {
+        classes: Vec<String>,
+    }
+    let json = reader.metadata().get(KEY).filter(|json| json.len() <= MOST_METADATA)?;
+    serde_json::from_str::<Classes>(json).ok().map(|found| found.classes)
+}
+
 /// A tensor of a container whose values are not read yet.
 #[derive(Debug)]
 pub(crate) struct StoredTensor {

@@ -397,6 +397,7 @@ mod tests {
                 accept_changed_data: false,
                 progress: ProgressMode::None,
                 stop: Arc::new(stopped.into()),
+                suits_pictures: false,
             }
         }
 

@@ -14,6 +14,7 @@ const FORMAT: &str = "burnpack";
 #[derive(Debug)]
 pub struct BurnpackWeights {
     tensors: Vec<(FloatType, StoredTensor)>,
+    classes: Option<Vec<String>>,
 }
 
 impl BurnpackWeights {
@@ -28,6 +29,7 @@ impl BurnpackWeights {
         } else {
             Reader::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| container(&e))?
         };
+        let classes = model_file::classes_of(&reader);
         let stored = model_file::stored_tensors(reader).map_err(|e| container(&e))?;
         let floats = stored.into_iter().filter_map(|tensor| {
             let dtype = match tensor.dtype {
@@ -40,7 +42,7 @@ impl BurnpackWeights {
             };
             Some((dtype, tensor))
         });
-        Ok(Self { tensors: floats.collect() })
+        Ok(Self { tensors: floats.collect(), classes })
     }
 }
 
@@ -55,6 +57,10 @@ impl WeightSource for BurnpackWeights {
 
     fn layout(&self) -> WeightLayout {
         WeightLayout::Burn
+    }
+
+    fn class_names(&self) -> Option<Vec<String>> {
+        self.classes.clone()
     }
 
     fn tensors(&self) -> Vec<(String, Vec<usize>)> {

@@ -46,6 +46,11 @@ impl WeightSource for SafetensorsWeights {
         WeightLayout::PyTorch
     }
 
+    /// Our own exports have them.
+    fn class_names(&self) -> Option<Vec<String>> {
+        serde_json::from_str(self.header.metadata().as_ref()?.get("classes")?).ok()
+    }
+
     fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         self.header.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())).collect()
     }
