@@ -229,6 +229,17 @@ fn pictures() {
     };
     let mut seeds: Vec<Vec<u8>> = [Png, Jpeg, Gif, Bmp, WebP, Tiff].into_iter().map(encode).collect();
     seeds.push(bytes_of("tests/golden/resize/rgb-7x5.png"));
+    let names = [
+        "progressive-420.jpg",
+        "restart-progressive.jpg",
+        "cmyk.jpg",
+        "group3-2d.tif",
+        "runs.tif",
+        "group4.tif",
+    ];
+    let more =
+        ["packbits.tif", "palette.tif", "ycbcr-jpeg.tif", "tiled-planar.tif", "float.tif", "uint16-big.tif"];
+    seeds.extend(names.iter().chain(&more).map(|name| bytes_of(&format!("tests/golden/decode/{name}"))));
     let limits = data::DecodeLimits { bytes: 1 << 20, side: 1 << 10, memory: 8 << 20 };
     fuzz("picture", &seeds, |bytes| data::decode(bytes, &limits).is_ok());
 }

@@ -23,6 +23,7 @@ mod head;
 mod initialization;
 mod ink;
 mod inspect;
+pub mod jpeg;
 mod lenet5;
 mod mlp;
 mod model_file;

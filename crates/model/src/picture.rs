@@ -1,11 +1,19 @@
 //! Pictures of any size, and how one becomes an image of a network's size.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{InputShape, digit};
 
 /// Largest number of pixels that a resized picture may have before it is cropped (64 megapixels).
 const MAX_PIXELS: usize = 1 << 26;
+
+/// Transparent pixels below this share of all (one in 20) are a picture's edge, not its ground: they are white.
+const FEW_TRANSPARENT: u64 = 20;
+
+/// From this luma on ink is light: on white paper it would be hard to see, or gone.
+const LIGHT_INK: u64 = 160;
 
 /// A decoded picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +117,41 @@ impl Picture {
         Ok(Self { width, height, channels, pixels })
     }
 
+    /// A picture from samples with opacity, `[H, W, C]`: of 2 channels the second and of 4 the last is the opacity.
+    ///
+    /// What is transparent becomes white paper; black, where the ink is light: where the mean luma of what is visible,
+    /// weighted by its opacity, is 160 or more. Pictures with hardly any transparency (less than 5 %) stand on white.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn from_transparent(
+        width: usize,
+        height: usize,
+        channels: usize,
+        mut samples: Vec<u8>,
+    ) -> Result<Self, PictureError> {
+        let expected = width.saturating_mul(height).saturating_mul(channels);
+        if channels != 2 && channels != 4 {
+            return Err(PictureError::Channels { channels });
+        }
+        if samples.len() != expected {
+            return Err(PictureError::Length { width, height, channels, expected, found: samples.len() });
+        }
+        let colors = channels - 1;
+        let ground = u32::from(if has_light_ink(&samples, colors) { 0u8 } else { 255 });
+        for pixel in 0..width * height {
+            let opacity = u32::from(samples[pixel * channels + colors]);
+            for color in 0..colors {
+                let value = u32::from(samples[pixel * channels + color]);
+                let laid = value * opacity + ground * (255 - opacity);
+                // Never behind what is still to be read.
+                samples[pixel * colors + color] = ((laid + 127) / 255) as u8;
+            }
+        }
+        samples.truncate(width * height * colors);
+        Self::new(width, height, colors, samples)
+    }
+
     /// A picture from an image of a network, `[C, H, W]`: the way back from [`Self::planes`].
     ///
     /// # Errors
@@ -175,14 +218,7 @@ impl Picture {
         let Self { width, height, channels: own, pixels } = self;
         let pixels = match (own, channels) {
             (a, b) if a == b => pixels,
-            (3, 1) => pixels
-                .chunks_exact(3)
-                .map(|rgb| {
-                    // 16-bit fixed point, rounded.
-                    let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(u32::from);
-                    ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8
-                })
-                .collect(),
+            (3, 1) => pixels.chunks_exact(3).map(luma).collect(),
             (1, 3) => pixels.iter().flat_map(|&value| [value; 3]).collect(),
             _ => return Err(PictureError::Channels { channels }),
         };
@@ -272,10 +308,15 @@ impl Picture {
                 channels => Err(PictureError::Channels { channels }),
             };
         }
-        let mut picture = self.clone().with_channels(input.channels)?;
+        // A photo is large: no copy of it that is not needed.
+        let mut picture = if self.channels == input.channels {
+            Cow::Borrowed(self)
+        } else {
+            Cow::Owned(self.clone().with_channels(input.channels)?)
+        };
         let (width, height) = (input.width, input.height);
         if fit == Fit::LightOnDark && self.has_light_border() {
-            picture = picture.map(|value| 255 - value);
+            picture = Cow::Owned(picture.into_owned().map(|value| 255 - value));
         }
         Ok(match fit {
             Fit::Stretch => picture.resize(width, height),
@@ -327,6 +368,24 @@ impl Picture {
         }
         Ok(if self.width <= self.height { (shortest, longest) } else { (longest, shortest) })
     }
+}
+
+/// ITU-R BT.601 in 16-bit fixed point, rounded.
+fn luma(rgb: &[u8]) -> u8 {
+    let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(u32::from);
+    ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8
+}
+
+/// Whether a picture of `colors` channels and an opacity is drawn with light ink on a transparent ground.
+fn has_light_ink(samples: &[u8], colors: usize) -> bool {
+    let (mut visible, mut light) = (0, 0);
+    for pixel in samples.chunks_exact(colors + 1) {
+        let opacity = u64::from(pixel[colors]);
+        visible += opacity;
+        light += opacity * u64::from(if colors == 1 { pixel[0] } else { luma(pixel) });
+    }
+    let all = (samples.len() / (colors + 1)) as u64 * 255;
+    (all - visible) * FEW_TRANSPARENT >= all && visible > 0 && light >= LIGHT_INK * visible
 }
 
 fn weighted<'a>(weights: &[f32], samples: impl Iterator<Item = &'a u8>) -> u8 {

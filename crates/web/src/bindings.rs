@@ -21,6 +21,12 @@ fn thrown(error: SessionError) -> JsError {
     JsError::new(&error.to_string())
 }
 
+/// Refuses a picture file that ends early, which the browser would show.
+#[wasm_bindgen]
+pub fn check_picture(bytes: &[u8]) -> Result<(), JsError> {
+    crate::check_picture(bytes).map_err(thrown)
+}
+
 /// A model in the page.
 #[wasm_bindgen]
 pub struct Kiln {

@@ -9,4 +9,4 @@
 mod bindings;
 mod session;
 
-pub use session::{Answer, MAX_LESSONS, MAX_PIXELS, Session, SessionError};
+pub use session::{Answer, MAX_LESSONS, MAX_PIXELS, Session, SessionError, check_picture};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use model::{
     Classifier, ClassifyError, Description, Head, InputShape, Lesson, Metadata, Model, ModelFileError,
-    Picture, PictureError, Policy, TeachError, Teaching,
+    Picture, PictureError, Policy, TeachError, Teaching, jpeg,
 };
 use serde_json::{Value, json};
 
@@ -24,6 +24,9 @@ pub enum SessionError {
     /// The picture cannot be used.
     #[error(transparent)]
     Picture(#[from] PictureError),
+    /// The file of the picture is not whole.
+    #[error("a damaged JPEG file: {0}")]
+    Jpeg(#[from] jpeg::JpegError),
     /// There is no answer.
     #[error(transparent)]
     Classify(#[from] ClassifyError),
@@ -106,7 +109,7 @@ impl Session {
     }
 
     /// The answer for a picture of interleaved RGBA samples, as a canvas holds them. What is transparent
-    /// is laid on white, as paper is.
+    /// becomes white paper, or black where the ink is light ([`Picture::from_transparent`]).
     ///
     /// # Errors
     /// A picture that is too large, whose length does not match, or that cannot be fitted.
@@ -201,19 +204,32 @@ impl Session {
     }
 }
 
+/// Refuses the file of a picture that a browser would show although it ends early: browsers check other formats than
+/// JPEG themselves.
+///
+/// # Errors
+/// What is missing, or too many pixels.
+pub fn check_picture(bytes: &[u8]) -> Result<(), SessionError> {
+    if !jpeg::is_jpeg(bytes) {
+        return Ok(());
+    }
+    let jpeg::JpegHeader { width, height, .. } = jpeg::header(bytes)?;
+    if width * height > MAX_PIXELS {
+        return Err(SessionError::TooLarge { width, height });
+    }
+    jpeg::check(bytes)?;
+    Ok(())
+}
+
 /// Grey where all pixels are, RGB elsewhere.
 fn from_rgba(rgba: &[u8], width: usize, height: usize) -> Result<Picture, PictureError> {
     let channels = if rgba.chunks_exact(4).all(|p| p[0] == p[1] && p[1] == p[2]) { 1 } else { 3 };
-    let on_white = |value: u8, alpha: u8| {
-        let (value, alpha) = (u32::from(value), u32::from(alpha));
-        ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-    };
     let expected = width.saturating_mul(height).saturating_mul(4);
     if rgba.len() != expected {
         return Err(PictureError::Length { width, height, channels: 4, expected, found: rgba.len() });
     }
-    let pixels = rgba.chunks_exact(4).flat_map(|p| (0..channels).map(move |c| on_white(p[c], p[3])));
-    Picture::new(width, height, channels, pixels.collect())
+    let samples = rgba.chunks_exact(4).flat_map(|pixel| pixel[..channels].iter().chain(&pixel[3..])).copied();
+    Picture::from_transparent(width, height, channels + 1, samples.collect())
 }
 
 #[cfg(test)]
@@ -332,10 +348,22 @@ mod tests {
     }
 
     #[test]
-    fn transparent_is_white() {
+    fn a_cut_jpeg_is_no_picture() {
+        let whole = include_bytes!("../../../tests/golden/decode/progressive-420.jpg");
+        assert!(check_picture(whole).is_ok());
+        assert!(check_picture(b"\x89PNG, which the browser checks").is_ok());
+        for end in 3..whole.len() {
+            assert!(check_picture(&whole[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn transparent_is_paper_that_shows_the_ink() {
         let rgba = [0, 0, 0, 0, 0, 0, 0, 255, 200, 100, 0, 255];
         assert_eq!(from_rgba(&rgba, 3, 1).unwrap().pixels(), [255, 255, 255, 0, 0, 0, 200, 100, 0]);
         assert_eq!(from_rgba(&rgba[..8], 2, 1).unwrap().channels(), 1);
+        let white_ink = [0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 128];
+        assert_eq!(from_rgba(&white_ink, 3, 1).unwrap().pixels(), [0, 255, 128]);
     }
 
     proptest! {

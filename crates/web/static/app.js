@@ -464,6 +464,8 @@ function openModelFile(file) {
 function openPicture(file) {
   return work(async () => {
     checkSize(file);
+    // Browsers paint what a cut JPEG lacks grey and say nothing.
+    await ask("check", { bytes: await file.arrayBuffer() });
     const bitmap = await createImageBitmap(file).catch(() => {
       throw new Error("not a picture that this browser can open; give a PNG, JPEG, WebP or GIF file");
     });

@@ -28,6 +28,10 @@ const calls = {
     return JSON.parse(model.describe());
   },
 
+  check({ bytes }) {
+    kiln.check_picture(new Uint8Array(bytes));
+  },
+
   answer({ pixels, width, height }) {
     const seen = model.answer(pixels, width, height);
     const { probabilities, image, attention, rejected } = seen;

@@ -2,8 +2,8 @@
 //!
 //! A file is `KILNPIX2`, the lengths of the header and of the names (`u64`, little-endian), both (JSON), the images
 //! `[N, C, H, W]`, and a SHA-256: of the SHA-256 of header and images, then of the lengths and the names. Its name is
-//! the SHA-256 of what it was made from: names, lengths and times of the files, and the settings. It gets its name by
-//! renaming a finished temporary file.
+//! the SHA-256 of what it was made from: names, lengths, times and numbers of the files, the settings, and the way of
+//! decoding. It gets its name by renaming a finished temporary file.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,8 +14,9 @@ use model::{Fit, InputShape};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::finding::Finding;
 use super::ingest::{BadImage, Sizes};
-use super::listing::{Listing, Part};
+use super::listing::{Listing, Part, Sample};
 use crate::content::ContentHash;
 use crate::idx::hexadecimal;
 use crate::options::ImageOptions;
@@ -28,6 +29,9 @@ const DIGEST_MAGIC: &[u8; 8] = b"KILNPIX1";
 
 /// Bytes before the header.
 const START: usize = 8 + 8 + 8;
+
+/// Raised when files are decoded to other pixels than before, so that what was decoded then is not found.
+const DECODING: u32 = 2;
 
 /// Decoded forms (sizes, fits) of one data set that are kept.
 const KEPT: usize = 4;
@@ -52,6 +56,8 @@ pub(crate) struct Header {
 pub(crate) struct Names {
     pub(crate) files: Vec<String>,
     pub(crate) content: Vec<ContentHash>,
+    /// What there is to say of single pictures.
+    pub(crate) notes: Vec<Finding>,
 }
 
 /// Images with their header, and the SHA-256 of both; what the files are called has no part in it.
@@ -105,6 +111,7 @@ pub(crate) fn path(cache: &Path, root: &Path, listing: &Listing, options: &Image
         key.update(text);
     };
     add(&String::from_utf8_lossy(MAGIC));
+    add(&DECODING.to_string());
     add(env!("CARGO_PKG_VERSION"));
     add(&format!("{:?} {:?} {:?}", options.input, options.fit, options.decode));
     for name in &listing.class_names {
@@ -113,11 +120,30 @@ pub(crate) fn path(cache: &Path, root: &Path, listing: &Listing, options: &Image
     for sample in &listing.samples {
         add(&sample.path.to_string_lossy());
         add(&format!("{} {:?} {} {}", sample.label, sample.part, sample.bytes, sample.modified));
+        add(&identity(sample));
     }
     let key = hexadecimal(key);
     let root_key = hexadecimal(Sha256::new().chain_update(root.to_string_lossy().as_bytes()));
     let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     cache.join("pictures").join(format!("{name}-{}", &root_key[..16])).join(format!("{key}.pix"))
+}
+
+/// What no program can set back when it writes a file anew at the same length and time: the number of the file, and
+/// when anything of it was changed.
+#[cfg(unix)]
+fn identity(sample: &Sample) -> String {
+    use std::os::unix::fs::MetadataExt;
+
+    sample.path.metadata().map_or_else(
+        |_| String::new(),
+        |file| format!("{} {} {} {}", file.dev(), file.ino(), file.ctime(), file.ctime_nsec()),
+    )
+}
+
+/// Length and time are all that this system tells.
+#[cfg(not(unix))]
+fn identity(_sample: &Sample) -> String {
+    String::new()
 }
 
 /// What the file holds, or why it cannot be used; `Ok(None)` when there is none.
@@ -210,6 +236,7 @@ fn remove_oldest(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pictures::FindingKind;
 
     fn content() -> Content {
         let header = Header {
@@ -225,6 +252,7 @@ mod tests {
         let names = Names {
             files: ["a/1.png", "b/1.png", "b/2.png"].map(String::from).to_vec(),
             content: [1, 2, 3].map(|value| ContentHash::of_pixels(1, 1, 1, &[value])).to_vec(),
+            notes: vec![Finding::new(FindingKind::SingleColor, "a/1.png", "")],
         };
         Content::new(header, names, (0..12).collect())
     }

@@ -40,6 +40,12 @@ pub enum FindingKind {
     Ignored,
     /// Of another format than its name says.
     Mislabelled,
+    /// All pixels are alike once it is decoded.
+    SingleColor,
+    /// A file of 16 bits a sample whose values have fewer, which were stretched.
+    FewBits,
+    /// Too large for the limits, and made smaller while it was read.
+    Reduced,
 }
 
 impl FindingKind {
@@ -65,6 +71,9 @@ impl FindingKind {
             Self::UnreadFormat => "pictures of a format that is not read, left out",
             Self::Ignored => "no pictures by their names, ignored",
             Self::Mislabelled => "of another format than their names say, read by content",
+            Self::SingleColor => "pictures of a single colour",
+            Self::FewBits => "of 16 bits with values of fewer, stretched from black to white",
+            Self::Reduced => "too large to be decoded whole, made smaller while read",
         }
     }
 }

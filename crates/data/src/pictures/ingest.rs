@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::ImageFormat;
@@ -12,9 +11,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::content::of_picture;
+use super::finding::{Finding, FindingKind};
 use super::listing::Sample;
 use crate::content::ContentHash;
-use crate::decode::{DecodeLimits, Probe, decode, probe};
+use crate::decode::{DecodeLimits, Probe, decode_with_notes, format, probe};
 
 /// A picture that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,12 +51,15 @@ pub(crate) struct Ingested {
     /// Files whose extension names another format than their content.
     pub(crate) mislabelled: Vec<String>,
     pub(crate) sizes: Sizes,
+    /// What there is to say of single pictures.
+    pub(crate) notes: Vec<Finding>,
 }
 
 struct Decoded {
     content: ContentHash,
     size: [usize; 2],
     mislabelled: bool,
+    notes: Vec<(FindingKind, String)>,
 }
 
 /// Reads a file that must be a regular one of at most `limits.bytes`.
@@ -76,16 +79,11 @@ fn read(path: &Path, limits: &DecodeLimits) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// A panic of a decoder is that picture's fault.
-fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the decoder gave up on it".to_owned()))
-}
-
 /// Size and channels of every picture whose header can be read.
 pub(crate) fn probe_all(samples: &[Sample], limits: &DecodeLimits) -> Vec<Probe> {
     let probes = samples.par_iter().filter_map(|sample| {
         let regular = sample.path.metadata().is_ok_and(|metadata| metadata.is_file());
-        regular.then(|| guarded(|| probe(&sample.path, limits).map_err(|error| error.to_string())).ok())?
+        regular.then(|| probe(&sample.path, limits))?
     });
     probes.collect()
 }
@@ -112,7 +110,7 @@ pub(crate) fn ingest(
         .par_chunks_exact_mut(length)
         .zip(samples)
         .map(|(out, sample)| {
-            let outcome = guarded(|| load(&sample.path, &preprocessing, limits, out));
+            let outcome = load(&sample.path, &preprocessing, limits, out);
             bar.inc(1);
             outcome
         })
@@ -126,6 +124,7 @@ pub(crate) fn ingest(
         content: Vec::new(),
         mislabelled: Vec::new(),
         sizes: Sizes::default(),
+        notes: Vec::new(),
     };
     let mut sizes = Vec::with_capacity(samples.len());
     let mut kept = 0;
@@ -142,6 +141,8 @@ pub(crate) fn ingest(
                 if decoded.mislabelled {
                     ingested.mislabelled.push(sample.name.clone());
                 }
+                let notes = decoded.notes.into_iter();
+                ingested.notes.extend(notes.map(|(kind, reason)| Finding::new(kind, &sample.name, reason)));
             }
             Err(reason) => ingested.bad.push(BadImage { path: sample.name.clone(), reason }),
         }
@@ -159,13 +160,30 @@ fn load(
     out: &mut [u8],
 ) -> Result<Decoded, String> {
     let bytes = read(path, limits)?;
-    let picture = decode(&bytes, limits).map_err(|error| error.to_string())?;
-    let image = preprocessing.prepare(&picture).map_err(|error| error.to_string())?;
+    let decoded = decode_with_notes(&bytes, limits).map_err(|error| error.to_string())?;
+    let picture = &decoded.picture;
+    let image = preprocessing.prepare(picture).map_err(|error| error.to_string())?;
     out.copy_from_slice(&image);
     let named = path.extension().and_then(ImageFormat::from_extension);
-    let mislabelled = image::guess_format(&bytes).ok() != named;
-    let content = of_picture(&bytes, &picture);
-    Ok(Decoded { content, size: [picture.width(), picture.height()], mislabelled })
+    let mut notes = Vec::new();
+    let mut pixels = picture.pixels().chunks_exact(picture.channels());
+    let first = pixels.next();
+    if pixels.all(|pixel| Some(pixel) == first) {
+        notes.push((FindingKind::SingleColor, String::new()));
+    }
+    if let Some(bits) = decoded.bits {
+        notes.push((FindingKind::FewBits, format!("its values have {bits} bits")));
+    }
+    let by = decoded.reduced_by;
+    if by > 1 {
+        notes.push((FindingKind::Reduced, format!("its width and height were divided by {by}")));
+    }
+    Ok(Decoded {
+        content: of_picture(&bytes, picture),
+        size: [picture.width() * by, picture.height() * by],
+        mislabelled: format(&bytes).ok() != named,
+        notes,
+    })
 }
 
 impl Sizes {
@@ -201,10 +219,5 @@ mod tests {
         let sizes = Sizes::of(vec![[4, 4], [10, 1], [1, 10], [4, 4], [2, 2]]);
         assert_eq!(sizes, Sizes { smallest: [2, 2], median: [10, 1], largest: [4, 4], distinct: 4 });
         assert_eq!(Sizes::of(Vec::new()), Sizes::default());
-    }
-
-    #[test]
-    fn a_panic_is_an_error() {
-        assert!(guarded(|| -> Result<(), String> { panic!("as a decoder might") }).is_err());
     }
 }

@@ -184,6 +184,7 @@ fn examine(
     report.mislabelled = std::mem::take(&mut content.header.mislabelled);
     let mislabelled = report.mislabelled.iter();
     report.findings.extend(mislabelled.map(|name| Finding::new(FindingKind::Mislabelled, name, "")));
+    report.findings.append(&mut content.names.notes);
     Ok((Some(content), report))
 }
 
@@ -276,8 +277,11 @@ fn content(
         mislabelled: ingested.mislabelled,
         sizes: ingested.sizes,
     };
-    let names =
-        Names { files: good().map(|sample| slashed(&sample.name)).collect(), content: ingested.content };
+    let names = Names {
+        files: good().map(|sample| slashed(&sample.name)).collect(),
+        content: ingested.content,
+        notes: ingested.notes,
+    };
     let content = Content::new(header, names, ingested.pixels);
     if let Some(path) = &cached
         && let Err(error) = cache::write(path, &content)

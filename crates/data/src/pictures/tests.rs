@@ -148,6 +148,46 @@ fn the_second_run_decodes_nothing_until_something_changes() {
     assert!(!cached(&ImageOptions::default()) && cached(&ImageOptions::default()));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_written_anew_at_the_same_length_and_time_is_decoded_again() {
+    let world = World::two_classes(4, 8, 8);
+    let cached = || world.load(&ImageOptions::default()).unwrap().pictures.unwrap().from_cache;
+    assert!(!cached() && cached());
+    let path = world.root().join("red/0.png");
+    let (before, time) = (std::fs::read(&path).unwrap(), path.metadata().unwrap().modified().unwrap());
+    // In place, and by another file that is renamed.
+    for (renamed, rgb) in [(false, [255, 1, 0]), (true, [255, 2, 0])] {
+        let bytes = color(rgb, 8, 8);
+        assert_eq!(bytes.len(), before.len());
+        let written = if renamed { world.folder.path().join("new.png") } else { path.clone() };
+        std::fs::write(&written, bytes).unwrap();
+        std::fs::File::options().write(true).open(&written).unwrap().set_modified(time).unwrap();
+        std::fs::rename(&written, &path).unwrap();
+        assert_eq!(path.metadata().unwrap().modified().unwrap(), time);
+        assert!(!cached(), "{rgb:?}");
+        assert!(cached());
+    }
+}
+
+#[test]
+fn pictures_of_one_colour_and_of_few_bits_are_counted() {
+    let world = World::two_classes(4, 8, 8);
+    let words = ImageBuffer::from_fn(8, 8, |x, y| Luma([(x * 100 + y) as u16]));
+    world.put("red/ten.png", &encoded(&DynamicImage::ImageLuma16(words), ImageFormat::Png));
+    for cached in [false, true] {
+        let report = world.load(&ImageOptions::default()).unwrap().pictures.unwrap();
+        assert_eq!(report.from_cache, cached);
+        let found = |kind: FindingKind| {
+            let findings = report.findings.iter().filter(move |finding| finding.kind == kind);
+            findings.map(|finding| finding.path.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(FindingKind::FewBits), ["red/ten.png"]);
+        assert_eq!(found(FindingKind::SingleColor).len(), 8);
+        assert!(found(FindingKind::Reduced).is_empty());
+    }
+}
+
 #[test]
 fn every_kind_of_bad_file_is_named_with_its_reason() {
     let world = World::two_classes(5, 8, 8);

@@ -141,10 +141,12 @@ async fn form(parts: Parts, body: Bytes, limits: &ImageLimits) -> Result<Vec<Byt
 fn decode(file: &[u8], limits: &ImageLimits) -> Result<Picture, Problem> {
     data::decode(file, &limits.decode).map_err(|error| {
         let status = match error {
-            data::DecodeError::Format { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            data::DecodeError::TooLong { .. } | data::DecodeError::TooLarge { .. } => {
-                StatusCode::PAYLOAD_TOO_LARGE
+            data::DecodeError::Format { .. } | data::DecodeError::Foreign { .. } => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
+            data::DecodeError::TooLong { .. }
+            | data::DecodeError::TooLarge { .. }
+            | data::DecodeError::Memory { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         };
         Problem::new(status, error.to_string())
