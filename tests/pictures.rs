@@ -314,3 +314,89 @@ fn a_small_folder_is_learned_by_default_and_a_guess_is_called_one() {
         assert!(page.contains("always naming the largest class"), "{name}");
     }
 }
+
+/// `count` pictures of stripes, of a width that tells the class; `shift` makes them others.
+fn write_stripes(folder: &Path, width: u32, count: u32, shift: u32) {
+    fs::create_dir_all(folder).expect("a folder");
+    for number in 0..count {
+        let shade = |x: u32| if (x + number) / width % 2 == 0 { 230 } else { 20 };
+        let picture =
+            image::GrayImage::from_fn(16, 16, |x, y| image::Luma([shade(x) + (y * shift % 7) as u8]));
+        picture.save(folder.join(format!("{number}.png"))).expect("saved");
+    }
+}
+
+/// All of what nothing was held back from, the classes by their names, and figures for those that are there.
+#[test]
+fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
+    let bench = bench();
+    let stripes = |folder: &str, classes: &[(&str, u32)], shift| {
+        for (class, width) in classes {
+            write_stripes(&bench.path(folder).join(class), *width, 20, shift);
+        }
+    };
+    stripes("own", &[("fine", 1), ("middle", 3), ("wide", 7)], 0);
+    let train = [
+        "train",
+        "--dataset",
+        "own",
+        "--epochs",
+        "4",
+        "--batch-size",
+        "8",
+        "--valid-fraction",
+        "0.5",
+        "--name",
+        "m",
+    ];
+    let trained = bench.json(&[&train[..], &["--json", "--progress", "none"]].concat());
+    let evaluate = |dataset: &str, more: &[&str]| {
+        bench.json(&[&["evaluate", "--model", "artifacts/m", "--dataset", dataset, "--json"], more].concat())
+    };
+    // What the model was trained on: what was held back from it, wherever a copy lies and whatever its files are called.
+    let own = evaluate("own", &[]);
+    assert_eq!((&own["split"], &own["images"]), (&"test".into(), &9.into()), "{own}");
+    assert_eq!(own["test_accuracy"], trained["test_accuracy"]);
+    fs::rename(bench.path("own"), bench.path("copy")).expect("moved");
+    assert_eq!(evaluate("copy", &[])["images"], 9);
+    assert_eq!(evaluate("copy", &["--split", "all"])["images"], 60);
+    bench.run(&["evaluate", "--model", "artifacts/m"]).fails(1, &["own", "--dataset"]);
+
+    // Other pictures: all of them, in folders, parts, and lists.
+    stripes("new", &[("fine", 1), ("middle", 3), ("wide", 7)], 1);
+    let new = evaluate("new", &[]);
+    assert_eq!(
+        (&new["split"], &new["images"], &new["labelled_images"]),
+        (&"all".into(), &60.into(), &60.into())
+    );
+    stripes("tests/test", &[("fine", 1), ("wide", 7)], 1);
+    let tests = evaluate("tests", &[]);
+    assert_eq!((&tests["split"], &tests["images"]), (&"test".into(), &40.into()));
+    assert_eq!(tests["classes"]["absent"], serde_json::json!(["middle"]));
+    assert_eq!(tests["classes"]["without_images"], serde_json::json!(["middle"]));
+    assert!(tests["per_class"][1]["f1"].is_null() && tests["per_class"][0]["f1"].is_number());
+    let rows: String = (0..20).map(|n| format!("new/wide/{n}.png,wide,test\n")).collect();
+    fs::write(bench.path("list.csv"), format!("path,label,split\n{rows}")).expect("written");
+    let list = evaluate("list.csv", &[]);
+    assert_eq!((&list["images"], &list["classes"]["mapped"]), (&20.into(), &serde_json::json!(["wide"])));
+
+    // A class that the model does not know is never counted as another.
+    stripes("shifted", &[("bar", 1), ("middle", 3), ("wide", 7)], 1);
+    let shifted = ["evaluate", "--model", "artifacts/m", "--dataset", "shifted"];
+    bench.run(&shifted).fails(1, &["bar (20)", "fine, middle, wide", "--unknown-classes skip"]);
+    let skipped = evaluate("shifted", &["--unknown-classes", "skip"]);
+    assert_eq!((&skipped["images"], &skipped["classes"]["unknown_images"]), (&40.into(), &20.into()));
+    assert_eq!(skipped["classes"]["unknown"], serde_json::json!(["bar"]));
+    assert!(skipped["warnings"][0].as_str().is_some_and(|text| text.contains("bar (20)")), "{skipped}");
+    let foreign = evaluate("new", &["--rejection", "shifted"]);
+    assert_eq!(foreign["rejection"]["images"], 20, "only bars are foreign");
+
+    // The data changed since: said, and evaluated all the same.
+    fs::rename(bench.path("copy"), bench.path("own")).expect("moved");
+    fs::rename(bench.path("own/fine/3.png"), bench.path("own/wide/x.png")).expect("moved");
+    let changed = bench.run(&["evaluate", "--model", "artifacts/m"]);
+    assert_eq!(changed.status, 0, "{}", changed.stderr);
+    for words in ["has changed since", "wide/x.png (wide instead of fine)"] {
+        assert!(changed.stderr.contains(words), "`{words}` is not in {}", changed.stderr);
+    }
+}

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use data::{Changes, DatasetPair, Entry};
+use data::{Changes, DatasetPair, Entry, InputRequest};
 use serde::{Deserialize, Serialize};
 
+use crate::config::TrainConfig;
 use crate::run_folder::{RunFolder, RunFolderError, RunRecord, read_record};
 
 /// What a run began with, in `run.json`.
@@ -17,6 +18,9 @@ pub struct DataRecord {
     pub path: Option<PathBuf>,
     /// The classes in their order.
     pub classes: Vec<String>,
+    /// Size and channels that the pictures got, which follow from all of them where the configuration does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<InputRequest>,
     /// [`DatasetPair::content_sha256`].
     pub content_sha256: String,
 }
@@ -88,6 +92,7 @@ impl DataRecord {
         Self {
             path: (!is_known).then(absolute),
             classes: pair.train.class_names.clone(),
+            input: pair.pictures.is_some().then(|| pair.train.shape.into()),
             content_sha256: pair.content_sha256(),
         }
     }
@@ -113,6 +118,16 @@ pub fn place(run: &Path, named: Option<&str>, typed: &str) -> Result<String, Dat
         }),
         _ => Ok(typed.to_owned()),
     }
+}
+
+/// The configuration with the size that the pictures of a run had as it began: a copy of one in colour makes no other
+/// network of it.
+pub fn with_input(run: &Path, config: &TrainConfig) -> TrainConfig {
+    let mut config = config.clone();
+    if config.data.channels == 0 && config.data.input.is_none() {
+        config.data.input = records_in(run).iter().find_map(|(_, record)| record.data.as_ref()?.input);
+    }
+    config
 }
 
 /// The records of a run, or of the runs in the folder of a series, with their folders.
@@ -345,7 +360,7 @@ mod tests {
     use image::{GrayImage, Luma};
 
     use super::*;
-    use crate::config::{ConfigLayers, TrainConfig};
+    use crate::config::ConfigLayers;
     use crate::fit::{FitError, Outcome, Start, Surroundings, fit};
     use crate::progress::ProgressMode;
 
@@ -487,6 +502,8 @@ mod tests {
         let bmp = image::open(bench.path("data/cross/05.png")).unwrap();
         bmp.save(bench.path("data/cross/05.bmp")).unwrap();
         std::fs::remove_file(bench.path("data/cross/05.png")).unwrap();
+        let grey = image::open(bench.path("data/cross/06.png")).unwrap();
+        grey.to_rgb8().save(bench.path("data/cross/06.png")).unwrap();
         std::fs::rename(bench.path("data"), bench.path("moved")).unwrap();
         let lost = bench.go_on(&config, false).unwrap_err().to_string();
         assert!(

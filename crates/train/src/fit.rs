@@ -297,7 +297,12 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
         }
         _ => surroundings.dataset.clone().unwrap_or_else(|| config.data.dataset.clone()),
     };
-    let pair = load_pair_at(config, &place, &surroundings.search)?;
+    let pair = match &start {
+        Start::Resume(run) => {
+            load_pair_at(&data_record::with_input(run.path(), config), &place, &surroundings.search)?
+        }
+        _ => load_pair_at(config, &place, &surroundings.search)?,
+    };
     fit_pair(config, surroundings, start, pair, &place)
 }
 
