@@ -96,6 +96,9 @@ struct Directory<'a> {
     entries: BTreeMap<u16, Entry>,
 }
 
+/// Tiles and strips of a picture: those of 64x64 pixels in the largest one, twice.
+const MOST_CHUNKS: u64 = 1 << 17;
+
 /// Bytes of one value, by the number of its type; one for types that nobody has defined.
 fn size_of_value(kind: u64) -> usize {
     match kind {
@@ -306,6 +309,11 @@ impl Layout {
         let most = u64::from(limits.side).max(1 << 12);
         if chunk.iter().any(|side| !(1..=most).contains(side)) {
             return Err(format!("tiles or strips of {}x{} pixels", chunk[0], chunk[1]).into());
+        }
+        let planes = if directory.first(tag::PLANAR, 1) == 2 { samples as u64 } else { 1 };
+        let chunks = (width as u64).div_ceil(chunk[0]) * (height as u64).div_ceil(chunk[1]) * planes;
+        if chunks > MOST_CHUNKS {
+            return Err(format!("{chunks} tiles or strips; expected at most {MOST_CHUNKS}").into());
         }
         let orientation = Orientation::from_exif(directory.first(tag::ORIENTATION, 1).min(255) as u8);
         Ok(Self {
@@ -792,6 +800,9 @@ impl<'a> Chunks<'a> {
         if decoded.len() != header.width * header.height * samples {
             return Err("a JPEG that decodes to another size".into());
         }
+        if header.width == chunk[0] {
+            return Ok(decoded);
+        }
         let lines = decoded.chunks_exact(header.width * samples);
         Ok(lines.take(rows).flat_map(|line| &line[..chunk[0] * samples]).copied().collect())
     }
@@ -940,16 +951,20 @@ mod tests {
             let expected = std::fs::read(path.with_extension("png")).unwrap();
             let expected = read(&expected).unwrap().picture;
             let name = path.file_name().unwrap().to_str().unwrap();
-            // Rounding of colours, and of half precision.
-            let tolerance = match name {
-                "ycbcr-jpeg.tif" => 40,
-                "cmyk.tif" | "half.tif" => 1,
-                _ => 0,
-            };
             let found = found.picture.with_channels(expected.channels()).unwrap();
-            let worst = found.pixels().iter().zip(expected.pixels()).map(|(a, b)| a.abs_diff(*b)).max();
             assert_eq!((found.width(), found.height()), (expected.width(), expected.height()), "{name}");
-            assert!(worst.unwrap() <= tolerance, "{name}: {worst:?}");
+            let differences =
+                || found.pixels().iter().zip(expected.pixels()).map(|(a, b)| u64::from(a.abs_diff(*b)));
+            if name == "ycbcr-jpeg.tif" {
+                // Programs enlarge the chroma differently.
+                assert!(differences().sum::<u64>() < 3 * found.pixels().len() as u64, "{name}");
+            } else {
+                // Half precision is rounded.
+                assert!(
+                    differences().all(|difference| difference <= u64::from(name == "half.tif")),
+                    "{name}"
+                );
+            }
             // Cut anywhere, and with any bit changed, it is read or refused.
             for end in (0..bytes.len()).step_by(31) {
                 let _ = read(&bytes[..end]);
@@ -1006,7 +1021,7 @@ mod tests {
         refused(&[(262, 8)], "save it with RGB colours");
         refused(&[(259, 50000)], "Zstandard (number 50000); save it with LZW or Deflate");
         refused(&[(259, 6)], "JPEG of the old kind");
-        refused(&[(257, 2)], "it ends early");
+        refused(&[(257, 2), (279, 2)], "it ends early");
         refused(&[(257, 0)], "2x0 pixels");
         refused(&[(322, 1 << 30), (323, 16), (324, 8)], "tiles or strips of");
         refused(&[(258, 8), (277, 99)], "99 samples");

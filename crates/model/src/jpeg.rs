@@ -12,6 +12,12 @@ const PADDING: usize = 3;
 /// Longest padding of zeros or ones alone.
 const PLAIN_PADDING: usize = 32;
 
+/// How often scans may go over a picture: encoders write about ten, and a block is in some of them.
+const PASSES: usize = 64;
+
+/// Blocks that all scans of one file may go over together, where the picture has fewer: about two seconds.
+const MOST_VISITED: usize = 1 << 28;
+
 /// Why a JPEG file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -131,6 +137,8 @@ struct Walk<'a> {
     restart_interval: usize,
     /// The colour transform that an Adobe segment names.
     adobe_transform: Option<u8>,
+    /// Blocks that scans have gone over.
+    visited: usize,
     ended: bool,
 }
 
@@ -161,6 +169,7 @@ impl<'a> Walk<'a> {
             quantization: [1; 4],
             restart_interval: 0,
             adobe_transform: None,
+            visited: 0,
             ended: false,
         }
     }
@@ -366,6 +375,12 @@ impl<'a> Walk<'a> {
         let sound = !frame.progressive || dc_only || (1..=band.end).contains(&band.start) && count == 1;
         if parts.is_empty() || !sound || band.end > 63 || band.low_bit > 13 {
             return Err(BROKEN);
+        }
+        // Whole scans of nothing take a few bytes of the file.
+        let blocks = |part: &Part| frame.components[part.component].blocks.iter().product::<usize>();
+        self.visited += parts.iter().map(blocks).sum::<usize>();
+        if self.visited > (PASSES * frame.blocks()).min(MOST_VISITED.max(frame.blocks())) {
+            return Err(JpegError::Damaged("it has more scans than any encoder writes"));
         }
         let mut scan = Scan {
             bits: Bits::new(self.bytes, self.at),
