@@ -18,8 +18,8 @@ use burn::module::Module;
 use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, Device, TensorData};
 use model::{
-    Activation, CnnConfig, ConvBlockConfig, Description, Initialization, InputShape, Model, Network,
-    NetworkConfig, PoolConfig, PoolKind, Preprocessing, decode, encode, load, named_tensors,
+    Activation, CnnConfig, Confidence, ConvBlockConfig, Description, Initialization, InputShape, Model,
+    Network, NetworkConfig, PoolConfig, PoolKind, Preprocessing, decode, encode, load, named_tensors,
 };
 use serde_json::Value;
 use support::Bench;
@@ -57,7 +57,7 @@ fn untrained(config: CnnConfig) -> Vec<u8> {
         },
         classes: ["plain", "with \"quotes\"", "ünïcode??/", "back\\slash"].map(String::from).into(),
         provenance: BTreeMap::new(),
-        confidence: None,
+        confidence: Some(Confidence { temperature: 0.8, novelty: None }),
     };
     encode(&built, description).expect("a model")
 }
@@ -116,6 +116,12 @@ fn pixels(name: &str, input: InputShape) -> Vec<u8> {
 fn logits(model: &Model, pixels: &[u8]) -> Vec<f32> {
     let images = model.metadata.preprocessing.batch(pixels, IMAGES, &Device::flex());
     model.network.forward(images).into_data().try_to_vec().expect("floats")
+}
+
+/// Probabilities `[N, K]` of logits, as Kiln answers.
+fn probabilities(model: &Model, logits: &[f32]) -> Vec<f32> {
+    let classes = model.metadata.classes.len();
+    logits.chunks(classes).flat_map(|row| model::softmax(row, model.metadata.temperature())).collect()
 }
 
 fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
@@ -219,8 +225,8 @@ fn dequantized(model: &Model, npz: &[u8]) -> Model {
     }
 }
 
-/// Compiles the header as strictly as compilers do, and runs it over the pixels.
-fn run_in_c(folder: &Path, header: &str, pixels: &[u8], classes: usize) -> Vec<f32> {
+/// Compiles the header as strictly as compilers do, and runs it over the pixels: logits and probabilities.
+fn run_in_c(folder: &Path, header: &str, pixels: &[u8], classes: usize) -> [Vec<f32>; 2] {
     let main = format!(
         "#include <stdio.h>\n#include \"{header}\"\n\
          int main(void) {{\n\
@@ -229,6 +235,8 @@ fn run_in_c(folder: &Path, header: &str, pixels: &[u8], classes: usize) -> Vec<f
              while (fread(pixels, 1, sizeof pixels, stdin) == sizeof pixels) {{\n\
                  int class = kiln_classify(pixels, logits, scratch);\n\
                  if (!kiln_classes[class]) return 1;\n\
+                 for (int k = 0; k < KILN_CLASSES; k++) printf(\"%.9g\\n\", (double)logits[k]);\n\
+                 kiln_probabilities(logits, logits);\n\
                  for (int k = 0; k < KILN_CLASSES; k++) printf(\"%.9g\\n\", (double)logits[k]);\n\
              }}\n\
              return 0;\n\
@@ -258,9 +266,9 @@ fn run_in_c(folder: &Path, header: &str, pixels: &[u8], classes: usize) -> Vec<f
         .expect("it runs");
     assert!(ran.status.success());
     let text = String::from_utf8(ran.stdout).expect("text");
-    let logits: Vec<f32> = text.lines().map(|line| line.parse().expect("a number")).collect();
-    assert_eq!(logits.len(), IMAGES * classes);
-    logits
+    let numbers: Vec<f32> = text.lines().map(|line| line.parse().expect("a number")).collect();
+    assert_eq!(numbers.len(), 2 * IMAGES * classes);
+    [0, 1].map(|part| numbers.chunks(classes).skip(part).step_by(2).flatten().copied().collect())
 }
 
 #[test]
@@ -272,13 +280,18 @@ fn a_header_computes_what_the_network_computes() {
         let folder = exporter.bench.path(name);
         exporter.export(name, "c-header", "h", false);
         let classes = model.metadata.classes.len();
-        assert_close(name, &run_in_c(&folder, "model.h", &pixels, classes), &logits(&model, &pixels));
+        let check = |header: &str, model: &Model| {
+            let [found, likely] = run_in_c(&folder, header, &pixels, classes);
+            let expected = logits(model, &pixels);
+            assert_close(name, &found, &expected);
+            assert_close(name, &likely, &probabilities(model, &expected));
+        };
+        check("model.h", &model);
         if Exporter::quantizable(name) {
             exporter.export(name, "c-header", "h", true);
             let rounded = dequantized(&model, &exporter.export(name, "npz", "npz", true));
-            let expected = logits(&rounded, &pixels);
-            assert_close(name, &run_in_c(&folder, "model_int8.h", &pixels, classes), &expected);
-            assert_ne!(expected, logits(&model, &pixels), "rounding changes something");
+            check("model_int8.h", &rounded);
+            assert_ne!(logits(&rounded, &pixels), logits(&model, &pixels), "rounding changes something");
         }
     }
 }
@@ -334,6 +347,82 @@ fn names_layouts_and_values_are_kept() {
     }
 }
 
+/// Every format says how its logits become Kiln's probabilities, and what of the rejection it lacks.
+#[test]
+fn every_format_has_the_temperature() {
+    let exporter = Exporter::new();
+    for (name, bytes, strange) in [
+        ("reference", reference(), true),
+        ("flat", untrained(CnnConfig { blocks: vec![], ..CnnConfig::default() }), false),
+    ] {
+        let temperature = exporter.write_model(name, &bytes).metadata.temperature();
+        assert_ne!(temperature, 1.0);
+        let check = |about: &dyn Fn(&str) -> String, what: &str| {
+            assert_eq!(about("temperature").parse(), Ok(temperature), "{what}");
+            assert_eq!(about("probabilities"), "softmax(logits / temperature) over the last axis", "{what}");
+            assert!(about("rejection").contains("--reject-below"), "{what}");
+            assert_eq!(about("rejection").contains("too strange"), strange, "{what}");
+        };
+        let from_json = |text: &str, key: &str| match &serde_json::from_str::<Value>(text).expect("JSON")[key]
+        {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+
+        let npz = arrays(&exporter.export(name, "npz", "npz", false));
+        let text: Vec<u32> =
+            npz["kiln"].1.chunks(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
+        let text: String = text.into_iter().filter_map(char::from_u32).collect();
+        check(&|key| from_json(&text, key), "npz");
+
+        let pack = exporter.export(name, "burnpack", "bpk", false);
+        let pack = burn_pack::Reader::from_bytes(Bytes::from_bytes_vec(pack)).expect("a burnpack");
+        check(&|key| from_json(&pack.metadata()["kiln"], key), "burnpack");
+
+        let file = exporter.export(name, "safetensors", "safetensors", false);
+        let (_, header) = safetensors::SafeTensors::read_metadata(&file).expect("safetensors");
+        let about = header.metadata().clone().expect("metadata");
+        check(&|key| about[key].clone(), "safetensors");
+
+        // A text in a protocol buffer is its tag, its length, and itself.
+        let onnx = exporter.export(name, "onnx", "onnx", false);
+        let position = |part: &[u8]| onnx.windows(part.len()).position(|window| window == part);
+        check(
+            &|key| {
+                let tag = [&[0x0a, key.len() as u8][..], key.as_bytes(), &[0x12]].concat();
+                let start = position(&tag).expect("a property") + tag.len();
+                let (mut len, mut at) = (0, start);
+                loop {
+                    len |= usize::from(onnx[at] & 0x7f) << (7 * (at - start));
+                    at += 1;
+                    if onnx[at - 1] < 0x80 {
+                        break;
+                    }
+                }
+                String::from_utf8(onnx[at..at + len].to_vec()).expect("text")
+            },
+            "onnx",
+        );
+        for part in ["logits_by_temperature_Div", "probabilities_Softmax"] {
+            assert!(position(part.as_bytes()).is_some(), "{part}");
+        }
+
+        let header = String::from_utf8(exporter.export(name, "c-header", "h", false)).expect("text");
+        let after = |mark: &str| {
+            let start = header.find(mark).expect(mark) + mark.len();
+            header[start..].lines().next().expect("a line").trim().to_owned()
+        };
+        check(
+            &|key| match key {
+                "temperature" => after("#define KILN_TEMPERATURE").trim_end_matches('f').to_owned(),
+                "probabilities" => after("kiln_probabilities(logits, probabilities);"),
+                _ => after("* Rejection:"),
+            },
+            "c-header",
+        );
+    }
+}
+
 #[test]
 fn eight_bits_cost_what_is_printed() {
     let exporter = Exporter::new();
@@ -361,6 +450,59 @@ fn eight_bits_cost_what_is_printed() {
         let bytes = |result: &Value| result["bytes"].as_u64().expect("a number");
         assert!(bytes(&small) * 2 < bytes(&whole), "{format}: {} {}", bytes(&small), bytes(&whole));
     }
+}
+
+/// The images are those that `evaluate` looks at: in the model's size and fit, without the bad one, the same test part.
+#[test]
+fn eight_bits_are_measured_on_the_models_own_images() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    for (class, at) in [("left", 4), ("right", 40)] {
+        fs::create_dir_all(bench.path(&format!("wide/{class}"))).expect("a folder");
+        for index in 0..14u32 {
+            let ink = |x: u32| if (at..at + 5 + index % 4).contains(&x) { 250 } else { (7 * index) as u8 };
+            let picture = image::RgbImage::from_fn(52, 16, |x, y| image::Rgb([ink(x), ink(x), y as u8]));
+            picture.save(bench.path(&format!("wide/{class}/{index}.png"))).expect("a picture");
+        }
+    }
+    fs::write(bench.path("wide/left/bad.png"), "no picture").expect("written");
+    let train = [
+        "train",
+        "--dataset",
+        "wide",
+        "--model",
+        "mlp",
+        "--set",
+        "network.hidden=[8]",
+        "--input",
+        "10x24",
+        "--fit",
+        "stretch",
+        "--on-bad-image",
+        "skip",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--set",
+        "data.test_fraction=0.3",
+        "--set",
+        "data.valid_fraction=0.2",
+        "--name",
+        "wide-run",
+        "--progress",
+        "none",
+        "--json",
+    ];
+    let trained = bench.json(&train);
+    let evaluated = bench.json(&["evaluate", "--model", "artifacts/wide-run", "--json"]);
+    let export =
+        ["export", "--model", "artifacts/wide-run", "--format", "npz", "--quantize", "int8", "--out", "out"];
+    let cost = bench.json(&[&export[..], &["--json"]].concat())["quantized"].clone();
+    assert_eq!(cost["images"], evaluated["images"]);
+    assert_eq!(cost["accuracy_before"], evaluated["test_accuracy"]);
+    assert_eq!(cost["loss_before"], evaluated["test_loss"]);
+    assert_eq!(evaluated["test_accuracy"], trained["test_accuracy"]);
+    assert_eq!(evaluated["test_loss"], trained["test_loss"]);
 }
 
 #[test]
@@ -406,13 +548,18 @@ fn peers_compute_the_same() {
         let mut images = vec![0.0; pixels.len()];
         preprocessing.normalize_into(&pixels, &mut images);
         write(format!("{name}/images.f32"), &images);
-        write(format!("{name}/logits.f32"), &logits(&model, &pixels));
+        let answers = |kind: &str, model: &Model| {
+            let logits = logits(model, &pixels);
+            write(format!("{name}/logits{kind}.f32"), &logits);
+            write(format!("{name}/probabilities{kind}.f32"), &probabilities(model, &logits));
+        };
+        answers("", &model);
         for (format, extension) in [("safetensors", "safetensors"), ("onnx", "onnx"), ("npz", "npz")] {
             exporter.export(name, format, extension, false);
             if Exporter::quantizable(name) {
                 let file = exporter.export(name, format, extension, true);
                 if format == "npz" {
-                    write(format!("{name}/logits_int8.f32"), &logits(&dequantized(&model, &file), &pixels));
+                    answers("_int8", &dequantized(&model, &file));
                 }
             }
         }

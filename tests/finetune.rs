@@ -38,6 +38,7 @@ fn train_start(bench: &Bench, name: &str, set: &[&str]) {
         },
         model: None,
         weights: None,
+        allow_mismatch: false,
     };
     let config = arguments.config().expect("a configuration");
     let start = train::fit::Start::Scratch;

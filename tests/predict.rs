@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use model::Picture;
 use serde_json::Value;
 use support::{Bench, Ran};
 
@@ -183,6 +184,76 @@ fn a_strip_of_digits_becomes_a_text() {
     assert_eq!((seen.width(), seen.height()), (5 * 28, 28));
 }
 
+/// Digits of the sample at places of a dark canvas, three times as large; a place is that of the image's corner.
+fn drawn(test: &data::Dataset, width: usize, height: usize, digits: &[(usize, usize, usize)]) -> Picture {
+    let mut pixels = vec![0u8; width * height];
+    for &(number, left, top) in digits {
+        let image = test.image(number);
+        for (y, x) in (0..84).flat_map(|y| (0..84).map(move |x| (y, x))) {
+            let value = &mut pixels[(top + y) * width + left + x];
+            *value = (*value).max(image[y / 3 * 28 + x / 3]);
+        }
+    }
+    Picture::new(width, height, 1, pixels).expect("a picture")
+}
+
+#[test]
+fn several_digits_are_said_to_be_that_and_one_is_not() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../artifacts/reference");
+    let model = train::model_io::load(&reference, &burn::tensor::Device::flex()).expect("the model");
+    let classifier = model::Classifier::new(model, burn::tensor::Device::flex());
+    let test = sample().test;
+    let several = |picture: &Picture| classifier.examine(picture).expect("it is examined").several;
+    let mut missed = Vec::new();
+    for number in 0..10 {
+        let (a, b) = (number, number + 10);
+        for (width, height, places) in [
+            (260, 100, [(a, 8, 8), (b, 130, 8)]),
+            (320, 150, [(a, 8, 8), (b, 220, 55)]),
+            (100, 260, [(a, 8, 8), (b, 8, 150)]),
+            (240, 260, [(a, 8, 8), (b, 140, 150)]),
+        ] {
+            if !several(&drawn(&test, width, height, &places)) {
+                missed.push(places);
+            }
+        }
+    }
+    assert!(missed.len() <= 1, "{missed:?}");
+    let mut wrong = Vec::new();
+    for number in 0..test.len().min(150) {
+        let whole = drawn(&test, 120, 130, &[(number, 20, 24)]);
+        // A bar of ground across the middle breaks the strokes, and dirt lies beside.
+        let mut pixels = whole.pixels().to_vec();
+        pixels[66 * 120..68 * 120].fill(0);
+        let broken = Picture::new(120, 130, 1, pixels.clone()).expect("a picture");
+        for (x, y) in [(6, 6), (7, 6), (6, 7), (110, 120), (111, 120), (110, 121), (111, 121)] {
+            pixels[y * 120 + x] = 255;
+        }
+        let dirty = Picture::new(120, 130, 1, pixels).expect("a picture");
+        wrong.extend([whole, broken, dirty].iter().filter(|picture| several(picture)).map(|_| number));
+        // As it is stored it is not touched.
+        let stored = Picture::new(28, 28, 1, test.image(number).to_vec()).expect("a picture");
+        let prepared = classifier.examine(&stored).expect("it is examined");
+        assert_eq!(prepared.image, classifier.prepare(&stored).expect("it fits"), "{number}");
+        assert!(!prepared.several, "{number}");
+    }
+    assert!(wrong.len() <= 2, "{wrong:?}");
+
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    let two = drawn(&test, 260, 100, &[(0, 8, 8), (1, 130, 8)]);
+    save(&bench.path("two.png"), two.pixels(), 260, 100);
+    let reference = reference.to_str().expect("UTF-8");
+    let predict =
+        |flags: &[&str]| bench.run(&[&["predict", "two.png", "--model", reference], flags].concat());
+    assert!(predict(&[]).stdout.contains("rejected: several digits: use --digits"));
+    let answer = &lines(&predict(&["--json"]))[0];
+    assert_eq!((&answer["rejected"], &answer["reason"]), (&true.into(), &"several-digits".into()));
+    assert!(predict(&["--csv"]).stdout.trim_end().ends_with("several digits: use --digits"));
+    let read = &lines(&predict(&["--digits", "--json"]))[0];
+    assert_eq!(read["text"].as_str().map(str::len), Some(2), "{read}");
+    assert!(read["reason"].is_null(), "{read}");
+}
+
 #[test]
 fn a_bad_picture_does_not_stop_the_others() {
     let bench = bench();
@@ -195,7 +266,7 @@ fn a_bad_picture_does_not_stop_the_others() {
     let ran = bench.run(&["predict", "--model", "artifacts/first", "in", "missing.png", "--csv"]);
     ran.fails(1, &["in/a.jpg: not a PNG", "in/c.png: damaged", "missing.png: cannot read it"]);
     let rows: Vec<&str> = ran.stdout.lines().collect();
-    assert_eq!(rows[0], "path,label,probability,rejected,label_2,probability_2,label_3,probability_3");
+    assert_eq!(rows[0], "path,label,probability,rejected,label_2,probability_2,label_3,probability_3,reason");
     assert_eq!(rows.len(), 3, "{}", ran.stdout);
     assert!(rows[1].starts_with("in/b.png,") && rows[2].starts_with("in/deep/d.PNG,"), "{}", ran.stdout);
 }

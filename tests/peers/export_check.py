@@ -4,7 +4,7 @@
     python tests/peers/export_check.py FOLDER...
 
 `just export-peers` does both. A FOLDER holds, as tests/export.rs writes them, images.f32 (normalised, [N, C, H, W]),
-logits.f32 ([N, K]) and model.safetensors, model.onnx and model.npz; and perhaps the same with `_int8`. Prints the
+logits.f32 and probabilities.f32 ([N, K]) and model.safetensors, model.onnx and model.npz; and perhaps the same with `_int8`. Prints the
 largest difference of every file; exits 1 when one is above 1e-5 (absolute up to a magnitude of 1, relative above).
 """
 
@@ -31,7 +31,16 @@ def compare(what, found, expected):
         faults.append(what)
 
 
-def check_safetensors(path, images, logits):
+def probabilities(logits, about):
+    """What a file says of its logits, done."""
+    assert about["probabilities"].startswith("softmax(logits / temperature)")
+    assert "--reject-below" in about["rejection"]
+    scaled = logits.astype("f8") / float(about["temperature"])
+    exponentials = numpy.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def check_safetensors(path, images, logits, expected):
     with safe_open(path, "pt") as file:
         about = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}
@@ -46,16 +55,20 @@ def check_safetensors(path, images, logits):
     assert json.loads(about["input"]) == list(images.shape[1:])
     assert len(json.loads(about["classes"])) == logits.shape[1]
     with torch.no_grad():
-        compare(path, module(torch.from_numpy(images)).numpy(), logits)
+        found = module(torch.from_numpy(images)).numpy()
+    compare(path, found, logits)
+    compare(f"{path} (probabilities)", probabilities(found, about), expected)
     return tensors
 
 
-def check_onnx(path, images, logits):
+def check_onnx(path, images, logits, expected):
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     (batch, *sizes) = model.graph.input[0].type.tensor_type.shape.dim
     assert batch.dim_param == "batch" and [size.dim_value for size in sizes] == list(images.shape[1:])
-    assert model.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert [output.name for output in model.graph.output] == ["logits", "probabilities"]
+    for output in model.graph.output:
+        assert output.type.tensor_type.shape.dim[0].dim_param == "batch"
     about = {entry.key: entry.value for entry in model.metadata_props}
     assert len(json.loads(about["mean"])) == len(json.loads(about["std"])) == images.shape[1]
     assert len(json.loads(about["classes"])) == logits.shape[1]
@@ -66,13 +79,17 @@ def check_onnx(path, images, logits):
     for size in (1, 3, len(images)):
         (found,) = session.run(["logits"], {"images": images[:size]})
         compare(f"{path} (batch {size})", found, logits[:size])
+    (found,) = session.run(["probabilities"], {"images": images})
+    compare(f"{path} (probabilities)", found, expected)
+    compare(f"{path} (softmax of its logits)", probabilities(logits, about), expected)
 
 
-def check_npz(path, tensors):
+def check_npz(path, tensors, logits, expected):
     """The same tensors under other names, matrices transposed."""
     arrays = dict(numpy.load(path))
     about = json.loads(str(arrays.pop("kiln")))
     assert about["classes"]
+    compare(f"{path} (probabilities)", probabilities(logits, about), expected)
     scales = {name: arrays.pop(name) for name in list(arrays) if name.endswith("_scale")}
     ours = []
     for name, array in arrays.items():
@@ -95,12 +112,13 @@ for folder in map(Path, sys.argv[1:]):
         if not (folder / f"model{kind}.safetensors").exists():
             continue
         logits = numpy.fromfile(folder / f"logits{kind}.f32", "<f4").reshape(16, -1)
+        expected = numpy.fromfile(folder / f"probabilities{kind}.f32", "<f4").reshape(16, -1)
         with safe_open(folder / f"model{kind}.safetensors", "pt") as file:
             shape = json.loads(file.metadata()["input"])
         images = numpy.fromfile(folder / "images.f32", "<f4").reshape(16, *shape)
-        tensors = check_safetensors(folder / f"model{kind}.safetensors", images, logits)
+        tensors = check_safetensors(folder / f"model{kind}.safetensors", images, logits, expected)
         if (folder / f"model{kind}.onnx").exists():
-            check_onnx(folder / f"model{kind}.onnx", images, logits)
-        check_npz(folder / f"model{kind}.npz", tensors)
+            check_onnx(folder / f"model{kind}.onnx", images, logits, expected)
+        check_npz(folder / f"model{kind}.npz", tensors, logits, expected)
 if faults:
     sys.exit(f"differences above {TOLERANCE}: {', '.join(map(str, faults))}")

@@ -194,6 +194,14 @@ pub enum DataError {
         /// Names that would have worked.
         known: Vec<&'static str>,
     },
+    /// A SHA-256 asked for that is none.
+    #[error(
+        "`@sha256:{digits}` is no SHA-256; expected 64 hexadecimal digits, as `sha256sum FILE` prints them"
+    )]
+    WeightsPin {
+        /// What stands behind `@sha256:`.
+        digits: String,
+    },
     /// Published weights that could not be had.
     #[error("{}", no_weights(file, attempts, folder.as_deref()))]
     NoWeights {

@@ -1,7 +1,10 @@
 //! Weights that torchvision publishes, by the name of their network.
 //!
-//! Every file is looked for in the user's folder, then in the cache, then at its address. Its name ends
-//! in the first eight digits of its SHA-256; nothing else is handed out under that name.
+//! Every file is looked for in the user's folder, then in the cache, then at its address. torchvision itself says no
+//! more of a file's SHA-256 than the first eight digits, in its name: 32 bits, for which a second file can be made.
+//! Where the whole is known (see [`FILES`]) all 256 bits are compared. For the others the user may say it
+//! (`NAME@sha256:DIGITS`); else the eight digits are compared, the whole is shown and kept beside the cached file, and
+//! is compared from then on.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -19,72 +22,160 @@ const ADDRESS: &str = "https://download.pytorch.org/models/";
 /// Folder in the cache, and below a mirror's address.
 const FOLDER: &str = "torchvision";
 
-/// Network and file, as torchvision 0.29 has them (`get_model_weights(name).IMAGENET1K_V1.url`).
-const FILES: &[(&str, &str)] = &[
-    ("alexnet", "alexnet-owt-7be5be79.pth"),
-    ("vgg11", "vgg11-8a719046.pth"),
-    ("vgg11-bn", "vgg11_bn-6002323d.pth"),
-    ("vgg13", "vgg13-19584684.pth"),
-    ("vgg13-bn", "vgg13_bn-abd245e5.pth"),
-    ("vgg16", "vgg16-397923af.pth"),
-    ("vgg16-bn", "vgg16_bn-6c64b313.pth"),
-    ("vgg19", "vgg19-dcbb9e9d.pth"),
-    ("vgg19-bn", "vgg19_bn-c79401a0.pth"),
-    ("resnet18", "resnet18-f37072fd.pth"),
-    ("resnet34", "resnet34-b627a593.pth"),
-    ("resnet50", "resnet50-0676ba61.pth"),
-    ("resnet101", "resnet101-63fe2227.pth"),
-    ("resnet152", "resnet152-394f9c45.pth"),
-    ("vit-b-16", "vit_b_16-c867db91.pth"),
+/// A published file.
+#[derive(Clone, Copy, Debug)]
+struct Published {
+    network: &'static str,
+    file: &'static str,
+    /// SHA-256 of the file, lower-case hexadecimal; none where it is not known.
+    sha256: Option<&'static str>,
+}
+
+const fn row(network: &'static str, file: &'static str, sha256: Option<&'static str>) -> Published {
+    Published { network, file, sha256 }
+}
+
+/// Networks and files, as torchvision 0.29 has them (`get_model_weights(name).IMAGENET1K_V1.url`), with the hashes on
+/// which at least two projects that state them agree.
+const FILES: &[Published] = &[
+    row(
+        "alexnet",
+        "alexnet-owt-7be5be79.pth",
+        Some("7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"),
+    ),
+    row("vgg11", "vgg11-8a719046.pth", None),
+    row("vgg11-bn", "vgg11_bn-6002323d.pth", None),
+    row("vgg13", "vgg13-19584684.pth", None),
+    row("vgg13-bn", "vgg13_bn-abd245e5.pth", None),
+    row(
+        "vgg16",
+        "vgg16-397923af.pth",
+        Some("397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
+    ),
+    row(
+        "vgg16-bn",
+        "vgg16_bn-6c64b313.pth",
+        Some("6c64b3138f2f4fcb3bcc4cafde11619c4f440eb1631787e93a682fd88305888a"),
+    ),
+    row(
+        "vgg19",
+        "vgg19-dcbb9e9d.pth",
+        Some("dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44"),
+    ),
+    row(
+        "vgg19-bn",
+        "vgg19_bn-c79401a0.pth",
+        Some("c79401a0cf3cb42714e4182f5868c7a6f4f4534f5df9e956e2bb2098de41cbb6"),
+    ),
+    row(
+        "resnet18",
+        "resnet18-f37072fd.pth",
+        Some("f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"),
+    ),
+    row(
+        "resnet34",
+        "resnet34-b627a593.pth",
+        Some("b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f"),
+    ),
+    row(
+        "resnet50",
+        "resnet50-0676ba61.pth",
+        Some("0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"),
+    ),
+    row(
+        "resnet101",
+        "resnet101-63fe2227.pth",
+        Some("63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a"),
+    ),
+    row(
+        "resnet152",
+        "resnet152-394f9c45.pth",
+        Some("394f9c45966e3651a89bbb78a48410a6755854ce4a5ab64927cf1c7247f85e58"),
+    ),
+    row(
+        "vit-b-16",
+        "vit_b_16-c867db91.pth",
+        Some("c867db91d3e12c6cbadabb610d73c24a546bf82d8c03a9fea34f43a712ddb0e9"),
+    ),
 ];
 
 /// No file is longer; the largest, of `vgg19-bn`, has 575 MB.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// The verified file of a network's published weights, fetched if need be. `vgg16_bn` is `vgg16-bn`.
-///
-/// # Errors
-/// An unknown name, or every place that was tried with its reason, and where to put the file.
-pub fn obtain(name: &str, search: &Search) -> Result<PathBuf, DataError> {
-    let wanted = name.replace('_', "-");
-    let Some(&(_, file)) = FILES.iter().find(|(known, _)| *known == wanted) else {
-        let known = FILES.iter().map(|(known, _)| *known).collect();
-        return Err(DataError::UnknownWeights { name: name.to_owned(), known });
-    };
-    obtain_file(file, search)
+/// What stands between a name and the SHA-256 that the user wants it to have.
+const PIN: &str = "@sha256:";
+
+/// The network in what follows `torchvision:`: `resnet18` of `resnet18@sha256:f370...`.
+pub fn network(name: &str) -> &str {
+    name.split_once(PIN).map_or(name, |(network, _)| network)
 }
 
-fn obtain_file(file: &'static str, search: &Search) -> Result<PathBuf, DataError> {
+/// The verified file of a network's published weights, fetched if need be. `vgg16_bn` is `vgg16-bn`; a name may end
+/// in `@sha256:` and the 64 digits that the file must have.
+///
+/// # Errors
+/// An unknown name, digits that are no SHA-256, or every place that was tried with its reason, and where to put the
+/// file.
+pub fn obtain(name: &str, search: &Search) -> Result<PathBuf, DataError> {
+    let wanted = network(name).replace('_', "-");
+    let Some(&published) = FILES.iter().find(|known| known.network == wanted) else {
+        let known = FILES.iter().map(|known| known.network).collect();
+        return Err(DataError::UnknownWeights { name: name.to_owned(), known });
+    };
+    let pinned = match name.split_once(PIN) {
+        None => None,
+        Some((_, digits)) if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            Some(digits.to_ascii_lowercase())
+        }
+        Some((_, digits)) => return Err(DataError::WeightsPin { digits: digits.to_owned() }),
+    };
+    obtain_file(&Wanted { file: published.file, sha256: published.sha256, pinned }, search)
+}
+
+/// A file and what is known of its SHA-256.
+struct Wanted {
+    file: &'static str,
+    /// What is stated here.
+    sha256: Option<&'static str>,
+    /// What the user asks for.
+    pinned: Option<String>,
+}
+
+fn obtain_file(wanted: &Wanted, search: &Search) -> Result<PathBuf, DataError> {
+    let file = wanted.file;
+    let cache = search.cache_root().map(|root| root.join(FOLDER));
+    let recorded = cache.as_ref().map(|cache| cache.join(format!("{file}.sha256")));
+    let checked = Checked { wanted, recorded: recorded.as_deref() };
     let mut attempts = Vec::new();
     let mut attempt = |source: String, reason: String| attempts.push(Attempt { source, reason });
     if let Some(folder) = search.data_dir() {
         for folder in [folder.join(FOLDER), folder] {
             let path = folder.join(file);
-            match verify(&path, file) {
+            match checked.file(&path) {
                 Ok(()) => return Ok(path),
                 Err(reason) => attempt(format!("folder {}", folder.display()), reason),
             }
         }
     }
-    let Some(cache) = search.cache_root().map(|root| root.join(FOLDER)) else {
+    let Some(cache) = &cache else {
         attempt("cache".into(), "this user has no cache folder".into());
         return Err(DataError::NoWeights { file, attempts, folder: None });
     };
     let path = cache.join(file);
-    match verify(&path, file) {
+    match checked.file(&path) {
         Ok(()) => return Ok(path),
         Err(reason) => attempt(format!("cache {}", cache.display()), reason),
     }
-    std::fs::create_dir_all(&cache).map_err(DataError::io("create the cache folder", &cache))?;
-    fetch::remove_abandoned(&cache);
+    std::fs::create_dir_all(cache).map_err(DataError::io("create the cache folder", cache))?;
+    fetch::remove_abandoned(cache);
     for base in search.mirrors(FOLDER, &[ADDRESS]) {
         tracing::info!("fetching {base}{file}");
-        match download(&base, file, &cache, search) {
+        match download(&base, &checked, cache, search) {
             Ok(()) => return Ok(path),
             Err(reason) => attempt(format!("{base}{file}"), reason),
         }
     }
-    Err(DataError::NoWeights { file, attempts, folder: Some(cache) })
+    Err(DataError::NoWeights { file, attempts, folder: Some(cache.clone()) })
 }
 
 /// The digits of the SHA-256 that a file's name ends in.
@@ -92,40 +183,93 @@ fn digits(file: &str) -> &str {
     file.strip_suffix(".pth").and_then(|stem| stem.rsplit_once('-')).map_or("", |(_, digits)| digits)
 }
 
-/// Compares a file with its name; the error is a reason.
-fn verify(path: &Path, file: &str) -> Result<(), String> {
-    let mut content = File::open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("{file} is not there"),
-        _ => format!("{file}: {error}"),
-    })?;
-    let mut hasher = Sha256::new();
-    std::io::copy(&mut content, &mut hasher).map_err(|error| format!("{file}: {error}"))?;
-    check(hasher, file)
+/// A file with what its content is compared with.
+struct Checked<'a> {
+    wanted: &'a Wanted,
+    /// Where the hash of a file stands that is known by eight digits only.
+    recorded: Option<&'a Path>,
 }
 
-fn check(hasher: Sha256, file: &str) -> Result<(), String> {
-    let found = hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    if found.starts_with(digits(file)) {
-        return Ok(());
+impl Checked<'_> {
+    /// Compares a file with its hash; the error is a reason.
+    fn file(&self, path: &Path) -> Result<(), String> {
+        let file = self.wanted.file;
+        let mut content = File::open(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => format!("{file} is not there"),
+            _ => format!("{file}: {error}"),
+        })?;
+        let mut hasher = Sha256::new();
+        std::io::copy(&mut content, &mut hasher).map_err(|error| format!("{file}: {error}"))?;
+        self.hash(hasher)
     }
-    Err(format!(
-        "wrong content: the SHA-256 of {file} begins with {}, expected {}",
-        &found[..8],
-        digits(file)
-    ))
+
+    /// Compares a hash with all that is known: the digits of the name, the whole as it is stated here, as the user
+    /// asks for it, and as it was when the file was first used.
+    fn hash(&self, hasher: Sha256) -> Result<(), String> {
+        let Wanted { file, sha256, pinned } = self.wanted;
+        let found = hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        let wrong = |expected: &str, why: &str| {
+            Err(format!("wrong content: the SHA-256 of {file} is {found}, expected {expected}{why}"))
+        };
+        if !found.starts_with(digits(file)) {
+            return wrong(digits(file), " at its beginning");
+        }
+        if let Some(pinned) = pinned.as_deref().filter(|&pinned| pinned != found) {
+            return wrong(pinned, ", as you ask for");
+        }
+        if let Some(sha256) = sha256.filter(|&sha256| sha256 != found) {
+            return wrong(sha256, "");
+        }
+        if sha256.is_none() {
+            self.by_eight_digits(&found, pinned.is_some())?;
+        }
+        Ok(())
+    }
+
+    /// The whole hash of a file of which torchvision states eight digits: kept when it is first seen or asked for,
+    /// compared ever after.
+    fn by_eight_digits(&self, found: &str, pinned: bool) -> Result<(), String> {
+        let file = self.wanted.file;
+        let Some(path) = self.recorded else { return Ok(()) };
+        match std::fs::read_to_string(path).map(|text| text.trim().to_owned()) {
+            Ok(recorded) if recorded == found => return Ok(()),
+            Ok(recorded) if !pinned => {
+                return Err(format!(
+                    "wrong content: the SHA-256 of {file} is {found}, it was {recorded} before ({}); name the right one \
+                     with torchvision:NAME{PIN}DIGITS",
+                    path.display()
+                ));
+            }
+            _ => {}
+        }
+        if !pinned {
+            tracing::warn!(
+                "{file}: SHA-256 {found}; only its first eight digits are published, so compare the rest with a copy that \
+                 you trust, and ask for it with torchvision:NAME{PIN}{found}"
+            );
+        }
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let kept = std::fs::create_dir_all(folder).and_then(|()| {
+            let mut temporary = fetch::temporary(folder)?;
+            writeln!(temporary, "{found}")?;
+            temporary.persist(path).map_err(|error| error.error)
+        });
+        kept.map(drop).map_err(|error| format!("{}: cannot keep the hash: {error}", path.display()))
+    }
 }
 
 /// Streams the file to a temporary one, and gives it its name when its hash is right.
-fn download(base: &str, file: &'static str, cache: &Path, search: &Search) -> Result<(), String> {
+fn download(base: &str, checked: &Checked, cache: &Path, search: &Search) -> Result<(), String> {
+    let file = checked.wanted.file;
     let temporary = fetch::temporary(cache)
         .map_err(|error| format!("no temporary file in {}: {error}", cache.display()))?;
     let mut hashed = Hashed { inner: temporary, hasher: Sha256::new() };
     fetch::fetch_into(base, file, MAX_BYTES, search, &mut hashed)?;
     let Hashed { inner: temporary, hasher } = hashed;
-    check(hasher, file)?;
+    checked.hash(hasher)?;
     let kept = temporary.as_file().sync_all();
     let kept = kept.and_then(|()| temporary.persist(cache.join(file)).map_err(|error| error.error));
     kept.map(drop).map_err(|error| format!("{}: cannot keep it: {error}", cache.display()))
@@ -220,18 +364,32 @@ mod tests {
         }
     }
 
+    /// By the eight digits of its name, as the rest is not known.
+    fn obtain_file(file: &'static str, search: &Search) -> Result<PathBuf, DataError> {
+        super::obtain_file(&Wanted { file, sha256: None, pinned: None }, search)
+    }
+
     fn cached(folder: &Path) -> Vec<String> {
         let entries = folder.join("cache").join(FOLDER).read_dir().unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     #[test]
     fn every_name_has_its_digits() {
-        for (name, file) in FILES {
+        for &Published { network, file, sha256 } in FILES {
             assert_eq!(digits(file).len(), 8, "{file}");
-            assert!(digits(file).bytes().all(|byte| byte.is_ascii_hexdigit()), "{file}");
-            assert!(model::NetworkConfig::named(name).is_some(), "{name}");
+            let hexadecimal = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            assert!(hexadecimal(digits(file)), "{file}");
+            assert!(model::NetworkConfig::named(network).is_some(), "{network}");
+            if let Some(sha256) = sha256 {
+                assert!(sha256.len() == 64 && hexadecimal(sha256), "{file}");
+                assert!(sha256.starts_with(digits(file)), "{file}");
+            }
         }
+        assert_eq!(FILES.iter().filter(|row| row.sha256.is_none()).count(), 4);
     }
 
     #[test]
@@ -243,7 +401,7 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), CONTENT);
         assert_eq!(obtain_file(FILE, &search).unwrap(), path);
         assert_eq!(server.requests.load(Ordering::SeqCst), 1);
-        assert_eq!(cached(folder.path()), [FILE]);
+        assert_eq!(cached(folder.path()), [FILE, &format!("{FILE}.sha256")]);
         // A damaged file is fetched again.
         std::fs::write(&path, "weighty").unwrap();
         obtain_file(FILE, &search).unwrap();
@@ -278,6 +436,53 @@ mod tests {
                 assert!(error.contains(part), "{part} is not in: {error}");
             }
             assert_eq!(cached(folder.path()), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn all_digits_are_compared() {
+        let folder = tempfile::tempdir().unwrap();
+        let search = search(folder.path(), &[]);
+        let own = folder.path().join("data");
+        std::fs::create_dir_all(&own).unwrap();
+        std::fs::write(own.join(FILE), CONTENT).unwrap();
+        let found = sha256(CONTENT);
+        // Stated here, or by the user: one wrong digit at the end is enough.
+        let last = if found.ends_with('0') { '1' } else { '0' };
+        let other: &'static str = format!("{}{last}", &found[..63]).leak();
+        for (sha256, pinned) in [(Some(other), None), (None, Some(other.to_owned()))] {
+            let wanted = Wanted { file: FILE, sha256, pinned };
+            let error = super::obtain_file(&wanted, &search).unwrap_err().to_string();
+            assert!(error.contains(&found) && error.contains(other), "{error}");
+        }
+        let right: &'static str = found.clone().leak();
+        for (sha256, pinned) in [(Some(right), None), (None, Some(found.clone())), (None, None)] {
+            super::obtain_file(&Wanted { file: FILE, sha256, pinned }, &search).unwrap();
+        }
+        // What was kept is compared ever after, unless the user knows better.
+        let record = folder.path().join("cache").join(FOLDER).join(format!("{FILE}.sha256"));
+        assert_eq!(std::fs::read_to_string(&record).unwrap().trim(), found);
+        std::fs::write(&record, other).unwrap();
+        let error = obtain_file(FILE, &search).unwrap_err().to_string();
+        assert!(error.contains(other) && error.contains("@sha256:"), "{error}");
+        super::obtain_file(&Wanted { file: FILE, sha256: None, pinned: Some(found.clone()) }, &search)
+            .unwrap();
+        assert_eq!(std::fs::read_to_string(&record).unwrap().trim(), found);
+    }
+
+    fn sha256(bytes: &[u8]) -> String {
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn a_pin_is_64_digits() {
+        assert_eq!(network("resnet18@sha256:f37072fd"), "resnet18");
+        assert_eq!(network("resnet18"), "resnet18");
+        for name in
+            ["resnet18@sha256:f37072fd", "resnet18@sha256:", &format!("vgg11@sha256:{}", "g".repeat(64))]
+        {
+            let error = obtain(name, &Search::default()).unwrap_err().to_string();
+            assert!(error.contains("64"), "{error}");
         }
     }
 

@@ -41,6 +41,9 @@ pub struct FinetuneArguments {
     /// --model, or torchvision:NAME, for example torchvision:resnet18
     #[arg(long, value_name = "FILE|torchvision:NAME", conflicts_with_all = ["from", "resume"])]
     pub weights: Option<String>,
+    /// With --weights: take the tensors that fit, and leave what is missing or of another shape new
+    #[arg(long, requires = "weights")]
+    pub allow_mismatch: bool,
     /// The network that --weights belong to, for example resnet20; `kiln models` lists them
     #[arg(long, value_name = "NAME", requires = "weights")]
     pub model: Option<String>,
@@ -118,7 +121,8 @@ impl FinetuneArguments {
         };
         let config = self.layers(Some(network))?.resolve()?;
         let weights = ForeignWeights::open(name, &self.common.search())?;
-        let finetune = config.finetune.clone().unwrap_or_default();
+        let mut finetune = config.finetune.clone().unwrap_or_default();
+        finetune.allow_mismatch |= self.allow_mismatch;
         let config = started_from(config, &weights, finetune);
         let head = if self.keep_head { ForeignHead::Keep } else { ForeignHead::New };
         Ok((config, Start::Foreign(weights, head)))

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use data::text::one_line;
-use model::{Classifier, Picture, Policy};
+use model::{Classifier, Picture, Policy, Prepared};
 use serde_json::json;
 use train::command::{Failure, log_to_stderr, print, print_json, say};
 use train::device::Backend;
@@ -107,11 +107,12 @@ fn explain(
     class: Option<usize>,
 ) -> Result<(Vec<u8>, Line), String> {
     let message = |error: &dyn std::fmt::Display| error.to_string();
-    let image = classifier.prepare(&source.read()?).map_err(|error| message(&error))?;
+    let Prepared { image, several } = classifier.examine(&source.read()?).map_err(|error| message(&error))?;
     let explanation = classifier.explain(&image, class).map_err(|error| message(&error))?;
     let label = classifier.metadata().classes[explanation.class].clone();
     let scores = classifier.scores(&image).map_err(|error| message(&error))?;
-    let rejected = scores.first().is_none_or(|s| classifier.prediction(s, &Policy::default()).rejected);
+    let rejected =
+        several || scores.first().is_none_or(|s| classifier.prediction(s, &Policy::default()).rejected);
     let input = classifier.input();
     let seen = Picture::from_planes(input, &image).map_err(|error| message(&error))?;
     let bytes = explanation_png(&seen, &explanation, &label).map_err(|error| message(&error))?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use data::text::{csv_cell, one_line};
-use model::{ClassProbability, Classifier, Policy, Prediction, ReadDigit, Reading};
+use model::{ClassProbability, Classifier, Policy, Prediction, Prepared, ReadDigit, Reading, Reason};
 use rayon::prelude::*;
 use serde::Serialize;
 use train::command::{Failure, log_to_stderr, print, print_json, say};
@@ -151,19 +151,19 @@ impl Seen {
 type Answered = Result<(Answer, Seen), String>;
 
 fn classify(classifier: &Classifier, batch: &[Source], policy: &Policy) -> Result<Vec<Answered>, Failure> {
-    let prepared: Vec<Result<Vec<u8>, String>> = batch
+    let prepared: Vec<Result<Prepared, String>> = batch
         .par_iter()
-        .map(|source| classifier.prepare(&source.read()?).map_err(|error| error.to_string()))
+        .map(|source| classifier.examine(&source.read()?).map_err(|error| error.to_string()))
         .collect();
-    let images: Vec<u8> = prepared.iter().flatten().flatten().copied().collect();
+    let images: Vec<u8> = prepared.iter().flatten().flat_map(|prepared| &prepared.image).copied().collect();
     let mut scores = classifier.scores(&images).map_err(Failure::failed)?.into_iter();
     Ok(batch
         .iter()
         .zip(prepared)
-        .map(|(source, image)| {
-            let image = image?;
+        .map(|(source, prepared)| {
+            let Prepared { image, several } = prepared?;
             let scores = scores.next().ok_or("the network gave no answer")?;
-            let prediction = classifier.prediction(&scores, policy);
+            let prediction = classifier.prediction(&scores, policy).of_several(several);
             Ok((Answer { path: source.name(), prediction, reading: None }, Seen(image)))
         })
         .collect())
@@ -176,11 +176,13 @@ fn read_digits(classifier: &Classifier, batch: &[Source], policy: &Policy) -> Ve
             let reading = classifier.read(&source.read()?, policy).map_err(|error| error.to_string())?;
             let seen = reading.digits.iter().flat_map(|digit| digit.image.iter().copied()).collect();
             let probability = if reading.digits.is_empty() { 0.0 } else { reading.probability() };
+            let rejected = reading.digits.is_empty() || reading.digits.iter().any(|digit| digit.rejected);
             let prediction = Prediction {
                 label: reading.text.clone(),
                 probability,
                 top: vec![ClassProbability { label: reading.text.clone(), probability }],
-                rejected: reading.digits.is_empty() || reading.digits.iter().any(|digit| digit.rejected),
+                rejected,
+                reason: rejected.then_some(Reason::Unread),
             };
             Ok((Answer { path: source.name(), prediction, reading: Some(reading) }, Seen(seen)))
         })
@@ -207,6 +209,7 @@ impl Printer {
             for place in 2..=top {
                 header.extend([format!("label_{place}"), format!("probability_{place}")]);
             }
+            header.push("reason".to_owned());
             writer.write_record(&header).map_err(closed)?;
             return Ok(Self::Csv { writer: Box::new(writer), digits, top });
         }
@@ -219,7 +222,7 @@ impl Printer {
     }
 
     fn answer(&mut self, answer: &Answer) -> Result<(), Failure> {
-        let Prediction { label, probability, top: classes, rejected } = &answer.prediction;
+        let Prediction { label, probability, top: classes, rejected, reason } = &answer.prediction;
         match self {
             Self::Json => print_json(answer),
             Self::Csv { writer, digits, top } => {
@@ -236,6 +239,7 @@ impl Printer {
                         record.push(class.map_or_else(String::new, |class| class.probability.to_string()));
                     }
                 }
+                record.push(reason.map_or_else(String::new, |reason| reason.to_string()));
                 writer.write_record(&record).map_err(closed)
             }
             Self::Table { rows, digits } => {
@@ -254,7 +258,10 @@ impl Printer {
                     label.clone(),
                     percent(*probability),
                     others.join("  "),
-                    if *rejected { "rejected".to_owned() } else { String::new() },
+                    match reason {
+                        Some(reason) if *rejected => format!("rejected: {reason}"),
+                        _ => String::new(),
+                    },
                 ]);
                 Ok(())
             }

@@ -6,7 +6,9 @@ use burn::{
 };
 use serde::Serialize;
 
-use crate::{Confidence, Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing};
+use crate::{
+    Confidence, Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing, digit,
+};
 
 /// Images that go through the network at once. More would cost memory and gain no speed.
 const BATCH: usize = 256;
@@ -60,6 +62,54 @@ pub struct Prediction {
     pub top: Vec<ClassProbability>,
     /// Whether the answer is not to be believed, see [`Policy`].
     pub rejected: bool,
+    /// Why it is not; none where it is.
+    pub reason: Option<Reason>,
+}
+
+/// Why an answer is not to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The picture holds more than one digit: [`Classifier::read`] reads them.
+    SeveralDigits,
+    /// Nothing is on the picture.
+    Blank,
+    /// The picture is unlike the validation images, see [`Policy::keep`].
+    Strange,
+    /// The probability is below [`Policy::reject_below`].
+    Unsure,
+    /// Of several digits that were read, one was rejected, or none was found.
+    Unread,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::SeveralDigits => "several digits: use --digits",
+            Self::Blank => "nothing on it",
+            Self::Strange => "unlike the training images",
+            Self::Unsure => "unsure",
+            Self::Unread => "not all read",
+        })
+    }
+}
+
+impl Prediction {
+    /// The answer for a picture of which is known whether it holds several digits, see [`Prepared::several`].
+    #[must_use]
+    pub fn of_several(self, several: bool) -> Self {
+        if several { Self { rejected: true, reason: Some(Reason::SeveralDigits), ..self } } else { self }
+    }
+}
+
+/// A picture ready for the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// `[C, H, W]`
+    pub image: Vec<u8>,
+    /// Whether the picture holds more than one digit, as far as a classifier of digits can tell: it has one answer for
+    /// them, which [`Prediction::of_several`] rejects.
+    pub several: bool,
 }
 
 /// A class and its probability.
@@ -126,6 +176,30 @@ impl Classifier {
         self.metadata().preprocessing.prepare(picture)
     }
 
+    /// [`Self::prepare`], and whether the picture holds several digits. A picture that has the geometry of MNIST
+    /// already, and one for a model that tells other things than digits apart, is not asked.
+    ///
+    /// # Errors
+    /// A picture that cannot be fitted, or a device that could not be read.
+    pub fn examine(&self, picture: &Picture) -> Result<Prepared, ClassifyError> {
+        let preprocessing = &self.metadata().preprocessing;
+        let is_digit = |class: &String| matches!(class.as_bytes(), [b'0'..=b'9']);
+        let digits = preprocessing.fit == Fit::Digit
+            && matches!(preprocessing.input.channels, 1 | 3)
+            && self.metadata().classes.iter().all(is_digit);
+        if !digits {
+            let image =
+                self.prepare(picture).map_err(|source| ClassifyError::Picture { index: 0, source })?;
+            return Ok(Prepared { image, several: false });
+        }
+        let (image, ink) = digit::searched(picture, preprocessing.input);
+        let several = match ink {
+            Some(ink) => self.is_several(ink)?,
+            None => false,
+        };
+        Ok(Prepared { image: image.planes(), several })
+    }
+
     /// The scores of prepared images `[N, C, H, W]`, one after the other. On Flex and `NdArray` the
     /// scores of an image are the same bits whatever images it shares a batch with.
     ///
@@ -141,13 +215,25 @@ impl Classifier {
     /// The probability of every class `[K]`: the softmax of the logits divided by the model's temperature,
     /// computed in `f64`.
     pub fn probabilities(&self, scores: &Scores) -> Vec<f32> {
-        softmax(&scores.logits, self.metadata().confidence.as_ref().map_or(1.0, |known| known.temperature))
+        softmax(&scores.logits, self.metadata().temperature())
     }
 
     /// How strange the image is: 0 is ordinary, and above 1 lies one of 100 validation images. `None` for a
     /// model that was not given a [`crate::Novelty`].
     pub fn novelty(&self, scores: &Scores) -> Option<f32> {
         Some(self.metadata().confidence.as_ref()?.novelty.as_ref()?.of(scores))
+    }
+
+    /// Why an answer of this probability is refused, if it is.
+    fn reason(&self, scores: &Scores, probability: f32, policy: &Policy) -> Option<Reason> {
+        let Metadata { confidence, preprocessing, .. } = self.metadata();
+        if preprocessing.fit == Fit::Digit && scores.blank {
+            Some(Reason::Blank)
+        } else if is_strange(confidence.as_ref(), preprocessing.fit, scores, policy.keep) {
+            Some(Reason::Strange)
+        } else {
+            (probability < policy.reject_below).then_some(Reason::Unsure)
+        }
     }
 
     /// What the scores of an image mean.
@@ -165,10 +251,8 @@ impl Classifier {
             })
             .collect();
         let ClassProbability { label, probability } = top[0].clone();
-        let Metadata { confidence, preprocessing, .. } = self.metadata();
-        let rejected = probability < policy.reject_below
-            || is_strange(confidence.as_ref(), preprocessing.fit, scores, policy.keep);
-        Prediction { label, probability, top, rejected }
+        let reason = self.reason(scores, probability, policy);
+        Prediction { label, probability, top, rejected: reason.is_some(), reason }
     }
 
     /// The answers for pictures of any size, in their order.
@@ -177,11 +261,17 @@ impl Classifier {
     /// The first picture that cannot be fitted, or a device that could not be read.
     pub fn classify(&self, pictures: &[Picture], policy: &Policy) -> Result<Vec<Prediction>, ClassifyError> {
         let mut images = Vec::with_capacity(pictures.len() * self.input().len());
+        let mut several = Vec::with_capacity(pictures.len());
         for (index, picture) in pictures.iter().enumerate() {
-            let image = self.prepare(picture).map_err(|source| ClassifyError::Picture { index, source })?;
-            images.extend_from_slice(&image);
+            let prepared = self.examine(picture).map_err(|error| match error {
+                ClassifyError::Picture { source, .. } => ClassifyError::Picture { index, source },
+                device @ ClassifyError::Device(_) => device,
+            })?;
+            images.extend_from_slice(&prepared.image);
+            several.push(prepared.several);
         }
-        Ok(self.scores(&images)?.iter().map(|scores| self.prediction(scores, policy)).collect())
+        let answers = self.scores(&images)?.into_iter().zip(several);
+        Ok(answers.map(|(scores, several)| self.prediction(&scores, policy).of_several(several)).collect())
     }
 }
 

@@ -27,9 +27,17 @@ fn box_side(side: usize) -> usize {
 /// The digit of a picture as an image of the network's size, with its channels; black where there is no
 /// ink. A picture that has the geometry already stays as it is.
 pub(crate) fn fitted(picture: &Picture, input: InputShape) -> Picture {
+    searched(picture, input).0
+}
+
+/// [`fitted`], and the ink of the picture where it had to be searched for.
+pub(crate) fn searched(picture: &Picture, input: InputShape) -> (Picture, Option<Ink>) {
     let grey = grey(picture);
-    let image = if has_geometry(&grey, input) { grey.pixels().to_vec() } else { single(&grey, input) };
-    with_channels(image, input)
+    if has_geometry(&grey, input) {
+        return (with_channels(grey.pixels().to_vec(), input), None);
+    }
+    let ink = Ink::find(&grey, SEARCH);
+    (with_channels(single(&ink, input), input), Some(ink))
 }
 
 /// A grey image `[H, W]` with the channels of the input.
@@ -76,8 +84,7 @@ fn center_of_mass(pixels: &[u8], width: usize) -> Option<(f64, f64)> {
 }
 
 /// The one digit of a picture.
-fn single(grey: &Picture, input: InputShape) -> Vec<u8> {
-    let ink = Ink::find(grey, SEARCH);
+fn single(ink: &Ink, input: InputShape) -> Vec<u8> {
     let components = &ink.components;
     let largest = |inside: bool| {
         components.iter().filter(|c| !inside || !ink.at_edge(c)).max_by_key(|component| component.area)
@@ -103,7 +110,7 @@ fn single(grey: &Picture, input: InputShape) -> Vec<u8> {
     let kept: Vec<bool> = components.iter().map(belongs).collect();
     let frame = components.iter().zip(&kept).filter(|&(_, &kept)| kept).map(|(component, _)| *component);
     let frame = frame.reduce(|a, b| a.union(&b)).unwrap_or(*main);
-    place(&ink, &frame, |label| kept[label as usize - 1], input)
+    place(ink, &frame, |label| kept[label as usize - 1], input)
 }
 
 /// The ink inside `frame` with the accepted labels as a grey image `[H, W]` in MNIST's geometry.

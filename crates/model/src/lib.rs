@@ -44,12 +44,13 @@ pub use alexnet::AlexNetConfig;
 pub use average::{AverageError, WeightAverage};
 pub use catalog::{CatalogEntry, catalog};
 pub use classifier::{
-    ClassProbability, Classifier, ClassifyError, Policy, Prediction, Scores, is_strange, scores, softmax,
+    ClassProbability, Classifier, ClassifyError, Policy, Prediction, Prepared, Reason, Scores, is_strange,
+    scores, softmax,
 };
 pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
 pub use confidence::{
     CALIBRATION_BINS, Confidence, ConfidenceError, DEFAULT_KEEP, Labelled, Novelty, calibration_error,
-    cross_entropy, fit_temperature,
+    cross_entropy, fit_temperature, mistakes,
 };
 pub use config::{Activation, InputShape, NetworkConfig};
 pub use explain::{Explanation, Map};

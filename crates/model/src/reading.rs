@@ -6,6 +6,8 @@
 //! (over-segmentation and recognition: Matan, Burges, LeCun & Denker 1992, "Multi-digit recognition using
 //! a space displacement neural network", compares the two).
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::{
@@ -36,6 +38,26 @@ const SMALL: f32 = 2.0;
 /// grows with the square, so that one strange digit is worse than two that are a little so. Otherwise the
 /// division into the fewest digits would win.
 const STRANGE: f32 = 3.0;
+
+/// More marks than these are not weighed: several digits, or none.
+const MOST_MARKS: usize = 24;
+
+/// For the question whether a picture holds several digits, chosen on MNIST's training images, whole, broken, with dirt
+/// and in pairs: a digit is at least so high as a share of the highest, has at least this probability, and is at most so
+/// strange;
+const LOWEST: f32 = 0.4;
+const LIKELY: f32 = 0.5;
+const STRANGEST: f32 = 1.2;
+/// digits that stand so far apart, as a share of the highest, are several whatever they look like together, and nearer
+/// than this they are strokes of one;
+const CLEAR: f32 = 0.3;
+const TOUCHING: f32 = 0.03;
+/// between the two, all of them must be wider than so many times the highest, or less wide than this share of their
+/// height,
+const WIDER: f32 = 1.2;
+const NARROWER: f32 = 0.45;
+/// and together be worth less than this as one digit.
+const TOGETHER: f32 = -0.3;
 
 /// What was read in a picture.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -70,6 +92,16 @@ impl Reading {
     }
 }
 
+/// A line with all that may be a digit in it.
+struct ReadLine {
+    candidates: Vec<Candidate>,
+    /// One for each candidate, `[C, H, W]`.
+    images: Vec<u8>,
+    scores: Vec<Scores>,
+    /// Those of the best division.
+    chosen: Vec<usize>,
+}
+
 /// A run of pieces that may be one digit.
 struct Candidate {
     /// First piece of the line, and one past the last.
@@ -93,38 +125,89 @@ impl Classifier {
         let mut ink = Ink::find(&grey(picture), SEARCH);
         let mut reading = Reading::default();
         for line in lines(&mut ink) {
-            let candidates = line.candidates();
-            let mut images = Vec::with_capacity(candidates.len() * input.len());
-            for candidate in &candidates {
-                let (from, to) = candidate.range;
-                let keep = |label: u32| (line.first + from..line.first + to).contains(&(label as usize - 1));
-                let image = digit::place(&ink, &candidate.frame, keep, input);
-                images.extend_from_slice(&digit::with_channels(image, input).planes());
-            }
-            let scores = self.scores(&images)?;
-            let values: Vec<f32> = candidates
-                .iter()
-                .zip(&scores)
-                .map(|(candidate, scores)| self.evidence(scores) - candidate.cost)
-                .collect();
-            let chosen = line.best(&candidates, &values);
-            if !reading.text.is_empty() && !chosen.is_empty() {
+            let read = self.read_line(&ink, &line)?;
+            if !reading.text.is_empty() && !read.chosen.is_empty() {
                 reading.text.push(' ');
             }
-            for index in chosen {
+            for index in read.chosen {
                 let Prediction { label, probability, rejected, .. } =
-                    self.prediction(&scores[index], &Policy { top: 1, ..*policy });
+                    self.prediction(&read.scores[index], &Policy { top: 1, ..*policy });
                 reading.text.push_str(if rejected { "?" } else { &label });
                 reading.digits.push(ReadDigit {
                     label,
                     probability,
                     rejected,
-                    frame: original_frame(&candidates[index].frame, &ink, picture),
-                    image: images[index * input.len()..][..input.len()].to_vec(),
+                    frame: original_frame(&read.candidates[index].frame, &ink, picture),
+                    image: read.images[index * input.len()..][..input.len()].to_vec(),
                 });
             }
         }
         Ok(reading)
+    }
+
+    /// The best division of a line.
+    fn read_line(&self, ink: &Ink, line: &Line) -> Result<ReadLine, ClassifyError> {
+        let input = self.input();
+        let candidates = line.candidates();
+        let mut images = Vec::with_capacity(candidates.len() * input.len());
+        for candidate in &candidates {
+            let (from, to) = candidate.range;
+            let keep = |label: u32| (line.first + from..line.first + to).contains(&(label as usize - 1));
+            let image = digit::place(ink, &candidate.frame, keep, input);
+            images.extend_from_slice(&digit::with_channels(image, input).planes());
+        }
+        let scores = self.scores(&images)?;
+        let values: Vec<f32> = candidates
+            .iter()
+            .zip(&scores)
+            .map(|(candidate, scores)| self.evidence(scores) - candidate.cost)
+            .collect();
+        let chosen = line.best(&candidates, &values);
+        Ok(ReadLine { candidates, images, scores, chosen })
+    }
+
+    /// Whether ink is more than one digit, told by strokes that do not touch: what the division into digits finds must
+    /// stand apart as digits do, and all of it together must be no digit.
+    ///
+    /// # Errors
+    /// When the device could not be read.
+    pub(crate) fn is_several(&self, mut ink: Ink) -> Result<bool, ClassifyError> {
+        let lines = lines(&mut ink);
+        let pieces = || lines.iter().flat_map(|line| &line.pieces);
+        let marks = pieces().map(|piece| piece.component).collect::<BTreeSet<_>>().len();
+        if marks < 2 {
+            return Ok(false);
+        }
+        if marks > MOST_MARKS {
+            return Ok(true);
+        }
+        let Some(whole) = pieces().map(|piece| piece.frame).reduce(|a, b| a.union(&b)) else {
+            return Ok(false);
+        };
+        let mut digits = Vec::new();
+        for line in &lines {
+            let read = self.read_line(&ink, line)?;
+            let likely = read.chosen.into_iter().filter(|&index| self.is_likely(&read.scores[index]));
+            digits.extend(likely.map(|index| read.candidates[index].frame));
+        }
+        let highest = digits.iter().map(Component::height).max().unwrap_or_default();
+        digits.retain(|frame| frame.height() as f32 >= LOWEST * highest as f32);
+        let Some(apart) = Apart::new(&digits) else { return Ok(false) };
+        if apart.gap > CLEAR {
+            return Ok(true);
+        }
+        if apart.gap <= TOUCHING || !apart.is_long {
+            return Ok(false);
+        }
+        let image = digit::place(&ink, &whole, |_| true, self.input());
+        let together = self.scores(&digit::with_channels(image, self.input()).planes())?;
+        Ok(together.iter().all(|scores| self.evidence(scores) < TOGETHER))
+    }
+
+    /// Whether an image may be a digit.
+    fn is_likely(&self, scores: &Scores) -> bool {
+        let probability = self.probabilities(scores).into_iter().fold(0.0, f32::max);
+        probability >= LIKELY && self.novelty(scores).is_none_or(|novelty| novelty <= STRANGEST)
     }
 
     /// How well an image is a digit: the logarithm of its highest probability, less for a strange one.
@@ -132,6 +215,44 @@ impl Classifier {
         let probability = self.probabilities(scores).into_iter().fold(0.0, f32::max);
         let strange = self.novelty(scores).map_or(0.0, |novelty| ((novelty - 0.3) / 0.7).clamp(0.0, 2.0));
         probability.max(1e-6).ln() - STRANGE * strange * strange
+    }
+}
+
+/// How digits stand beside or above each other.
+#[derive(Debug, PartialEq)]
+struct Apart {
+    /// The widest distance of a digit from its nearest neighbour, as a share of the highest digit; negative where their
+    /// boxes overlap.
+    gap: f32,
+    /// Whether all together are wider, or higher, than a digit is.
+    is_long: bool,
+}
+
+impl Apart {
+    /// `None` for fewer than two digits.
+    fn new(digits: &[Component]) -> Option<Self> {
+        let distance = |a: usize, b: usize, c: usize, d: usize| a.max(c) as f32 - b.min(d) as f32;
+        let across = |a: &Component, b: &Component| distance(a.left, a.right, b.left, b.right);
+        let down = |a: &Component, b: &Component| distance(a.top, a.bottom, b.top, b.bottom);
+        let nearest = |(index, a): (usize, &Component)| {
+            let others = digits.iter().enumerate().filter(|&(other, _)| other != index);
+            let gaps = others.map(|(_, b)| (across(a, b), down(a, b)));
+            gaps.min_by(|a, b| a.0.max(a.1).total_cmp(&b.0.max(b.1)))
+        };
+        let (beside, above) = digits
+            .iter()
+            .enumerate()
+            .filter_map(nearest)
+            .max_by(|a, b| a.0.max(a.1).total_cmp(&b.0.max(b.1)))?;
+        let whole = digits.iter().copied().reduce(|a, b| a.union(&b))?;
+        let highest = digits.iter().map(Component::height).max()? as f32;
+        let widest = digits.iter().map(Component::width).max()? as f32;
+        let is_long = if beside >= above {
+            whole.width() as f32 > WIDER * highest
+        } else {
+            widest < NARROWER * whole.height() as f32
+        };
+        Some(Self { gap: beside.max(above) / highest.max(1.0), is_long })
     }
 }
 
@@ -587,6 +708,34 @@ mod tests {
         assert_eq!(line.best(&candidates, &[-1.0, -2.0, -4.0, -1.5, -1.0, -9.0]), [0, 3]);
         assert_eq!(line.best(&candidates, &[-1.0, -2.0, -0.1, -1.5, -0.1, -9.0]), [0, 2, 4]);
         assert_eq!(line.best(&candidates, &[-9.0, -9.0, -9.0, -9.0, -9.0, -1.0]), [5]);
+    }
+
+    #[test]
+    fn digits_stand_apart_and_strokes_do_not() {
+        let frame = |left: usize, top: usize, width: usize, height: usize| Component {
+            left,
+            top,
+            right: left + width,
+            bottom: top + height,
+            area: 1,
+        };
+        let apart = |boxes: &[(usize, usize, usize, usize)]| {
+            let boxes: Vec<Component> = boxes.iter().map(|&(l, t, w, h)| frame(l, t, w, h)).collect();
+            Apart::new(&boxes).map(|apart| ((apart.gap * 100.0).round() as i32, apart.is_long))
+        };
+        assert_eq!(apart(&[]), None);
+        assert_eq!(apart(&[(0, 0, 60, 100)]), None);
+        // Two digits beside each other, at one height and at two.
+        assert_eq!(apart(&[(0, 0, 60, 100), (70, 0, 60, 100)]), Some((10, true)));
+        assert_eq!(apart(&[(0, 0, 60, 100), (70, 80, 60, 100)]), Some((10, true)));
+        // One above the other.
+        assert_eq!(apart(&[(0, 0, 60, 100), (5, 140, 60, 100)]), Some((40, true)));
+        // The halves of an 8, the sides of a 0, and a stroke across another.
+        assert_eq!(apart(&[(0, 0, 60, 50), (0, 55, 60, 50)]), Some((10, false)));
+        assert_eq!(apart(&[(0, 0, 35, 100), (45, 0, 35, 100)]), Some((10, false)));
+        assert_eq!(apart(&[(0, 0, 60, 100), (20, 40, 60, 10)]), Some((-10, false)));
+        // The middle of three strokes is near to both others.
+        assert_eq!(apart(&[(0, 0, 50, 40), (0, 45, 50, 40), (0, 90, 50, 40)]), Some((13, true)));
     }
 
     #[test]

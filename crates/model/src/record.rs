@@ -34,6 +34,10 @@ pub struct LoadReport {
     pub unexpected: Vec<String>,
     /// In both with different shapes.
     pub mismatched: Vec<Mismatch>,
+    /// What stands before every name in a file of another program, with its dot.
+    pub prefix: String,
+    /// Other prefixes in that file under which as much of the network lies.
+    pub others: Vec<String>,
 }
 
 impl LoadReport {
@@ -48,12 +52,13 @@ impl LoadReport {
             missing: self.missing.iter().filter(|name| required(name)).cloned().collect(),
             unexpected: self.unexpected.iter().filter(|name| required(name)).cloned().collect(),
             mismatched: self.mismatched.iter().filter(|m| required(&m.name)).cloned().collect(),
+            prefix: self.prefix.clone(),
             ..Self::default()
         }
     }
 
     /// The names at fault, one line for each kind of fault.
-    fn faults(&self) -> String {
+    pub(crate) fn faults(&self) -> String {
         let mut text = String::new();
         for (kind, names) in [("missing", &self.missing), ("unexpected", &self.unexpected)] {
             if !names.is_empty() {
@@ -74,7 +79,7 @@ impl LoadReport {
 
 /// Names in a message, as many as a person reads: a file may hold any number, of any length.
 fn shortened(names: &[String], separator: &str) -> String {
-    const SHOWN: usize = 100;
+    const SHOWN: usize = 12;
     const LONGEST: usize = 200;
     let shown = names.iter().take(SHOWN).map(|name| match name.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &name[..end]),
@@ -92,7 +97,7 @@ fn shortened(names: &[String], separator: &str) -> String {
 pub enum RecordError {
     /// Network and record do not hold the same tensors.
     #[error(
-        "the record does not belong to this network:{}\nload it with the configuration it was saved with, or allow these tensors to differ",
+        "the record does not belong to this network:{}\nload it with the configuration it was saved with",
         .0.faults()
     )]
     Tensors(LoadReport),

@@ -158,9 +158,13 @@ pub struct TrainArguments {
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Start from weights of another program: a PyTorch, safetensors or burnpack file for the network named by --model, or
-    /// torchvision:NAME, for example torchvision:resnet18. The head is new where the classes differ
+    /// torchvision:NAME, for example torchvision:resnet18, with @sha256:DIGITS to ask for one content. The head is new where
+    /// the classes differ
     #[arg(long, value_name = "FILE|torchvision:NAME", conflicts_with = "resume")]
     pub weights: Option<String>,
+    /// With --weights: take the tensors that fit, and leave what is missing or of another shape new
+    #[arg(long, requires = "weights")]
+    pub allow_mismatch: bool,
 }
 
 impl CommonArguments {

@@ -70,7 +70,9 @@ impl From<JudgeError> for Failure {
 impl From<WeightsError> for Failure {
     fn from(error: WeightsError) -> Self {
         match error {
-            WeightsError::Fetch(error @ data::DataError::UnknownWeights { .. }) => Self::usage(error),
+            WeightsError::Fetch(
+                error @ (data::DataError::UnknownWeights { .. } | data::DataError::WeightsPin { .. }),
+            ) => Self::usage(error),
             error => Self::failed(error),
         }
     }
@@ -123,7 +125,9 @@ pub fn train(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
         None => match &arguments.weights {
             Some(weights) => {
                 let weights = ForeignWeights::open(weights, &arguments.common.search())?;
-                let config = started_from(arguments.config()?, &weights, FinetuneConfig::default());
+                let finetune =
+                    FinetuneConfig { allow_mismatch: arguments.allow_mismatch, ..FinetuneConfig::default() };
+                let config = started_from(arguments.config()?, &weights, finetune);
                 (config, Start::Foreign(weights, ForeignHead::Fitting))
             }
             None => (arguments.config()?, Start::Scratch),

@@ -105,7 +105,16 @@ pub fn fit_confidence(
     if novelty.is_none() {
         tracing::warn!("too few images to tell strange ones: the model will not refuse any for that");
     }
-    Ok(Confidence { temperature: fit_temperature(valid.labelled()), novelty })
+    let temperature = fit_temperature(valid.labelled());
+    if temperature == 1.0 {
+        let mistakes = model::mistakes(valid.labelled());
+        tracing::info!(
+            "{mistakes} mistakes in {} validation images cannot say how sure answers may be: probabilities are the \
+             network's own",
+            valid.labels.len()
+        );
+    }
+    Ok(Confidence { temperature, novelty })
 }
 
 impl Calibration {

@@ -507,6 +507,14 @@ pub struct FinetuneConfig {
     pub layer_decay: f64,
     /// Whether the old classification head was kept.
     pub keep_head: bool,
+    /// Whether tensors of another program's file that are missing, unexpected or of another shape are passed over.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_mismatch: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Default for FinetuneConfig {
@@ -519,6 +527,7 @@ impl Default for FinetuneConfig {
             feature_rate: 1.0,
             layer_decay: 1.0,
             keep_head: false,
+            allow_mismatch: false,
         }
     }
 }

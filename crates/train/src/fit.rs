@@ -1118,9 +1118,11 @@ pub(crate) fn foreign_weights(
         say_loaded(&started.report);
         return Ok(started);
     }
+    let lenient = config.finetune.as_ref().is_some_and(|finetune| finetune.allow_mismatch);
+    let required = if lenient { Loading::Optional } else { Loading::Required };
     let loading = |name: &str| match head {
-        _ if !name.starts_with("head.") => Loading::Required,
-        ForeignHead::Keep => Loading::Required,
+        _ if !name.starts_with("head.") => required,
+        ForeignHead::Keep => required,
         ForeignHead::Fitting => Loading::Optional,
         ForeignHead::New => Loading::Skip,
     };

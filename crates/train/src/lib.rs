@@ -23,6 +23,7 @@ pub mod federated;
 pub mod files;
 pub mod fit;
 pub mod folds;
+mod foreign_file;
 pub mod freeze;
 pub mod interrupt;
 pub mod judged;

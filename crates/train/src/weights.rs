@@ -12,6 +12,7 @@ use model::{
 use pytorch_reader::{DType as PytorchType, PytorchReader};
 
 use crate::files::sha256_of;
+use crate::foreign_file::{self, OtherFile};
 
 /// What a published name begins with.
 const PUBLISHED: &str = "torchvision:";
@@ -34,6 +35,16 @@ pub enum WeightsError {
         path: PathBuf,
         /// What is wrong.
         source: ForeignError,
+    },
+    /// A file or folder of another kind.
+    #[error("{path} is {what}, no weights that Kiln reads: {advice}")]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What to do.
+        advice: &'static str,
     },
     /// Published weights that cannot be had.
     #[error(transparent)]
@@ -59,6 +70,10 @@ impl ForeignWeights {
             Some(published) => data::published::obtain(published, search)?,
             None => PathBuf::from(name),
         };
+        let of_others = |OtherFile { what, advice }| WeightsError::Other { path: path.clone(), what, advice };
+        if let Some(folder) = foreign_file::folder(&path) {
+            return Err(of_others(folder));
+        }
         let read = |source| WeightsError::Read { path: path.clone(), source };
         let sha256 = sha256_of(&path).map_err(read)?;
         let mut first = Vec::new();
@@ -72,15 +87,27 @@ impl ForeignWeights {
         } else if first.get(8) == Some(&b'{') && !first.starts_with(b"PK") {
             Box::new(SafetensorsWeights::new(bytes()?).map_err(content)?)
         } else {
-            Box::new(PytorchWeights::new(&path).map_err(content)?)
+            let opened = PytorchWeights::new(&path);
+            // A pickle of other things is read without a fault, and holds no tensors.
+            if !opened.as_ref().is_ok_and(|weights| !weights.reader.is_empty())
+                && let Some(other) = foreign_file::recognise(&path)
+            {
+                return Err(of_others(other));
+            }
+            Box::new(opened.map_err(content)?)
         };
-        tracing::info!("{}: {} tensors, {}", path.display(), source.tensors().len(), source.format());
+        tracing::info!(
+            "{}: {} tensors, {}, SHA-256 {sha256}",
+            path.display(),
+            source.tensors().len(),
+            source.format()
+        );
         Ok(Self { path, sha256, source })
     }
 
     /// The network that a published name stands for: `resnet18` of `torchvision:resnet18`.
     pub fn published_network(name: &str) -> Option<&str> {
-        name.strip_prefix(PUBLISHED)
+        name.strip_prefix(PUBLISHED).map(data::published::network)
     }
 
     /// The classes of the file's network in their order, where it names them: our own files and exports do.
@@ -105,8 +132,27 @@ impl ForeignWeights {
         classes: usize,
         loading: impl Fn(&str) -> Loading,
     ) -> Result<(Network, LoadReport), WeightsError> {
-        model::load_foreign(network, config, input, classes, self.source.as_ref(), loading)
-            .map_err(|source| WeightsError::Content { path: self.path.clone(), source })
+        let (network, report) =
+            model::load_foreign(network, config, input, classes, self.source.as_ref(), loading)
+                .map_err(|source| WeightsError::Content { path: self.path.clone(), source })?;
+        say_where(&report);
+        Ok((network, report))
+    }
+}
+
+/// Under which key of a checkpoint the weights were, and where they could have been, too.
+fn say_where(report: &LoadReport) {
+    let key = |prefix: &String| format!("`{}`", prefix.trim_end_matches('.'));
+    if !report.others.is_empty() {
+        let others: Vec<String> = report.others.iter().map(key).collect();
+        let taken =
+            if report.prefix.is_empty() { "those at the top".to_owned() } else { key(&report.prefix) };
+        tracing::warn!(
+            "the file holds the network more than once: {taken} taken, {} left",
+            others.join(", ")
+        );
+    } else if !report.prefix.is_empty() {
+        tracing::info!("weights taken from {}", key(&report.prefix));
     }
 }
 

@@ -59,10 +59,16 @@ impl Seen {
         self.answer.attention.clone()
     }
 
-    /// Whether the picture is unlike what the network was trained on.
+    /// Whether the answer is not to be believed.
     #[wasm_bindgen(getter)]
     pub fn rejected(&self) -> bool {
         self.answer.rejected
+    }
+
+    /// Whether that is since the picture holds several digits.
+    #[wasm_bindgen(getter)]
+    pub fn several(&self) -> bool {
+        self.answer.reason == Some(model::Reason::SeveralDigits)
     }
 }
 

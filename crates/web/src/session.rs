@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use model::{
     Classifier, ClassifyError, Description, Head, InputShape, Lesson, Metadata, Model, ModelFileError,
-    Picture, PictureError, Policy, TeachError, Teaching, jpeg,
+    Picture, PictureError, Policy, Prediction, Prepared, Reason, TeachError, Teaching, jpeg,
 };
 use serde_json::{Value, json};
 
@@ -59,8 +59,10 @@ pub struct Answer {
     pub image: Vec<u8>,
     /// Probability of every class, `[K]`.
     pub probabilities: Vec<f32>,
-    /// Whether the picture is unlike what the network was trained on.
+    /// Whether the answer is not to be believed.
     pub rejected: bool,
+    /// Why it is not; none where it is.
+    pub reason: Option<Reason>,
     /// Where the network looked for the most probable class, `[H, W]`, from 0 up; zeros for a network
     /// without convolutions.
     pub attention: Vec<f32>,
@@ -119,15 +121,19 @@ impl Session {
             return Err(SessionError::TooLarge { width, height });
         }
         let picture = from_rgba(rgba, width, height)?;
-        let image = self.classifier.prepare(&picture)?;
+        let Prepared { image, several } = self.classifier.examine(&picture).map_err(|error| match error {
+            ClassifyError::Picture { source, .. } => source.into(),
+            device @ ClassifyError::Device(_) => SessionError::from(device),
+        })?;
         let (scores, map) = self.classifier.attend(&image)?;
         let probabilities = self.classifier.probabilities(&scores);
-        let rejected = self.classifier.prediction(&scores, &Policy::default()).rejected;
+        let Prediction { rejected, reason, .. } =
+            self.classifier.prediction(&scores, &Policy::default()).of_several(several);
         let InputShape { height, width, .. } = self.input();
         let attention =
             map.map_or_else(|| vec![0.0; height * width], |map| map.resized(width, height).values);
         self.shown = Some(image.clone());
-        Ok(Answer { image, probabilities, rejected, attention })
+        Ok(Answer { image, probabilities, rejected, reason, attention })
     }
 
     /// The last picture belongs to `class`: the last layer learns it together with all lessons before.
@@ -287,6 +293,23 @@ mod tests {
         let centre: f32 =
             (0..784).filter(|at| (8..20).contains(&(at % 28))).map(|at| answer.attention[at]).sum();
         assert!(sum > 0.0 && centre > 0.6 * sum, "{centre} of {sum}: evenly spread it were 0.43");
+    }
+
+    #[test]
+    fn several_digits_are_said_to_be_that() {
+        let mut session = Session::open(REFERENCE).unwrap();
+        let (width, height) = (400, 280);
+        let strokes = |places: &[usize]| -> Vec<u8> {
+            let ink = |at: usize| {
+                let (x, y) = (at % width, at / width);
+                (60..220).contains(&y) && places.iter().any(|&place| x.abs_diff(place) <= 10)
+            };
+            (0..width * height).flat_map(|at| if ink(at) { [255; 4] } else { [0, 0, 0, 255] }).collect()
+        };
+        let answer = session.answer(&strokes(&[120, 280]), width, height).unwrap();
+        assert!(answer.rejected && answer.reason == Some(Reason::SeveralDigits), "{:?}", answer.reason);
+        let answer = session.answer(&strokes(&[200]), width, height).unwrap();
+        assert_ne!(answer.reason, Some(Reason::SeveralDigits));
     }
 
     #[test]

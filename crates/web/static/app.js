@@ -275,7 +275,8 @@ function showAnswer(found) {
   const best = found ? probabilities.indexOf(Math.max(...probabilities)) : -1;
   $("label").textContent = found ? model.classes[best] : "…";
   $("label").classList.toggle("long", found !== undefined && model.classes[best].length > 4);
-  const strange = found?.rejected ? ", unlike anything it was trained on" : "";
+  const why = found?.several ? ", several digits" : ", unlike anything it was trained on";
+  const strange = found?.rejected ? why : "";
   $("percent").textContent = found ? percent(probabilities[best]) + strange : "";
   for (const [index, row] of rows(probabilities)) {
     row.element.classList.toggle("best", index === best);

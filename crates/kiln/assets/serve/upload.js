@@ -16,7 +16,7 @@ function show(files, predictions) {
     image.src = URL.createObjectURL(files[index]);
     image.alt = files[index].name;
     row.insertCell().append(image);
-    row.insertCell().textContent = prediction.label + (prediction.rejected ? " (rejected)" : "");
+    row.insertCell().textContent = prediction.label + (prediction.rejected ? ` (rejected: ${prediction.reason})` : "");
     row.insertCell().textContent = percent(prediction.probability);
     const next = prediction.top.slice(1);
     row.insertCell().textContent = next.map((c) => `${c.label} ${percent(c.probability)}`).join(", ");

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use burn::tensor::{Device, TensorData};
 use clap::Args;
-use data::{Dataset, Search};
+use data::Search;
 use model::export::{
-    ExportError, WeightTensor, burnpack, c_header, onnx, quantize_int8, safetensors, sequence,
+    ExportError, WeightTensor, burnpack, c_header, metadata_json, onnx, quantize_int8, safetensors, sequence,
 };
 use model::{Model, named_tensors};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use train::command::{Failure, log_to_stderr, print, print_json};
 use train::device::Backend;
 use train::evaluate::evaluate;
 use train::files::write_atomically;
-use train::fit::FitError;
+use train::judged::{Judged, Question, UnknownClasses};
 use train::model_io::{load, model_path};
 
 /// Flags of `kiln export`.
@@ -53,7 +53,7 @@ pub(crate) struct ExportArguments {
 enum Format {
     /// For `PyTorch`: names and layouts of an `nn.Sequential`, which the file describes
     Safetensors,
-    /// A graph with dynamic batch, from normalised images to logits
+    /// A graph with dynamic batch, from normalised images to logits and probabilities
     Onnx,
     /// Burn's own container, without our seal
     Burnpack,
@@ -80,10 +80,11 @@ struct ExportResult {
     quantized: Option<Cost>,
 }
 
-/// What the quantisation costs, on the test split.
+/// What the quantisation costs, on the images that `kiln evaluate` would take.
 #[derive(Serialize)]
 struct Cost {
     dataset: String,
+    split: &'static str,
     images: usize,
     accuracy_before: f64,
     accuracy_after: f64,
@@ -147,11 +148,7 @@ fn encode(format: Format, model: &Model, tensors: &[(String, WeightTensor)]) -> 
         Format::CHeader => Ok(c_header(&sequence("c-header")?, &metadata.network, metadata)?.into_bytes()),
         Format::Burnpack => burnpack(&named_tensors(network), metadata),
         Format::Onnx => onnx(&sequence("onnx")?, metadata),
-        Format::Npz => {
-            let json = serde_json::to_string(metadata)
-                .map_err(|error| ExportError::Container { format: "npz", reason: error.to_string() })?;
-            npz::npz(tensors, &json)
-        }
+        Format::Npz => npz::npz(tensors, &metadata_json(metadata, "npz")?),
     }
 }
 
@@ -172,16 +169,22 @@ fn cost(
     rounded: &Model,
     device: &Device,
 ) -> Result<Cost, Failure> {
-    let origin = model.metadata.provenance.get("dataset").and_then(|name| name.as_str());
-    let name = arguments.dataset.as_deref().or(origin).ok_or_else(|| {
-        Failure::usage("the model does not say what it was trained on: name test data with --dataset")
-    })?;
+    let metadata = &model.metadata;
     let search =
         Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
-    let pair = data::load(name, &search).map_err(|error| Failure::from(FitError::from(error)))?;
-    let test: &Dataset = &pair.test;
+    let question = Question {
+        dataset: arguments.dataset.as_deref(),
+        part: None,
+        unknown: UnknownClasses::Reject,
+        on_bad_image: None,
+        search: &search,
+    };
+    let judged = Judged::load(&arguments.model, metadata, &question)?;
+    for warning in &judged.warnings {
+        tracing::warn!("{warning}");
+    }
+    let test = &judged.images;
     let indices: Vec<u32> = (0..test.len() as u32).collect();
-    let metadata = &model.metadata;
     let look = |model: &Model| {
         evaluate(&model.network, &metadata.preprocessing, &metadata.classes, test, &indices, device)
             .map_err(Failure::failed)
@@ -189,7 +192,8 @@ fn cost(
     let (before, after) = (look(model)?, look(rounded)?);
     let changed = before.predictions.iter().zip(&after.predictions);
     Ok(Cost {
-        dataset: name.to_owned(),
+        dataset: judged.dataset.clone(),
+        split: judged.part.name(),
         images: test.len(),
         accuracy_before: before.accuracy(),
         accuracy_after: after.accuracy(),
@@ -203,7 +207,7 @@ fn in_words(result: &ExportResult) -> String {
     let mut words = format!("{}  {} bytes", result.out, result.bytes);
     if let Some(cost) = &result.quantized {
         words += &format!(
-            "\nint8: accuracy {:.2}% -> {:.2}%, loss {:.4} -> {:.4}, {} of {} answers changed ({}, test split)",
+            "\nint8: accuracy {:.2}% -> {:.2}%, loss {:.4} -> {:.4}, {} of {} answers changed ({}, {})",
             cost.accuracy_before * 100.0,
             cost.accuracy_after * 100.0,
             cost.loss_before,
@@ -211,6 +215,7 @@ fn in_words(result: &ExportResult) -> String {
             cost.changed_answers,
             cost.images,
             cost.dataset,
+            cost.split,
         );
     }
     words

@@ -10,7 +10,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use model::{Picture, Policy, Prediction, Scores};
+use model::{ClassifyError, Picture, Policy, Prediction, Scores};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -127,12 +127,12 @@ async fn predict(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     let work = async move {
         let input = Input::new(parts, held.bytes, &own.images).await?;
         let loaded = own.models.current();
-        let images = prepare(&own, &loaded, input, held.permit).await?;
+        let (images, several) = prepare(&own, &loaded, input, held.permit).await?;
         let scores = place.submit(Arc::clone(&loaded), images).await;
         drop(place);
-        Ok::<_, Problem>((loaded, scores))
+        Ok::<_, Problem>((loaded, scores, several))
     };
-    let (loaded, scores) = timeout(app.time, work)
+    let (loaded, scores, several) = timeout(app.time, work)
         .await
         .map_err(|_| Problem::busy(format!("no answer within {} s; try again", app.time.as_secs_f64())))??;
     let scores: Vec<Scores> = match scores {
@@ -141,17 +141,22 @@ async fn predict(State(app): State<Arc<App>>, request: Request) -> Result<Respon
         // The queue was closed under us.
         Err(_) => return Err(Problem::busy("the server is stopping")),
     };
-    let predictions = scores.iter().map(|scores| loaded.classifier.prediction(scores, &policy)).collect();
+    let predictions = scores
+        .iter()
+        .zip(several)
+        .map(|(scores, several)| loaded.classifier.prediction(scores, &policy).of_several(several))
+        .collect();
     Ok(Json(Answer { model: (&*loaded).into(), predictions }).into_response())
 }
 
-/// Decodes and fits the images, away from the threads that serve connections.
+/// Decodes and fits the images, away from the threads that serve connections: `[N, C, H, W]`, and of each whether it
+/// holds several digits.
 async fn prepare(
     app: &Arc<App>,
     loaded: &Arc<Loaded>,
     input: Input,
     body: Option<OwnedSemaphorePermit>,
-) -> Result<Vec<u8>, Problem> {
+) -> Result<(Vec<u8>, Vec<bool>), Problem> {
     // Never closed.
     let decoder = Arc::clone(&app.decoders).acquire_owned().await.map_err(|_| Problem::internal())?;
     let (loaded, limits) = (Arc::clone(loaded), app.images);
@@ -159,16 +164,19 @@ async fn prepare(
         // Held here, not by the request: decoding goes on when the request has been given up.
         let _held = (decoder, body);
         let pictures: Vec<Picture> = input.decode(&limits)?;
-        let several = pictures.len() > 1;
+        let many = pictures.len() > 1;
+        let mut several = Vec::with_capacity(pictures.len());
         let mut images = Vec::with_capacity(pictures.len() * loaded.classifier.input().len());
         for (index, picture) in pictures.iter().enumerate() {
-            let image = loaded.classifier.prepare(picture).map_err(|error| {
-                let problem = Problem::bad_request(error.to_string());
-                if several { problem.of_image(index) } else { problem }
+            let prepared = loaded.classifier.examine(picture).map_err(|error| {
+                let ClassifyError::Picture { source, .. } = error else { return Problem::internal() };
+                let problem = Problem::bad_request(source.to_string());
+                if many { problem.of_image(index) } else { problem }
             })?;
-            images.extend_from_slice(&image);
+            images.extend_from_slice(&prepared.image);
+            several.push(prepared.several);
         }
-        Ok(images)
+        Ok((images, several))
     });
     decoded.await.map_err(|error| {
         tracing::error!("decoding failed: {error}");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{ExportError, Layer, QuantizedTensor, Sequence, WeightTensor};
+use super::{ExportError, Layer, QuantizedTensor, Sequence, WeightTensor, answers};
 use crate::{Activation, Metadata, NetworkConfig, PoolConfig, PoolKind};
 
 /// Shape of what flows between two layers.
@@ -21,7 +21,8 @@ impl Flow {
 
 /// The header. It needs nothing but the standard library (`-lm`), allocates nothing and keeps no
 /// state: `kiln_logits` takes a normalised image `[C, H, W]` and scratch memory of `KILN_SCRATCH`
-/// floats; `kiln_classify` takes 8-bit pixels, normalises them and returns the index of the class.
+/// floats; `kiln_classify` takes 8-bit pixels, normalises them and returns the index of the class;
+/// `kiln_probabilities` makes probabilities of logits, at the model's temperature.
 ///
 /// # Errors
 /// Class names that C cannot hold.
@@ -117,19 +118,23 @@ pub fn c_header(
 
     let classes: Vec<String> = metadata.classes.iter().map(|name| string_in_c(name)).collect();
     let preprocessing = &metadata.preprocessing;
+    let [_, (_, probabilities), (_, rejection)] = answers(metadata);
     let used = activations(sequence).map(|activation| activation_in_c(activation).1).collect::<String>();
     Ok(format!(
         "/* A classifier with its weights, written by Kiln {version}. C99; link with -lm.\n\
          \x20*\n\
          \x20* int class = kiln_classify(pixels, logits, scratch);   8-bit pixels [C, H, W]\n\
          \x20* kiln_logits(image, logits, scratch);                  normalised floats [C, H, W]\n\
+         \x20* kiln_probabilities(logits, probabilities);            {probabilities}\n\
          \x20*\n\
          \x20* No allocation and no state: threads need only scratch memory of their own.\n\
+         \x20* Rejection: {rejection}\n\
          \x20* Weights: SHA-256 {sha}\n\
          \x20*/\n\
          #ifndef KILN_MODEL_H\n#define KILN_MODEL_H\n\n#include <math.h>\n#include <stddef.h>\n\n\
          #define KILN_CHANNELS {channels}\n#define KILN_HEIGHT {height}\n#define KILN_WIDTH {width}\n\
-         #define KILN_CLASSES {count}\n#define KILN_SCRATCH {scratch}\n\n\
+         #define KILN_CLASSES {count}\n#define KILN_SCRATCH {scratch}\n\
+         /* Logits are divided by it before the softmax. */\n#define KILN_TEMPERATURE {temperature}\n\n\
          static const char *const kiln_classes[KILN_CLASSES] = {{ {classes} }};\n\
          static const float kiln_mean[KILN_CHANNELS] = {{ {mean} }};\n\
          static const float kiln_std[KILN_CHANNELS] = {{ {std} }};\n\n\
@@ -139,8 +144,9 @@ pub fn c_header(
          \x20   float *x = scratch, *y = scratch + KILN_SCRATCH / 2, *t;\n\
          #define SWAP (t = x, x = y, y = t)\n\
          {calls}#undef SWAP\n\
-         \x20   for (size_t i = 0; i < KILN_CLASSES; i++) logits[i] = x[i];\n}}\n\n{CLASSIFY}\n\
+         \x20   for (size_t i = 0; i < KILN_CLASSES; i++) logits[i] = x[i];\n}}\n\n{PROBABILITIES}\n{CLASSIFY}\n\
          #endif\n",
+        temperature = floats(&[metadata.temperature()]),
         version = metadata.kiln_version,
         sha = metadata.weights_sha256,
         channels = input.channels,
@@ -242,6 +248,19 @@ static inline void kiln_average_pool(const float *x, int channels, int height, i
                     }
                 y[((size_t)i * rows + r) * columns + c] = sum / (float)(kernel * kernel);
             }
+}
+";
+
+const PROBABILITIES: &str = "\
+/* Logits of all classes to their probabilities, which sum to 1; both may be the same array. */
+static inline void kiln_probabilities(const float *logits, float *probabilities)
+{
+    float largest = logits[0], sum = 0.0f;
+    for (int k = 1; k < KILN_CLASSES; k++)
+        if (logits[k] > largest) largest = logits[k];
+    for (int k = 0; k < KILN_CLASSES; k++)
+        sum += probabilities[k] = expf((logits[k] - largest) / KILN_TEMPERATURE);
+    for (int k = 0; k < KILN_CLASSES; k++) probabilities[k] /= sum;
 }
 ";
 

@@ -53,9 +53,42 @@ impl ExportError {
     }
 }
 
+/// What turns the logits of an exported network into Kiln's answers, as keys and texts for a file's metadata.
+pub(crate) fn answers(metadata: &Metadata) -> [(&'static str, String); 3] {
+    let novelty = metadata.confidence.as_ref().is_some_and(|known| known.novelty.is_some());
+    let strange = if novelty {
+        "; that a picture is too strange (kiln predict --keep) cannot be told from logits: it needs the model file"
+    } else {
+        ""
+    };
+    [
+        ("temperature", metadata.temperature().to_string()),
+        ("probabilities", "softmax(logits / temperature) over the last axis".to_owned()),
+        (
+            "rejection",
+            format!(
+                "none here; a threshold of kiln predict --reject-below is one for these probabilities{strange}"
+            ),
+        ),
+    ]
+}
+
+/// The metadata as a JSON object, with the keys of [`answers`] beside them.
+///
+/// # Errors
+/// [`ExportError::Container`].
+pub fn metadata_json(metadata: &Metadata, format: &'static str) -> Result<String, ExportError> {
+    let failed = |error: serde_json::Error| ExportError::Container { format, reason: error.to_string() };
+    let mut json = serde_json::to_value(metadata).map_err(failed)?;
+    for (key, text) in answers(metadata) {
+        json[key] = if key == "temperature" { metadata.temperature().into() } else { text.into() };
+    }
+    serde_json::to_string(&json).map_err(failed)
+}
+
 /// A plain burnpack with our names and layouts, [`crate::named_tensors`]:
 /// `Cnn::try_load_record(ModuleRecord::load(path)?)` reads it. Its string metadata has the entry `kiln`,
-/// the [`Metadata`] as JSON. Without the seal of a model file.
+/// the [`Metadata`] as JSON with `temperature`, `probabilities` and `rejection`. Without the seal of a model file.
 ///
 /// # Errors
 /// [`ExportError::Container`].
@@ -67,7 +100,7 @@ pub fn burnpack(
         format: "burnpack",
         reason: reason.to_string(),
     };
-    let json = serde_json::to_string(metadata).map_err(|error| failed(&error))?;
+    let json = metadata_json(metadata, "burnpack")?;
     let tensors = tensors
         .iter()
         .map(|(name, data)| {

@@ -4,12 +4,13 @@
 //! with its recording backend, doubles the time of a build, names neither inputs nor outputs, writes no metadata and
 //! no integers, and knows no exact GELU. The few messages of the format that a network needs are written here.
 
-use super::{ExportError, Layer, QuantizedTensor, Sequence, WeightTensor};
+use super::{ExportError, Layer, QuantizedTensor, Sequence, WeightTensor, answers};
 use crate::{Activation, Metadata, PoolConfig, PoolKind, record::little_endian};
 
 /// Names in the graph.
 const INPUT: &str = "images";
 const OUTPUT: &str = "logits";
+const PROBABILITIES: &str = "probabilities";
 const BATCH: &str = "batch";
 
 /// The version of the file format and that of the operators: what ONNX 1.13 (2022) and later read.
@@ -147,8 +148,9 @@ impl Graph {
     }
 }
 
-/// The network as an ONNX model, from normalised `images [batch, C, H, W]` to `logits [batch, K]`; the batch is
-/// dynamic. The metadata (`metadata_props`) say how images are normalised and what the classes are.
+/// The network as an ONNX model, from normalised `images [batch, C, H, W]` to `logits [batch, K]` and their softmax at
+/// the model's temperature, `probabilities [batch, K]`; the batch is dynamic. The metadata (`metadata_props`) say how
+/// images are normalised, what the classes are, the temperature, and what of Kiln's rejection is missing.
 ///
 /// Int8 weights go through `DequantizeLinear`.
 ///
@@ -224,6 +226,10 @@ pub fn onnx(sequence: &Sequence, metadata: &Metadata) -> Result<Vec<u8>, ExportE
         }
         x = y;
     }
+    let scaled = "logits_by_temperature";
+    graph.floats("temperature", &[metadata.temperature()]);
+    graph.node("Div", &[OUTPUT, "temperature"], scaled, &[]);
+    graph.node("Softmax", &[scaled], PROBABILITIES, &[Attribute::Integer("axis", 1)]);
 
     let input = sequence.input;
     let graph = Message::default()
@@ -231,9 +237,10 @@ pub fn onnx(sequence: &Sequence, metadata: &Metadata) -> Result<Vec<u8>, ExportE
         .text(2, metadata.network.name())
         .messages(5, graph.initializers)
         .message(11, &Graph::value(INPUT, &[input.channels, input.height, input.width]))
-        .message(12, &Graph::value(OUTPUT, &[metadata.classes.len()]));
-    let properties = properties(metadata);
-    let properties = properties.iter().map(|(key, value)| Message::default().text(1, key).text(2, value));
+        .message(12, &Graph::value(OUTPUT, &[metadata.classes.len()]))
+        .message(12, &Graph::value(PROBABILITIES, &[metadata.classes.len()]));
+    let properties = properties(metadata).into_iter().chain(answers(metadata));
+    let properties = properties.map(|(key, value)| Message::default().text(1, key).text(2, &value));
     let model = Message::default()
         .integer(1, IR_VERSION)
         .text(2, "kiln")
@@ -273,8 +280,8 @@ fn activate(graph: &mut Graph, activation: Activation, x: &str, name: &str, y: &
     }
 }
 
-/// What a program must know to make `images` from pixels, and a class from `logits`.
-fn properties(metadata: &Metadata) -> [(&'static str, String); 8] {
+/// What a program must know to make `images` from pixels, and a class of an index.
+fn properties(metadata: &Metadata) -> [(&'static str, String); 7] {
     let preprocessing = &metadata.preprocessing;
     let json = |value: serde_json::Value| value.to_string();
     [
@@ -287,7 +294,6 @@ fn properties(metadata: &Metadata) -> [(&'static str, String); 8] {
         ("std", json(preprocessing.std.clone().into())),
         ("fit", serde_json::to_value(preprocessing.fit).unwrap_or_default().to_string()),
         ("classes", json(metadata.classes.clone().into())),
-        ("probabilities", "softmax of logits over the last axis".to_owned()),
         ("weights_sha256", metadata.weights_sha256.clone()),
         ("kiln_version", metadata.kiln_version.clone()),
     ]

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use safetensors::{Dtype, View};
 
-use super::{ExportError, Layer, Sequence, WeightTensor};
+use super::{ExportError, Layer, Sequence, WeightTensor, answers};
 use crate::{Activation, Metadata, PoolConfig, PoolKind, record::little_endian};
 
 /// One tensor of the file.
@@ -36,7 +36,8 @@ impl View for &Stored {
 /// `pytorch`; weights of dense layers are `[O, I]` there. An int8 weight `NAME` (type `I8`) has its scales,
 /// one for each output, in `NAME_scale`.
 ///
-/// The metadata have `classes`, `mean`, `std` and `input` (`[C, H, W]`) as JSON, and `weights_sha256`.
+/// The metadata have `classes`, `mean`, `std`, `input` (`[C, H, W]`) and `temperature` as JSON, what makes
+/// `probabilities` of logits, what `rejection` is missing, and `weights_sha256`.
 ///
 /// # Errors
 /// [`ExportError::Container`].
@@ -86,6 +87,7 @@ pub fn safetensors(sequence: &Sequence, metadata: &Metadata) -> Result<Vec<u8>, 
         ("format", "pt".to_owned()),
     ]
     .into_iter()
+    .chain(answers(metadata))
     .map(|(key, value)| (key.to_owned(), value))
     .collect();
     let views = tensors.iter().map(|(name, stored)| (name.as_str(), stored));

@@ -89,8 +89,38 @@ pub enum ForeignError {
     #[error(transparent)]
     Shape(#[from] ShapeError),
     /// File and network do not hold the same tensors.
+    #[error(
+        "the tensors{} are not those of the network:{}{}\nname the network that they belong to with --model, or take \
+         only those that fit, and leave the rest new, with --allow-mismatch",
+        under(&.faults.prefix),
+        .faults.faults(),
+        in_words(*.looks)
+    )]
+    Tensors {
+        /// Those at fault.
+        faults: LoadReport,
+        /// What the file's names look like.
+        looks: Option<&'static str>,
+    },
+    /// Not one tensor of the file is one of the network's.
+    #[error("not one tensor{} fits the network{}", under(.prefix), in_words(*.looks))]
+    Nothing {
+        /// What stands before all names.
+        prefix: String,
+        /// What the file's names look like.
+        looks: Option<&'static str>,
+    },
+    /// A record that the network does not take.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+fn under(prefix: &str) -> String {
+    if prefix.is_empty() { String::new() } else { format!(" under `{}`", prefix.trim_end_matches('.')) }
+}
+
+fn in_words(looks: Option<&str>) -> String {
+    looks.map_or_else(String::new, |looks| format!("\n  its names are those of {looks}"))
 }
 
 /// What the first layer of a network takes, as far as the file shows: channels of the images.
@@ -113,16 +143,20 @@ pub fn load_foreign(
     loading: impl Fn(&str) -> Loading,
 ) -> Result<(Network, LoadReport), ForeignError> {
     let mut expected: Vec<_> = config.summary(input, classes)?.tensors().cloned().collect();
-    let assigned = names::assign(config, expected.iter().map(|tensor| tensor.name.as_str()), source);
+    let names::Assignment { tensors: assigned, prefix, others } =
+        names::assign(config, expected.iter().map(|tensor| tensor.name.as_str()), source);
     expected.sort_by(|a, b| a.name.cmp(&b.name));
     let found = assigned.iter().map(|tensor| {
         let name = tensor.ours.as_deref().unwrap_or(&tensor.theirs);
         (name, tensor.shape_of_ours())
     });
-    let report = compare(&expected, found, &loading);
+    let report = LoadReport { prefix, others, ..compare(&expected, found, &loading) };
     let faults = report.only(|name| loading(name) == Loading::Required);
     if !faults.is_complete() {
-        return Err(RecordError::Tensors(faults).into());
+        return Err(ForeignError::Tensors { faults, looks: names::look_like(source) });
+    }
+    if report.loaded.is_empty() {
+        return Err(ForeignError::Nothing { prefix: report.prefix, looks: names::look_like(source) });
     }
 
     let by_name: BTreeMap<&str, &names::Assigned> =

@@ -3,18 +3,23 @@
 //! | network | names of |
 //! |---|---|
 //! | `alexnet`, `vgg`, `vit`, `resnet` 18 to 152 | torchvision |
+//! | `resnet` | Hugging Face's `transformers` |
 //! | `resnet` 20 to 110 | the CIFAR implementation of Y. Idelbayev (`pytorch_resnet_cifar10`) |
+//! | `vit` | timm |
 //! | `rnn` | a module with `rnn = nn.LSTM(...)` or `nn.GRU(...)` and `head = nn.Linear(...)` |
+//! | `cnn`, `mlp`, `lenet5`, `alexnet`, `vgg` | any module with as many layers in the order of their numbers, such as an `nn.Sequential` |
 //! | all | a module whose attributes are called as ours |
 //!
-//! What a checkpoint wraps around the names is taken off: `state_dict.`, `model_state_dict.`, `model.`
-//! (tensors outside of it are another matter, such as the optimiser's, and are not looked at), and the
-//! `module.` of `DataParallel`.
+//! What stands before these names is no part of them: a checkpoint's key (`state_dict.`, `net.`), the attribute of a
+//! module around the network (`model.`, `backbone.`), or both, in any depth. The prefix under which most names are
+//! known is taken off, and what lies elsewhere (the optimiser's state, an average of the weights) is not looked at.
+//! Wrappers that only pass on to a module (`DataParallel`, `torch.compile`) are taken out wherever they stand.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{WeightLayout, WeightSource};
-use crate::{NetworkConfig, tensor_name};
+use crate::NetworkConfig;
 
 /// A tensor of the file and what it is to us.
 pub(super) struct Assigned {
@@ -39,59 +44,293 @@ impl Assigned {
     }
 }
 
-/// What a checkpoint may keep the weights under.
-const CONTAINERS: [&str; 5] = ["", "state_dict.", "model_state_dict.", "model.", "network."];
+/// The tensors of a file that belong to the network, and where they were found.
+pub(super) struct Assignment {
+    /// What lies under the prefix.
+    pub(super) tensors: Vec<Assigned>,
+    /// What stands before every name, with its dot; empty where nothing does.
+    pub(super) prefix: String,
+    /// Other prefixes under which as much of the network was found.
+    pub(super) others: Vec<String>,
+}
 
 /// Counters that `PyTorch` keeps beside the running statistics, and that have no effect.
 const COUNTER: &str = "num_batches_tracked";
 
-/// Finds out under which container, and by whose names, the file holds the network, and gives every
-/// tensor in it our name where there is one. The choice with the most hits wins.
+/// Modules that only pass on to the one inside.
+const TRANSPARENT: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+
+/// Parts of a prefix that say that what follows is an average or a copy of the weights in training.
+const COPIES: [&str; 8] = ["ema", "averag", "swa", "shadow", "teacher", "target", "momentum", "encoder_k"];
+
+/// Finds out under which prefix, and by whose names, the file holds the network, and gives every tensor under it our
+/// name where there is one. The choice with the most hits wins; among equals the weights themselves before an average
+/// of them, then the shortest prefix.
 pub(super) fn assign<'a>(
     config: &NetworkConfig,
     ours: impl Iterator<Item = &'a str> + Clone,
     source: &dyn WeightSource,
-) -> Vec<Assigned> {
-    let found = source.tensors();
-    let tables: Vec<BTreeMap<String, String>> = match source.layout() {
-        WeightLayout::Burn => vec![ours.map(|name| (name.to_owned(), name.to_owned())).collect()],
+) -> Assignment {
+    let found = File::new(source);
+    let count = ours.clone().count();
+    let mut tables: Vec<BTreeMap<String, String>> = match source.layout() {
+        WeightLayout::Burn => vec![],
         WeightLayout::PyTorch => vec![
             ours.clone()
                 .flat_map(|name| published(config, name).into_iter().map(|theirs| (theirs, name.to_owned())))
                 .collect(),
-            ours.map(|name| (in_pytorch(name), name.to_owned())).collect(),
+            ours.clone().map(|name| (in_pytorch(name), name.to_owned())).collect(),
         ],
     };
-    let mut best: (usize, Vec<Assigned>) = (0, Vec::new());
-    for container in CONTAINERS {
-        for table in &tables {
-            let assigned: Vec<Assigned> = found
-                .iter()
-                .filter(|(name, _)| !name.ends_with(COUNTER))
-                .filter_map(|(theirs, shape)| {
-                    let ours = table.get(bare(theirs, container)?).cloned();
-                    let dense = shape.len() == 2 && source.layout() == WeightLayout::PyTorch;
-                    Some(Assigned {
-                        theirs: theirs.clone(),
-                        shape: shape.clone(),
-                        transposed: dense && ours.is_some(),
-                        ours,
-                    })
-                })
-                .collect();
-            let hits = assigned.iter().filter(|tensor| tensor.ours.is_some()).count();
-            if hits > best.0 || best.1.is_empty() {
-                best = (hits, assigned);
-            }
+    if source.layout() == WeightLayout::Burn {
+        tables.push(ours.clone().map(|name| (name.to_owned(), name.to_owned())).collect());
+    }
+    // Hits, prefix, and the table.
+    let mut choices: Vec<(usize, String, &BTreeMap<String, String>)> = Vec::new();
+    for table in &tables {
+        choices.extend(found.prefixes(table).into_iter().map(|(prefix, hits)| (hits, prefix, table)));
+    }
+    let mut by_position = Vec::new();
+    if source.layout() == WeightLayout::PyTorch && is_plain(config) {
+        let ours: Vec<&str> = ours.collect();
+        for prefix in found.prefixes_of(count) {
+            by_position.extend(found.by_position(&prefix, &ours).map(|table| (prefix, table)));
         }
     }
-    best.1
+    let rank = |(hits, prefix, _): &(usize, String, &BTreeMap<String, String>)| {
+        (Reverse(*hits), is_copy(prefix), prefix.len(), prefix.clone())
+    };
+    choices.sort_by_key(rank);
+    // Names say more than positions do.
+    let named = choices.first().is_some_and(|(hits, _, _)| *hits == count);
+    if !named {
+        choices.extend(by_position.iter().map(|(prefix, table)| (count, prefix.clone(), table)));
+        choices.sort_by_key(rank);
+    }
+    let nothing = BTreeMap::new();
+    // A few names that happen to be known say nothing about where the network is.
+    let (hits, prefix, table) = match choices.first() {
+        Some((hits, prefix, table)) if 4 * hits >= count => (*hits, prefix.clone(), *table),
+        first => (0, found.common_prefix(), first.map_or(&nothing, |(_, _, table)| *table)),
+    };
+    let others: BTreeSet<String> = choices
+        .iter()
+        .filter(|(other, at, _)| hits > 0 && *other == hits && *at != prefix)
+        .map(|(_, at, _)| at.clone())
+        .collect();
+    let others = others.into_iter().collect();
+    Assignment { tensors: found.under(&prefix, table, source.layout()), prefix, others }
 }
 
-/// A name without its container and the prefixes of wrappers; none where it lies elsewhere.
-fn bare<'a>(name: &'a str, container: &str) -> Option<&'a str> {
-    let name = name.strip_prefix(container)?;
-    Some(tensor_name(name.strip_prefix("module.").unwrap_or(name)))
+/// Whether a prefix says that it holds a copy.
+fn is_copy(prefix: &str) -> bool {
+    let prefix = prefix.to_ascii_lowercase();
+    COPIES.iter().any(|part| prefix.contains(part))
+}
+
+/// Whether a network is layers in a row, so that their order says which is which.
+fn is_plain(config: &NetworkConfig) -> bool {
+    match config {
+        NetworkConfig::Cnn(_)
+        | NetworkConfig::Mlp(_)
+        | NetworkConfig::LeNet5(_)
+        | NetworkConfig::AlexNet(_)
+        | NetworkConfig::Vgg(_) => true,
+        NetworkConfig::ResNet(_) | NetworkConfig::Rnn(_) | NetworkConfig::Vit(_) => false,
+    }
+}
+
+/// The tensors of a file: the name without transparent modules, the name, the shape.
+struct File(Vec<(String, String, Vec<usize>)>);
+
+impl File {
+    fn new(source: &dyn WeightSource) -> Self {
+        let tensors: Vec<_> =
+            source.tensors().into_iter().filter(|(name, _)| !name.ends_with(COUNTER)).collect();
+        let opaque = |name: &str| -> String {
+            let parts: Vec<&str> = name.split('.').filter(|part| !TRANSPARENT.contains(part)).collect();
+            parts.join(".")
+        };
+        let bare: Vec<String> = tensors.iter().map(|(name, _)| opaque(name)).collect();
+        // Where both a module and what it wraps are in the file, names stay as they are.
+        let distinct = bare.iter().collect::<BTreeSet<_>>().len() == bare.len();
+        let named = bare.into_iter().zip(tensors);
+        Self(
+            named
+                .map(|(bare, (name, shape))| (if distinct { bare } else { name.clone() }, name, shape))
+                .collect(),
+        )
+    }
+
+    /// For every prefix how many of the names behind it are known.
+    fn prefixes(&self, table: &BTreeMap<String, String>) -> BTreeMap<String, usize> {
+        let mut hits = BTreeMap::new();
+        for (name, _, _) in &self.0 {
+            for at in starts(name).filter(|&at| table.contains_key(&name[at..])) {
+                *hits.entry(name[..at].to_owned()).or_insert(0) += 1;
+            }
+        }
+        hits
+    }
+
+    /// The prefixes of exactly so many tensors; of those that stand before the same the longest.
+    fn prefixes_of(&self, count: usize) -> Vec<String> {
+        let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+        for (name, _, _) in &self.0 {
+            for at in starts(name) {
+                *sizes.entry(&name[..at]).or_insert(0) += 1;
+            }
+        }
+        let mut found: Vec<String> = Vec::new();
+        // In their order a prefix comes directly before those that begin with it.
+        for (prefix, _) in sizes.into_iter().filter(|&(_, size)| size == count) {
+            if found.last().is_some_and(|last| prefix.starts_with(last.as_str())) {
+                found.pop();
+            }
+            found.push(prefix.to_owned());
+        }
+        found
+    }
+
+    /// What every name in the file begins with, whole parts only.
+    fn common_prefix(&self) -> String {
+        let Some((first, _, _)) = self.0.first() else { return String::new() };
+        let shared = |at: &usize| self.0.iter().all(|(name, _, _)| name.starts_with(&first[..*at]));
+        starts(first).filter(shared).last().map_or_else(String::new, |at| first[..at].to_owned())
+    }
+
+    /// The tensors under a prefix with our names for them.
+    fn under(&self, prefix: &str, table: &BTreeMap<String, String>, layout: WeightLayout) -> Vec<Assigned> {
+        let inside = self.0.iter().filter_map(|(bare, name, shape)| {
+            let ours = table.get(bare.strip_prefix(prefix)?).cloned();
+            let dense = shape.len() == 2 && layout == WeightLayout::PyTorch;
+            Some(Assigned {
+                theirs: name.clone(),
+                shape: shape.clone(),
+                transposed: dense && ours.is_some(),
+                ours,
+            })
+        });
+        inside.collect()
+    }
+
+    /// Names under a prefix to ours by the order of their numbers; none where the layers are not of the same kinds
+    /// and with the same parts.
+    fn by_position(&self, prefix: &str, ours: &[&str]) -> Option<BTreeMap<String, String>> {
+        let theirs = self.0.iter().filter_map(|(name, _, shape)| {
+            let name = name.strip_prefix(prefix)?;
+            Some((name, name.rsplit_once('.').unwrap_or(("", name)).1, Some(shape.len())))
+        });
+        let theirs = Layers::new(theirs)?;
+        let ours = ours.iter().map(|&name| {
+            let part = name.rsplit_once('.').unwrap_or(("", name)).1;
+            (name, part_in_pytorch(part), None)
+        });
+        theirs.paired(Layers::new(ours)?)
+    }
+}
+
+/// Where a name may begin: at its start and behind its dots. No module lies as deep as the limit; it bounds the work
+/// on a name that a hostile file makes of dots.
+fn starts(name: &str) -> impl Iterator<Item = usize> + '_ {
+    const DEEPEST: usize = 32;
+    std::iter::once(0).chain(name.match_indices('.').map(|(at, _)| at + 1)).take(DEEPEST)
+}
+
+/// Kinds of layers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Conv,
+    Norm,
+    Dense,
+}
+
+/// The layers of a plain network by kind and in their order: parts such as `weight` with the whole name.
+struct Layers<'a>(BTreeMap<(Kind, Vec<Token<'a>>), BTreeMap<&'a str, &'a str>>);
+
+impl<'a> Layers<'a> {
+    /// From names, their parts as `PyTorch` calls them, and the rank of their tensors where our own name does not say
+    /// the kind.
+    fn new(names: impl Iterator<Item = (&'a str, &'a str, Option<usize>)>) -> Option<Self> {
+        let mut layers: BTreeMap<&str, (BTreeMap<&str, &str>, Option<usize>)> = BTreeMap::new();
+        for (name, part, rank) in names {
+            let layer = name.rsplit_once('.').map_or("", |(layer, _)| layer);
+            let (parts, weight) = layers.entry(layer).or_default();
+            parts.insert(part, name);
+            if part == "weight" {
+                *weight = rank;
+            }
+        }
+        let kinds = layers.into_iter().map(|(layer, (parts, rank))| {
+            let kind = match rank {
+                _ if parts.contains_key("running_mean") => Kind::Norm,
+                Some(4) => Kind::Conv,
+                Some(2) => Kind::Dense,
+                Some(_) => return None,
+                None if layer.ends_with("conv") => Kind::Conv,
+                None => Kind::Dense,
+            };
+            Some(((kind, natural(layer)), parts))
+        });
+        Some(Self(kinds.collect::<Option<_>>()?))
+    }
+
+    /// These names to those, layer by layer.
+    fn paired(self, others: Layers) -> Option<BTreeMap<String, String>> {
+        let mut table = BTreeMap::new();
+        if self.0.len() != others.0.len() {
+            return None;
+        }
+        for (((kind, _), theirs), ((other, _), ours)) in self.0.into_iter().zip(others.0) {
+            if kind != other || !theirs.keys().eq(ours.keys()) {
+                return None;
+            }
+            table.extend(
+                theirs.into_values().zip(ours.into_values()).map(|(a, b)| (a.to_owned(), b.to_owned())),
+            );
+        }
+        Some(table)
+    }
+}
+
+/// A piece of a name: numbers before words.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Token<'a> {
+    Number(u64),
+    Word(&'a str),
+}
+
+/// A name cut so that `conv10` comes after `conv2`.
+fn natural(name: &str) -> Vec<Token<'_>> {
+    let digits = name.as_bytes().chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit());
+    let mut at = 0;
+    digits
+        .map(|piece| {
+            let text = &name[at..at + piece.len()];
+            at += piece.len();
+            text.parse().map_or(Token::Word(text), Token::Number)
+        })
+        .collect()
+}
+
+/// What the names in a file look like, for a message when they are not those of the network.
+pub(super) fn look_like(source: &dyn WeightSource) -> Option<&'static str> {
+    const LOOKS: [(&str, &str); 8] = [
+        (
+            "embeddings.patch_embeddings.",
+            "a vision transformer of Hugging Face, which keeps queries, keys and values apart; Kiln reads those of \
+             torchvision and timm",
+        ),
+        ("embedder.embedder.convolution", "a ResNet of Hugging Face (--model resnet18 to resnet152)"),
+        ("attn.qkv.", "a vision transformer of timm (--model vit-tiny and the like)"),
+        ("encoder.layers.encoder_layer_", "a vision transformer of torchvision"),
+        ("layer4.0.conv1.weight", "a ResNet of torchvision or timm (--model resnet18 to resnet152)"),
+        ("layer3.0.conv1.weight", "a ResNet for small images (--model resnet20 to resnet110)"),
+        ("stages.0.blocks.0.", "a ConvNeXt of timm, which Kiln does not have"),
+        ("features.denseblock1.", "a DenseNet, which Kiln does not have"),
+    ];
+    let names: Vec<String> = source.tensors().into_iter().map(|(name, _)| name).collect();
+    LOOKS.iter().find(|(part, _)| names.iter().any(|name| name.contains(part))).map(|(_, what)| *what)
 }
 
 /// Our name with the last part as `PyTorch` has it.
@@ -136,49 +375,69 @@ fn published(config: &NetworkConfig, ours: &str) -> Vec<String> {
             _ => vec![],
         },
         NetworkConfig::ResNet(config) => match (parts[0], index(1)) {
-            ("stem", _) => named(if parts[1] == "conv" { "conv1".into() } else { "bn1".into() }),
+            ("stem", _) if parts[1] == "conv" => {
+                [named("conv1".into()), hugging_face("embedder.embedder.convolution", part)].concat()
+            }
+            ("stem", _) => {
+                [named("bn1".into()), hugging_face("embedder.embedder.normalization", part)].concat()
+            }
             ("blocks", Some(block)) => {
                 let Some((stage, block)) = config.place(block) else { return vec![] };
                 let place = format!("layer{}.{block}", stage + 1);
-                match (parts[2], index(3), parts.get(4)) {
-                    ("convs", Some(position), Some(&"conv")) => {
-                        named(format!("{place}.conv{}", position + 1))
-                    }
-                    ("convs", Some(position), _) => named(format!("{place}.bn{}", position + 1)),
+                let theirs = format!("encoder.stages.{stage}.layers.{block}");
+                let (ours, theirs) = match (parts[2], index(3), parts.get(4)) {
+                    ("convs", Some(position), Some(&"conv")) => (
+                        vec![format!("{place}.conv{}", position + 1)],
+                        format!("{theirs}.layer.{position}.convolution"),
+                    ),
+                    ("convs", Some(position), _) => (
+                        vec![format!("{place}.bn{}", position + 1)],
+                        format!("{theirs}.layer.{position}.normalization"),
+                    ),
                     _ => {
                         let norm = usize::from(parts[3] == "norm");
-                        named(format!("{place}.downsample.{norm}"))
+                        let last = ["convolution", "normalization"][norm];
+                        (
+                            vec![format!("{place}.downsample.{norm}"), format!("{place}.shortcut.{norm}")],
+                            format!("{theirs}.shortcut.{last}"),
+                        )
                     }
-                }
+                };
+                let mut names: Vec<String> =
+                    ours.into_iter().map(|layer| format!("{layer}.{part}")).collect();
+                names.extend(hugging_face(&theirs, part));
+                names
             }
-            ("head", _) if config.is_small() => named("linear".into()),
-            ("head", _) => named("fc".into()),
+            ("head", _) => ["linear", "fc", "classifier.1"].map(|layer| format!("{layer}.{part}")).into(),
             _ => vec![],
         },
         NetworkConfig::Vit(_) => match (parts[0], index(1)) {
             ("embedding", _) => match parts[1] {
-                "patches" => named("conv_proj".into()),
-                "class_token" => vec!["class_token".into()],
-                _ => vec!["encoder.pos_embedding".into()],
+                "patches" => [named("conv_proj".into()), named("patch_embed.proj".into())].concat(),
+                "class_token" => vec!["class_token".into(), "cls_token".into()],
+                _ => vec!["encoder.pos_embedding".into(), "pos_embed".into()],
             },
             ("blocks", Some(block)) => {
                 let place = format!("encoder.layers.encoder_layer_{block}");
-                match layer.splitn(3, '.').nth(2) {
-                    Some("attention_norm") => named(format!("{place}.ln_1")),
-                    Some("attention.inputs") => vec![format!("{place}.self_attention.in_proj_{part}")],
-                    Some("attention.output") => named(format!("{place}.self_attention.out_proj")),
-                    Some("mlp_norm") => named(format!("{place}.ln_2")),
-                    Some("widen") => {
-                        vec![format!("{place}.mlp.0.{part}"), format!("{place}.mlp.linear_1.{part}")]
-                    }
-                    Some("narrow") => {
-                        vec![format!("{place}.mlp.3.{part}"), format!("{place}.mlp.linear_2.{part}")]
-                    }
-                    _ => vec![],
-                }
+                let layers: &[&str] = match layer.splitn(3, '.').nth(2) {
+                    Some("attention_norm") => &["ln_1.", "norm1."],
+                    Some("attention.inputs") => &["self_attention.in_proj_", "attn.qkv."],
+                    Some("attention.output") => &["self_attention.out_proj.", "attn.proj."],
+                    Some("mlp_norm") => &["ln_2.", "norm2."],
+                    Some("widen") => &["mlp.0.", "mlp.fc1.", "mlp.linear_1."],
+                    Some("narrow") => &["mlp.3.", "mlp.fc2.", "mlp.linear_2."],
+                    _ => &[],
+                };
+                // timm's blocks are called as ours.
+                let own = format!("blocks.{block}");
+                layers
+                    .iter()
+                    .enumerate()
+                    .map(|(at, layer)| format!("{}.{layer}{part}", if at == 1 { &own } else { &place }))
+                    .collect()
             }
-            ("norm", _) => named("encoder.ln".into()),
-            ("head", _) => named("heads.head".into()),
+            ("norm", _) => [named("encoder.ln".into()), named("norm".into())].concat(),
+            ("head", _) => [named("heads.head".into()), named("head".into())].concat(),
             _ => vec![],
         },
         NetworkConfig::Rnn(_) => match (parts[0], index(1)) {
@@ -192,6 +451,11 @@ fn published(config: &NetworkConfig, ours: &str) -> Vec<String> {
     }
 }
 
+/// The name that `transformers` gives a layer of its ResNet, alone and below a head.
+fn hugging_face(layer: &str, part: &str) -> Vec<String> {
+    vec![format!("{layer}.{part}"), format!("resnet.{layer}.{part}")]
+}
+
 /// The file's first convolution, by any of its names: channels of the images it takes.
 pub(super) fn input_channels(config: &NetworkConfig, source: &dyn WeightSource) -> Option<usize> {
     let first = ["stem.conv.weight", "blocks.0.conv.weight", "embedding.patches.conv.weight"];
@@ -199,13 +463,12 @@ pub(super) fn input_channels(config: &NetworkConfig, source: &dyn WeightSource) 
         .iter()
         .flat_map(|ours| published(config, ours).into_iter().chain([(*ours).to_owned()]))
         .collect();
-    source.tensors().into_iter().find_map(|(theirs, shape)| {
-        let known = CONTAINERS
-            .iter()
-            .any(|container| bare(&theirs, container).is_some_and(|name| names.iter().any(|n| n == name)));
-        match shape[..] {
-            [_, channels, _, _] if known => Some(channels),
-            _ => None,
-        }
-    })
+    let file = File::new(source);
+    let filters = || file.0.iter().filter(|(_, _, shape)| shape.len() == 4);
+    // Blocks have a `conv1`, too: that of the network has the shortest name.
+    let named = filters()
+        .filter(|(name, _, _)| starts(name).any(|at| names.iter().any(|known| *known == name[at..])))
+        .min_by_key(|(name, _, _)| name.len());
+    let first = || is_plain(config).then(|| filters().min_by_key(|(name, _, _)| natural(name))).flatten();
+    named.or_else(first).map(|(_, _, shape)| shape[1])
 }

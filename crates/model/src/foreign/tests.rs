@@ -214,22 +214,217 @@ fn dense_weights_are_transposed() {
     assert_eq!(tensors[3].1, TensorData::from([[0f32, 4.], [1., 5.], [2., 6.], [3., 7.]]));
 }
 
+/// [`WHOLE`] behind a prefix.
+fn behind(prefix: &str) -> Vec<(String, &'static [usize])> {
+    WHOLE.iter().map(|(name, shape)| (format!("{prefix}{name}"), *shape)).collect()
+}
+
+fn memory(tensors: &[(String, &[usize])]) -> Memory {
+    let tensors: Vec<(&str, &[usize])> =
+        tensors.iter().map(|(name, shape)| (name.as_str(), *shape)).collect();
+    Memory::new(&tensors)
+}
+
 #[test]
-fn containers_and_wrappers_around_names_are_taken_off() {
-    for (prefix, beside) in [
-        ("module.", None),
-        ("state_dict.", Some("optimizer.state.0.momentum_buffer.never")),
-        ("state_dict.module.", Some("ema.never")),
-        ("model.", None),
-        ("network.Mlp.", None),
-    ] {
-        let names: Vec<String> = WHOLE.iter().map(|(name, _)| format!("{prefix}{name}")).collect();
-        let mut tensors: Vec<(&str, &[usize])> =
-            names.iter().zip(WHOLE).map(|(name, (_, shape))| (name.as_str(), *shape)).collect();
-        tensors.extend(beside.map(|name| (name, &[7][..])));
-        let (_, report) = load(4, &Memory::new(&tensors), |_| Loading::Required).unwrap();
-        assert!(report.is_complete() && report.loaded.len() == 4, "{prefix}: {report:?}");
+fn what_stands_around_names_is_taken_off() {
+    let wrappers = [
+        "module.",
+        "state_dict.",
+        "model_state_dict.",
+        "model.",
+        "network.Mlp.",
+        "net.",
+        "backbone.",
+        "_orig_mod.",
+        "encoder.",
+        "resnet.",
+        "trunk.body.",
+    ];
+    let mut prefixes: Vec<String> = wrappers.map(String::from).into();
+    for outer in wrappers {
+        prefixes.extend(wrappers.map(|inner| format!("{outer}{inner}")));
     }
+    prefixes.extend(
+        ["state_dict.model.module._orig_mod.", "ckpt.state_dict._orig_mod.module.net.backbone."]
+            .map(String::from),
+    );
+    for prefix in prefixes {
+        for beside in [None, Some("optimizer.state.0.momentum_buffer.never"), Some("hyper.parameters.never")]
+        {
+            let mut tensors = behind(&prefix);
+            tensors.extend(beside.map(|name| (name.to_owned(), &[7][..])));
+            let (_, report) = load(4, &memory(&tensors), |_| Loading::Required)
+                .unwrap_or_else(|error| panic!("{prefix}: {error}"));
+            assert!(report.is_complete() && report.loaded.len() == 4, "{prefix}: {report:?}");
+            assert_eq!(report.others, [""; 0], "{prefix}");
+        }
+    }
+    // A wrapper inside of the names.
+    let tensors = [("net.blocks.0._orig_mod.weight", &[4, 6][..]), ("net.blocks.0._orig_mod.bias", &[4])];
+    let mut tensors: Vec<_> = tensors.iter().map(|(name, shape)| ((*name).to_owned(), *shape)).collect();
+    tensors.extend(behind("net.").split_off(2));
+    assert!(load(4, &memory(&tensors), |_| Loading::Required).unwrap().1.is_complete());
+}
+
+#[test]
+fn of_weights_and_their_average_the_weights_are_taken() {
+    for (weights, average) in [
+        ("model.", "model_ema."),
+        ("state_dict.", "state_dict_ema."),
+        ("model.", "ema.module."),
+        ("state_dict.student.net.", "state_dict.teacher.net."),
+        ("module.encoder_q.", "module.encoder_k."),
+        ("a.longer.name.", "swa."),
+    ] {
+        let mut tensors = behind(weights);
+        tensors.extend(behind(average));
+        let (_, report) = load(4, &memory(&tensors), |_| Loading::Required).unwrap();
+        let taken_out = |prefix: &str| prefix.replace("module.", "");
+        assert_eq!(report.prefix, taken_out(weights));
+        assert_eq!(report.others, [taken_out(average)]);
+    }
+}
+
+#[test]
+fn faults_say_where_they_were_looked_for() {
+    let mut tensors = behind("state_dict.net.");
+    tensors[0].1 = &[4, 7];
+    tensors.push(("state_dict.net.extra.never".to_owned(), &[3]));
+    let message = load(4, &memory(&tensors), |_| Loading::Required).unwrap_err().to_string();
+    for part in [
+        "under `state_dict.net`",
+        "unexpected: state_dict.net.extra.never",
+        "is [7, 4], expected [6, 4]",
+        "--allow-mismatch",
+    ] {
+        assert!(message.contains(part), "{part} is not in: {message}");
+    }
+    // What fits is taken, if that is wanted; and something must.
+    let (_, report) = load(4, &memory(&tensors), |_| Loading::Optional).unwrap();
+    assert_eq!((report.loaded.len(), report.mismatched.len(), report.unexpected.len()), (3, 1, 1));
+    let others = Memory::new(&[("vit.embeddings.patch_embeddings.projection.weight", &[8, 3, 4, 4])]);
+    let message = load(4, &others, |_| Loading::Optional).unwrap_err().to_string();
+    assert!(message.contains("not one tensor") && message.contains("Hugging Face"), "{message}");
+    // Of many names the first.
+    let many: Vec<(String, &[usize])> = (0..100).map(|at| (format!("x.y{at}.weight"), &[1][..])).collect();
+    let message = load(4, &memory(&many), |_| Loading::Required).unwrap_err().to_string();
+    assert!(message.contains("under `x`") && message.contains("and 88 more"), "{message}");
+}
+
+/// The tutorials' net, as a sequence and with names of its own.
+#[test]
+fn layers_in_a_row_are_told_by_their_order() {
+    let config = NetworkConfig::Cnn(crate::CnnConfig {
+        blocks: vec![crate::ConvBlockConfig::new(3), crate::ConvBlockConfig::new(5)],
+        dense: vec![7],
+        ..crate::CnnConfig::default()
+    });
+    let input = InputShape::new(1, 9, 9);
+    let device = Device::flex();
+    let features = 5 * 5 * 5;
+    let shapes: [&[usize]; 4] = [&[3, 1, 3, 3], &[5, 3, 3, 3], &[7, features], &[2, 7]];
+    let sets: [[&str; 4]; 6] = [
+        ["0", "3", "7", "10"],
+        ["2", "10", "100", "1000"],
+        ["conv1", "conv2", "fc1", "fc2"],
+        ["features.0", "features.3", "classifier.1", "classifier.4"],
+        ["layer1.0", "layer2.0", "fc", "out"],
+        ["net.0", "net.2", "net.5", "net.9"],
+    ];
+    for (set, prefix) in sets.iter().flat_map(|set| ["", "state_dict.model."].map(|prefix| (set, prefix))) {
+        let mut tensors: Vec<(String, Vec<usize>)> = Vec::new();
+        for (layer, shape) in set.iter().zip(shapes) {
+            tensors.push((format!("{prefix}{layer}.weight"), shape.to_vec()));
+            tensors.push((format!("{prefix}{layer}.bias"), shape[..1].to_vec()));
+        }
+        let tensors: Vec<(&str, &[usize])> =
+            tensors.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+        let source = Memory::new(&tensors);
+        let network = config.init(input, 2, 1, &device).unwrap();
+        let (network, report) =
+            load_foreign(network, &config, input, 2, &source, |_| Loading::Required).unwrap();
+        assert_eq!(report.loaded.len(), 8, "{set:?}");
+        let named = named_tensors(&network);
+        let second = &named.iter().find(|(name, _)| name == "blocks.1.conv.weight").unwrap().1;
+        assert_eq!(second.shape().to_vec(), [5, 3, 3, 3], "{set:?}");
+        assert_eq!(input_channels(&source, &config), Some(1), "{set:?}");
+    }
+    // Another number of layers is no match.
+    let source = Memory::new(&[("0.weight", &[3, 1, 3, 3]), ("0.bias", &[3])]);
+    let network = config.init(input, 2, 1, &device).unwrap();
+    let message =
+        load_foreign(network, &config, input, 2, &source, |_| Loading::Required).unwrap_err().to_string();
+    assert!(message.contains("missing: blocks.0.conv.bias"), "{message}");
+}
+
+/// Hugging Face's ResNet and timm's transformer, by the shapes that ours has.
+#[test]
+fn names_of_other_libraries_are_known() {
+    let input = InputShape::new(3, 32, 32);
+    let resnet = NetworkConfig::ResNet(ResNetConfig { depth: 18, ..ResNetConfig::default() });
+    let vit = NetworkConfig::named("vit-tiny").unwrap().config;
+    let hugging_face = |name: &str| {
+        let name = name.replace("stem.conv", "embedder.embedder.convolution");
+        let name = name.replace("stem.norm", "embedder.embedder.normalization");
+        let mut parts: Vec<String> = name.split('.').map(str::to_owned).collect();
+        if parts[0] == "blocks" {
+            let block: usize = parts[1].parse().unwrap();
+            parts[0] = "encoder.stages".into();
+            parts[1] = format!("{}.layers.{}", block / 2, block % 2);
+            if parts[2] == "convs" {
+                parts[2] = "layer".into();
+            } else {
+                parts[2] = "shortcut".into();
+            }
+        }
+        let name = parts.join(".").replace(".conv.", ".convolution.").replace(".norm.", ".normalization.");
+        let name = name.replace("gamma", "weight").replace("beta", "bias");
+        match name.strip_prefix("head") {
+            Some(part) => format!("classifier.1{part}"),
+            None => format!("resnet.{name}"),
+        }
+    };
+    let timm = |name: &str| {
+        let mut name = name.to_owned();
+        for (ours, theirs) in [
+            ("embedding.patches.conv", "patch_embed.proj"),
+            ("embedding.patches", "patch_embed.proj"),
+            ("embedding.class_token", "cls_token"),
+            ("attention_norm", "norm1"),
+            ("mlp_norm", "norm2"),
+            ("attention.inputs", "attn.qkv"),
+            ("attention.output", "attn.proj"),
+            ("widen", "mlp.fc1"),
+            ("narrow", "mlp.fc2"),
+            ("gamma", "weight"),
+            ("beta", "bias"),
+        ] {
+            name = name.replace(ours, theirs);
+        }
+        if name.starts_with("embedding.") { "pos_embed".to_owned() } else { name }
+    };
+    let check = |config: &NetworkConfig, naming: &dyn Fn(&str) -> String| {
+        let expected: Vec<_> = config.summary(input, 10).unwrap().tensors().cloned().collect();
+        let tensors = expected.iter().map(|tensor| {
+            let mut shape = tensor.shape.clone();
+            if shape.len() == 2 {
+                shape.reverse();
+            }
+            (naming(&tensor.name), shape)
+        });
+        let tensors: Vec<(String, Vec<usize>)> = tensors.collect();
+        for (name, _) in &tensors {
+            assert!(tensors.iter().filter(|(other, _)| other == name).count() == 1, "{name} twice");
+        }
+        let source = Made(tensors);
+        let network = config.init_empty(input, 10, &Device::flex()).unwrap();
+        let loaded = load_foreign(network, config, input, 10, &source, |_| Loading::Required);
+        let (_, report) = loaded.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(report.loaded.len(), expected.len());
+        assert_eq!(input_channels(&source, config), Some(3));
+    };
+    check(&resnet, &hugging_face);
+    check(&vit, &timm);
 }
 
 #[test]
