@@ -396,6 +396,7 @@ fn fit_pair(
             ("test".to_owned(), data.pair.test.len()),
         ]),
         skipped_images: data.pair.pictures.as_ref().map_or_else(Vec::new, |report| report.bad.clone()),
+        from_weights_sha256: config.finetune.as_ref().map(|finetune| finetune.from_weights_sha256.clone()),
         error: None,
         result: None,
     };

@@ -94,6 +94,9 @@ pub struct RunRecord {
     /// Pictures that were left out because they cannot be decoded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped_images: Vec<data::BadImage>,
+    /// SHA-256 of what the run started from: of a model's weights, or of the file where another program wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_weights_sha256: Option<String>,
     /// What went wrong, for a failed run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
