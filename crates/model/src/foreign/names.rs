@@ -211,7 +211,16 @@ impl File {
                 ours,
             })
         });
-        inside.collect()
+        let mut tensors: Vec<Assigned> = inside.collect();
+        // Where a transparent module stands around the network, what is beside it is outside.
+        let mut leads =
+            tensors.iter().filter(|t| t.ours.is_some()).map(|t| lead(&t.theirs, prefix).to_owned());
+        if let Some(first) = leads.next()
+            && leads.all(|other| other == first)
+        {
+            tensors.retain(|tensor| tensor.theirs.starts_with(&first));
+        }
+        tensors
     }
 
     /// Names under a prefix to ours by the order of their numbers; none where the layers are not of the same kinds
@@ -228,6 +237,19 @@ impl File {
         });
         theirs.paired(Layers::new(ours)?)
     }
+}
+
+/// What stands before the network in a name as the file has it: the prefix with the transparent modules in and behind it.
+fn lead<'a>(name: &'a str, prefix: &str) -> &'a str {
+    let mut rest = prefix.split_terminator('.').peekable();
+    let mut end = 0;
+    for part in name.split('.') {
+        if rest.next_if_eq(&part).is_none() && !TRANSPARENT.contains(&part) {
+            break;
+        }
+        end += part.len() + 1;
+    }
+    &name[..end.min(name.len())]
 }
 
 /// Where a name may begin: at its start and behind its dots. No module lies as deep as the limit; it bounds the work
