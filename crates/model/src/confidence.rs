@@ -88,7 +88,8 @@ pub fn fit_temperature(images: Labelled) -> f32 {
     let weight = PRIOR / images.scores.len() as f64;
     // log x - x of the inverse temperature x = exp(-log).
     let loss = |log: f64| cross_entropy(images, log.exp()) + weight * ((-log).exp() + log);
-    let [mut low, mut high] = [-20f64.ln(), 20f64.ln()];
+    let ends = [-20f64.ln(), 20f64.ln()];
+    let [mut low, mut high] = ends;
     let mut a = high - GOLDEN * (high - low);
     let mut b = low + GOLDEN * (high - low);
     let (mut at_a, mut at_b) = (loss(a), loss(b));
@@ -103,7 +104,9 @@ pub fn fit_temperature(images: Labelled) -> f32 {
             at_b = loss(b);
         }
     }
-    let found = f64::midpoint(low, high);
+    // The search comes close to an end, never to it.
+    let better = |best: f64, other: f64| if loss(other) < loss(best) { other } else { best };
+    let found = ends.into_iter().fold(f64::midpoint(low, high), better);
     let known = (1.0 - MISTAKES / mistakes(images) as f64).max(0.0);
     (if found < 0.0 { found * known } else { found }).exp() as f32
 }

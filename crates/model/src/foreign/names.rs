@@ -487,10 +487,10 @@ pub(super) fn input_channels(config: &NetworkConfig, source: &dyn WeightSource) 
         .collect();
     let file = File::new(source);
     let filters = || file.0.iter().filter(|(_, _, shape)| shape.len() == 4);
-    // Blocks have a `conv1`, too: that of the network has the shortest name.
+    // Blocks have a `conv1`, too: that of the network lies less deep.
     let named = filters()
         .filter(|(name, _, _)| starts(name).any(|at| names.iter().any(|known| *known == name[at..])))
-        .min_by_key(|(name, _, _)| name.len());
+        .min_by_key(|(name, _, _)| starts(name).count());
     let first = || is_plain(config).then(|| filters().min_by_key(|(name, _, _)| natural(name))).flatten();
     named.or_else(first).map(|(_, _, shape)| shape[1])
 }

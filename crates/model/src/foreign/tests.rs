@@ -536,7 +536,10 @@ fn damaged_bytes_never_panic() {
     let safetensors = include_bytes!("../../../../tests/golden/weights/f32.safetensors").to_vec();
     let load = |source: Result<Box<dyn WeightSource>, ForeignError>| {
         source.is_ok_and(|source| {
-            load_foreign(network.clone(), &config, INPUT, 2, source.as_ref(), |_| Loading::Optional).is_ok()
+            let loaded =
+                load_foreign(network.clone(), &config, INPUT, 2, source.as_ref(), |_| Loading::Optional);
+            // A sound file of another network is not what this is about.
+            matches!(loaded, Ok(_) | Err(ForeignError::Nothing { .. }))
         })
     };
     let open: [(Vec<u8>, Opener); 2] = [
