@@ -351,7 +351,19 @@ fn no_file_takes_more_memory_than_it_is_long() {
     sparse[124..136].copy_from_slice(b"00000000000\0");
     sparse[156] = b'S';
     sparse[257..263].copy_from_slice(b"ustar ");
-    for (name, file) in [("bomb.pth", bomb), ("zeros.pth", zeros), ("sparse.pth", sparse)] {
+    // A reader makes two hundred bytes of one.
+    let nothing = vec![b'N'; 8 << 20];
+    let plain = [&b"\x80\x02("[..], &nothing, b"t."].concat();
+    let stored = zipped(&[("archive/data.pkl", &plain)], zip::CompressionMethod::Stored);
+    let old = [&b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."[..], &plain].concat();
+    for (name, file) in [
+        ("bomb.pth", bomb),
+        ("zeros.pth", zeros),
+        ("sparse.pth", sparse),
+        ("plain.pth", plain),
+        ("stored.pth", stored),
+        ("old.pth", old),
+    ] {
         let path = folder.write(name, &file);
         within(file.len(), || assert!(open(&path).is_err(), "{name}"));
     }

@@ -57,7 +57,7 @@ impl fmt::Display for Budget {
         let updates = images.div_ceil(*batch_size);
         write!(
             f,
-            "for {images} pictures: batches of {batch_size} and {epochs} epochs, which makes {updates} updates an epoch \
+            "for {images} pictures to train on: batches of {batch_size} and {epochs} epochs, which makes {updates} updates an epoch \
              and {} in all{} (--batch-size or --epochs choose otherwise)",
             updates * epochs,
             if *capped { ", not more because of the time they take" } else { "" }

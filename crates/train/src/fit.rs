@@ -884,7 +884,7 @@ impl Experiment {
             no_better_than_chance: notice.is_some(),
         };
         let notices: Vec<String> = notice.into_iter().collect();
-        self.write_report(data, state, (subset, images, &evaluation), &answers, &result, record, &notices)?;
+        self.write_report(data, state, (subset, images, &evaluation), (&answers, &notices), &result, record)?;
         let loaded = self.loaded.take();
         Ok(Outcome::Finished(Box::new(Finished { result, evaluation, loaded })))
     }
@@ -908,10 +908,9 @@ impl Experiment {
         data: &Splits,
         state: &TrainingState,
         (subset, images, evaluation): (&str, &Dataset, &Evaluation),
-        answers: &[Answer],
+        (answers, notices): (&[Answer], &[String]),
         result: &RunResult,
         record: &RunRecord,
-        notices: &[String],
     ) -> Result<(), FitError> {
         let test_figures = result.test_accuracy.zip(result.test_macro_f1);
         let calibration = result.calibration.as_ref().map_or_else(String::new, |calibration| {

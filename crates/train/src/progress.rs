@@ -203,7 +203,7 @@ impl Lines {
         }
         let Some((steps, rate, left)) = self.pace.speed(now) else { return };
         self.print(&format!(
-            "epoch {}  {images}/{} images  train loss {loss:.4}  {steps:.1} steps/s  {rate:.0} images/s  {} left",
+            "epoch {}  {images}/{} images  train loss {loss:.4}  {steps:.2} steps/s  {rate:.1} images/s  {} left",
             self.epoch,
             self.images,
             clock(left)
@@ -214,13 +214,14 @@ impl Lines {
 
     /// Once, when the first steps show what a software adapter means.
     fn estimate(&mut self, now: Instant) {
-        if !self.software || self.pace.steps < 2 {
+        // The second step may compile, too; where steps are that slow, it must do.
+        if !self.software || (self.pace.steps < 2 && !self.pace.is_due(now)) {
             return;
         }
         let Some((_, rate, left)) = self.pace.speed(now) else { return };
         self.software = false;
         self.print(&format!(
-            "warning: on this software adapter the run takes about {} more ({rate:.0} images/s); stop it and use \
+            "warning: on this software adapter the run takes about {} more ({rate:.1} images/s); stop it and use \
              `--backend flex`, which is made for the processor",
             clock(left)
         ));

@@ -118,7 +118,7 @@ impl SupervisedLearningStrategy<Trainable> for EpochLoop {
             learner,
             processor: event_processor,
             interrupter,
-            losses: LossReader::new(if self.config.backend.is_cpu() { 1 } else { ASYNCHRONOUS_WINDOW }),
+            losses: LossReader::new(self.most_read_together()),
             checkpointer,
             event_store,
             last_checkpoint: Instant::now(),
@@ -135,6 +135,13 @@ impl SupervisedLearningStrategy<Trainable> for EpochLoop {
 }
 
 impl EpochLoop {
+    /// Batches whose losses may be read back together: one where the processor computes, whose steps are slow enough.
+    fn most_read_together(&self) -> usize {
+        let backend = self.config.backend;
+        let on_processor = backend.is_cpu() || backend.adapter().is_some_and(|adapter| adapter.software);
+        if on_processor { 1 } else { ASYNCHRONOUS_WINDOW }
+    }
+
     fn initial_average(
         &self,
         learner: &Learner<Trainable>,

@@ -156,7 +156,7 @@ fn say_where(report: &LoadReport) {
     }
 }
 
-/// A checkpoint of `PyTorch`, in any of its containers. The reader builds plain values from the pickle
+/// A checkpoint of `PyTorch` from 0.1.10 on, in either of its containers. The reader builds plain values from the pickle
 /// and executes nothing; lengths are checked against the file, and a tensor's values are read when asked
 /// for.
 struct PytorchWeights {
