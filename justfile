@@ -7,8 +7,8 @@ default:
 check: format lint docs test deny
 
 # The parts with a counterpart outside, in their short form: PyTorch, ONNX's checker and ONNX Runtime read what is exported,
-# a minute of the comparison, the page in headless Chromium.
-counterparts: counterparts-setup export-peers web-test
+# requests made out of the server's description, a minute of the comparison, the page in headless Chromium.
+counterparts: counterparts-setup export-peers serve-schema web-test
     target/python/bin/python benches/peers/run.py --quick --kiln target/debug/kiln
 
 # Python for PyTorch and ONNX Runtime, Node and Chromium for the page.
@@ -114,6 +114,14 @@ letters:
 # The long form of the load tests of `kiln serve`: 60 s each.
 serve-load:
     KILN_LOAD_SECONDS=60 cargo test -p kiln --test serve -- --nocapture many_clients overload
+
+# Hostile requests of every kind against a server for so many seconds: memory and answers to others stay in bounds.
+attack seconds="20":
+    KILN_ATTACK_SECONDS={{seconds}} cargo test -p kiln --test serve -- --nocapture hostile_requests
+
+# schemathesis asks `kiln serve` for so many seconds whatever its OpenAPI document allows and forbids (installs it).
+serve-schema seconds="60":
+    scripts/serve-schema.sh {{seconds}}
 
 # Throughput and latency of `kiln serve` beside ONNX Runtime in FastAPI (installs them).
 serve-bench:

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -139,6 +139,22 @@ impl Server {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// A figure of the process in bytes, as the system keeps it: `VmRSS`, or `VmHWM` for the most so far.
+    pub(crate) fn memory(&self, name: &str) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+    }
+
+    /// Sends bytes on a connection of their own, and gives the answer.
+    pub(crate) fn raw(&self, request: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(&self.address).expect("a connection");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
         let status = std::process::Command::new("kill")
@@ -251,6 +267,10 @@ impl Answer {
             .find(|(found, _)| found == name)
             .map(|(_, value)| value.clone())
             .unwrap_or_default()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.body
     }
 
     pub(crate) fn text(&self) -> String {

@@ -1,13 +1,13 @@
 // The page in a real browser.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
 import axe from "axe-core";
-import { browser, digits, dist, draw, here, modelFile, open, root, serve, settled } from "./support.mjs";
+import { browser, digits, dist, draw, greyPng, here, kilnServe, modelFile, open, root, serve, settled } from "./support.mjs";
 
 let instance;
 let server;
@@ -170,11 +170,79 @@ describe("model files", () => {
     }));
 });
 
+const kiln = process.env.KILN ?? path.join(root, "target/debug/kiln");
+const run = promisify(execFile);
+
+describe("a page from kiln serve", () => {
+  const withServed = async (model, flags, check, options = {}) => {
+    const served = await kilnServe(kiln, ["--model", model, "--web", dist, ...flags], options);
+    try {
+      const context = await instance.newContext({ viewport: { width: 1100, height: 900 } });
+      const page = await context.newPage();
+      const faults = [];
+      page.on("pageerror", (error) => faults.push(error.message));
+      page.on("dialog", (dialog) => dialog.accept("s3cret"));
+      await page.goto(served.url);
+      await page.waitForSelector("body[data-ready]");
+      await check(page, served);
+      assert.deepEqual(faults, []);
+      await context.close();
+    } finally {
+      served.stop();
+    }
+  };
+
+  test("shows the served model, and offers pictures where it is none of digits", async () => {
+    for (const [name, level] of [["dark", 40], ["light", 210]]) {
+      await mkdir(path.join(folder, "pictures", name), { recursive: true });
+      for (let n = 0; n < 30; n++) {
+        await writeFile(path.join(folder, "pictures", name, `${n}.png`), greyPng(20, 20, (x, y) => level + ((x * 7 + y * 3 + n) % 40)));
+      }
+    }
+    const flags = ["--epochs", "2", "--name", "levels", "--out", folder, "--progress", "none", "--threads", "1"];
+    await run(kiln, ["train", "--dataset", path.join(folder, "pictures"), ...flags]);
+    await withServed(path.join(folder, "levels"), [], async (page, served) => {
+      assert.match(await page.textContent("#facts"), /dark, light/);
+      assert.equal(await page.textContent("#draw-title"), "Picture");
+      assert.equal(await page.isVisible("#pad-help"), false);
+      assert.ok(await page.isVisible("#served a[href='upload']"), "the form of the server is there too");
+      for (const level of [50, 220]) {
+        const buffer = greyPng(20, 20, (x) => level + x);
+        await page.setInputFiles("#picture", { name: "level.png", mimeType: "image/png", buffer });
+        const { label } = await settled(page);
+        const response = await fetch(`${served.url}v1/predict`, { method: "POST", body: buffer });
+        const [prediction] = (await response.json()).predictions;
+        assert.equal(label, prediction.label);
+      }
+      // Nothing is drawn on it: a click opens a picture.
+      const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.click("#pad")]);
+      await chooser.setFiles({ name: "level.png", mimeType: "image/png", buffer: greyPng(20, 20, () => 220) });
+      assert.notEqual((await settled(page)).label, "…");
+      if (process.env.KILN_SCREENSHOT) await page.screenshot({ path: process.env.KILN_SCREENSHOT, fullPage: true });
+      await page.goto(`${served.url}upload`);
+      await page.setInputFiles("#files", { name: "level.png", mimeType: "image/png", buffer: greyPng(20, 20, () => 220) });
+      await page.fill("input[name=top]", "1");
+      await page.click("button");
+      await page.locator("#result td", { hasText: /dark|light/ }).first().waitFor();
+    });
+  });
+
+  test("draws on a model of digits, and asks for the token", async () => {
+    const file = path.join(folder, "digits.kiln");
+    await writeFile(file, modelFile);
+    await withServed(file, [], async (page, served) => {
+      const { weights_sha256: sha } = await (await fetch(`${served.url}v1/model`, { headers: { Authorization: "Bearer s3cret" } })).json();
+      assert.ok((await page.textContent("#facts")).includes(sha.slice(0, 12)));
+      const { digit, strokes } = digits.find(({ digit }) => digit === 7);
+      assert.equal((await draw(page, strokes)).label, String(digit));
+    }, { KILN_TOKEN: "s3cret" });
+  });
+});
+
 describe("teaching", () => {
   // A sign that is no digit: two bars, one over the other.
   const sign = [[[6, 9], [22, 9]], [[6, 19], [22, 19]]];
   const variants = [0, 1, -1].map((by) => sign.map((stroke) => stroke.map(([x, y]) => [x + by, y + by / 2])));
-  const kiln = process.env.KILN ?? path.join(root, "target/debug/kiln");
 
   test("a few lessons change the answer; the file that is downloaded is a model file", () =>
     withPage(async (page) => {
@@ -224,11 +292,11 @@ describe("teaching", () => {
       await page.locator("#facts", { hasText: "model.kiln" }).waitFor();
       assert.deepEqual((await settled(page)).probabilities, first.probabilities, "the first model has learned nothing");
 
-      const { stdout } = await promisify(execFile)(kiln, ["evaluate", "--model", file, "--dataset", "mnist-sample", "--json"]);
+      const { stdout } = await run(kiln, ["evaluate", "--model", file, "--dataset", "mnist-sample", "--json"]);
       const result = JSON.parse(stdout);
       const untaughtFile = path.join(folder, "untaught.kiln");
       await writeFile(untaughtFile, modelFile);
-      const { stdout: original } = await promisify(execFile)(kiln, [
+      const { stdout: original } = await run(kiln, [
         "evaluate", "--model", untaughtFile, "--dataset", "mnist-sample", "--json",
       ]);
       const untaught = JSON.parse(original);

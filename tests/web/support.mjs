@@ -1,10 +1,11 @@
 // A server for the built page, a browser, and hands.
+import { spawn } from "node:child_process";
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import path from "node:path";
-import { gunzipSync } from "node:zlib";
+import { crc32, deflateSync, gunzipSync } from "node:zlib";
 import { chromium } from "playwright-core";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -41,6 +42,30 @@ export async function serve() {
       server.closeAllConnections();
     });
   return { url: `http://127.0.0.1:${server.address().port}/`, asked, close };
+}
+
+/** `kiln serve` with these flags on a free port. */
+export async function kilnServe(kiln, flags, environment = {}) {
+  const child = spawn(kiln, ["serve", "--port", "0", ...flags], { cwd: root, env: { ...process.env, ...environment }, stdio: ["ignore", "pipe", "inherit"] });
+  const address = await new Promise((found, failed) => {
+    child.stdout.once("data", (line) => found(String(line).trim()));
+    child.once("exit", (code) => failed(new Error(`kiln serve ended with ${code}`)));
+  });
+  return { url: `${address}/`, stop: () => child.kill() };
+}
+
+/** A grey PNG file. */
+export function greyPng(width, height, level) {
+  const rows = Buffer.alloc((width + 1) * height);
+  for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) rows[y * (width + 1) + 1 + x] = level(x, y);
+  const number = (value) => Buffer.from(new Uint32Array([value]).buffer).swap32();
+  const chunk = (name, data) => {
+    const body = Buffer.concat([Buffer.from(name), data]);
+    return Buffer.concat([number(data.length), body, number(crc32(body))]);
+  };
+  const header = Buffer.concat([number(width), number(height), Buffer.from([8, 0, 0, 0, 0])]);
+  const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
+  return Buffer.concat([signature, chunk("IHDR", header), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0))]);
 }
 
 export function browser() {

@@ -42,7 +42,7 @@ pub use conv::{ConvBlock, Pool, conv_block, conv_block_before};
 pub use dense::linear;
 pub use gather::gather_normalize;
 pub use loss::cross_entropy;
-pub use memory::keep_freed_memory;
+pub use memory::{give_back_freed_memory, keep_freed_memory};
 pub use norm::{BatchNormTrain, batch_norm, batch_norm_train};
 pub use path::{KernelsError, Path, path};
 pub use pointwise::{Pointwise, pointwise};

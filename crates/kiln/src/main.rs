@@ -1,6 +1,7 @@
 //! `kiln`: every command of the product.
 #![recursion_limit = "256"]
 
+mod answer;
 mod bench;
 mod compare;
 mod data_command;

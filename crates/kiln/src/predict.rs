@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 use data::text::{csv_cell, one_line};
-use model::{ClassProbability, Classifier, Policy, Prediction, Prepared, ReadDigit, Reading, Reason};
+use model::{Classifier, Policy, Prediction, Prepared, ReadDigit};
 use rayon::prelude::*;
 use serde::Serialize;
 use train::command::{Failure, log_to_stderr, print, print_json, say};
 use train::device::Backend;
 use train::model_io::load;
 
+use crate::answer::{self, Answer, Choice};
 use crate::pictures::{Source, outputs, png, sources, write};
 use crate::table::table;
 
@@ -24,18 +25,8 @@ pub(crate) struct PredictArguments {
     /// Model file or run folder [default: the reference model]
     #[arg(long, value_name = "RUN|FILE", default_value = "artifacts/reference")]
     model: PathBuf,
-    /// Classes to name for each picture
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    top: u16,
-    /// Read several digits in each picture, from the left, lines from the top; `?` for a rejected one
-    #[arg(long)]
-    digits: bool,
-    /// Reject answers with a smaller probability
-    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
-    reject_below: f32,
-    /// Reject pictures that are stranger than this share of the validation images; 1 rejects none for that
-    #[arg(long, value_name = "SHARE", default_value_t = model::DEFAULT_KEEP, value_parser = share)]
-    keep: f32,
+    #[command(flatten)]
+    choice: Choice,
     /// Write what the network saw: one PNG file, or a folder for several pictures
     #[arg(long, value_name = "FILE.png|FOLDER")]
     show: Option<PathBuf>,
@@ -53,32 +44,15 @@ pub(crate) struct PredictArguments {
     threads: Option<u16>,
 }
 
-fn probability(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
-        _ => Err("expected a probability from 0 to 1".to_owned()),
-    }
-}
-
-fn share(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(value) if (0.5..=1.0).contains(&value) => Ok(value),
-        _ => Err("expected a share from 0.5 to 1".to_owned()),
-    }
-}
-
 /// Pictures that are decoded before the network sees them: bounds the memory of a large folder.
 const BATCH: usize = 256;
 
-/// What is said about one picture.
+/// What is said about one picture, with its place.
 #[derive(Serialize)]
-struct Answer {
+struct Line {
     path: String,
     #[serde(flatten)]
-    prediction: Prediction,
-    /// Only with `--digits`.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    reading: Option<Reading>,
+    answer: Answer,
 }
 
 pub(crate) fn run(arguments: &PredictArguments) -> Result<ExitCode, Failure> {
@@ -98,24 +72,23 @@ pub(crate) fn run(arguments: &PredictArguments) -> Result<ExitCode, Failure> {
              with this version)"
         );
     }
-    let policy =
-        Policy { top: arguments.top.into(), reject_below: arguments.reject_below, keep: arguments.keep };
+    let policy = arguments.choice.policy();
 
     let mut printer = Printer::new(arguments)?;
     let mut bad = 0;
     for (number, batch) in sources.chunks(BATCH).enumerate() {
-        let answers = if arguments.digits {
+        let answers = if arguments.choice.digits {
             read_digits(&classifier, batch, &policy)
         } else {
             classify(&classifier, batch, &policy)?
         };
         for (index, answer) in answers.into_iter().enumerate() {
             match answer {
-                Ok((answer, image)) => {
+                Ok((line, image)) => {
                     if let Some(path) = shown.get(number * BATCH + index) {
                         write(path, &image.png(classifier.input())?)?;
                     }
-                    printer.answer(&answer)?;
+                    printer.line(&line)?;
                 }
                 Err(message) => {
                     bad += 1;
@@ -148,7 +121,7 @@ impl Seen {
     }
 }
 
-type Answered = Result<(Answer, Seen), String>;
+type Answered = Result<(Line, Seen), String>;
 
 fn classify(classifier: &Classifier, batch: &[Source], policy: &Policy) -> Result<Vec<Answered>, Failure> {
     let prepared: Vec<Result<Prepared, String>> = batch
@@ -164,7 +137,7 @@ fn classify(classifier: &Classifier, batch: &[Source], policy: &Policy) -> Resul
             let Prepared { image, several } = prepared?;
             let scores = scores.next().ok_or("the network gave no answer")?;
             let prediction = classifier.prediction(&scores, policy).of_several(several);
-            Ok((Answer { path: source.name(), prediction, reading: None }, Seen(image)))
+            Ok((Line { path: source.name(), answer: Answer { prediction, reading: None } }, Seen(image)))
         })
         .collect())
 }
@@ -173,18 +146,11 @@ fn read_digits(classifier: &Classifier, batch: &[Source], policy: &Policy) -> Ve
     batch
         .par_iter()
         .map(|source| {
-            let reading = classifier.read(&source.read()?, policy).map_err(|error| error.to_string())?;
-            let seen = reading.digits.iter().flat_map(|digit| digit.image.iter().copied()).collect();
-            let probability = if reading.digits.is_empty() { 0.0 } else { reading.probability() };
-            let rejected = reading.digits.is_empty() || reading.digits.iter().any(|digit| digit.rejected);
-            let prediction = Prediction {
-                label: reading.text.clone(),
-                probability,
-                top: vec![ClassProbability { label: reading.text.clone(), probability }],
-                rejected,
-                reason: rejected.then_some(Reason::Unread),
-            };
-            Ok((Answer { path: source.name(), prediction, reading: Some(reading) }, Seen(seen)))
+            let answer = answer::read_digits(classifier, &source.read()?, policy)
+                .map_err(|error| error.to_string())?;
+            let digits = answer.reading.iter().flat_map(|reading| &reading.digits);
+            let seen = digits.flat_map(|digit| digit.image.iter().copied()).collect();
+            Ok((Line { path: source.name(), answer }, Seen(seen)))
         })
         .collect()
 }
@@ -198,13 +164,13 @@ enum Printer {
 
 impl Printer {
     fn new(arguments: &PredictArguments) -> Result<Self, Failure> {
-        let digits = arguments.digits;
+        let Choice { digits, top, .. } = arguments.choice;
         if arguments.json {
             return Ok(Self::Json);
         }
         if arguments.csv {
             let mut writer = csv::Writer::from_writer(std::io::stdout());
-            let top = if digits { 1 } else { usize::from(arguments.top) };
+            let top = if digits { 1 } else { usize::from(top) };
             let mut header = ["path", "label", "probability", "rejected"].map(str::to_owned).to_vec();
             for place in 2..=top {
                 header.extend([format!("label_{place}"), format!("probability_{place}")]);
@@ -221,17 +187,14 @@ impl Printer {
         Ok(Self::Table { rows: vec![header.iter().map(|&cell| cell.to_owned()).collect()], digits })
     }
 
-    fn answer(&mut self, answer: &Answer) -> Result<(), Failure> {
-        let Prediction { label, probability, top: classes, rejected, reason } = &answer.prediction;
+    fn line(&mut self, line: &Line) -> Result<(), Failure> {
+        let Line { path, answer: Answer { prediction, reading } } = line;
+        let Prediction { label, probability, top: classes, rejected, reason } = prediction;
         match self {
-            Self::Json => print_json(answer),
+            Self::Json => print_json(line),
             Self::Csv { writer, digits, top } => {
-                let mut record = vec![
-                    csv_cell(&answer.path),
-                    csv_cell(label),
-                    probability.to_string(),
-                    rejected.to_string(),
-                ];
+                let mut record =
+                    vec![csv_cell(path), csv_cell(label), probability.to_string(), rejected.to_string()];
                 if !*digits {
                     for place in 1..*top {
                         let class = classes.get(place);
@@ -244,7 +207,7 @@ impl Printer {
             }
             Self::Table { rows, digits } => {
                 let others = if *digits {
-                    let each = answer.reading.iter().flat_map(|reading| &reading.digits);
+                    let each = reading.iter().flat_map(|reading| &reading.digits);
                     each.map(|ReadDigit { label, probability, .. }| {
                         format!("{label} {}", percent(*probability))
                     })
@@ -254,7 +217,7 @@ impl Printer {
                     next.map(|class| format!("{} {}", class.label, percent(class.probability))).collect()
                 };
                 rows.push(vec![
-                    answer.path.clone(),
+                    path.clone(),
                     label.clone(),
                     percent(*probability),
                     others.join("  "),

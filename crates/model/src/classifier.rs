@@ -132,6 +132,16 @@ pub enum ClassifyError {
         /// What is wrong with it.
         source: PictureError,
     },
+    /// A picture that is no text of digits.
+    #[error(
+        "the picture holds {found} marks; expected at most {limit} in a text of digits; cut it to its text"
+    )]
+    TooManyMarks {
+        /// Marks found.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// The device could not be read.
     #[error("the device did not give its result: {0}")]
     Device(String),
@@ -265,7 +275,7 @@ impl Classifier {
         for (index, picture) in pictures.iter().enumerate() {
             let prepared = self.examine(picture).map_err(|error| match error {
                 ClassifyError::Picture { source, .. } => ClassifyError::Picture { index, source },
-                device @ ClassifyError::Device(_) => device,
+                other => other,
             })?;
             images.extend_from_slice(&prepared.image);
             several.push(prepared.several);

@@ -59,6 +59,13 @@ const NARROWER: f32 = 0.45;
 /// and together be worth less than this as one digit.
 const TOGETHER: f32 = -0.3;
 
+/// More marks than any text of digits has. Each is asked about several times, so that a page full of dots would take
+/// minutes.
+const MOST_OF_A_TEXT: usize = 1000;
+
+/// How many times the pixels of the picture may lie in the boxes of its marks: each box is searched.
+const MOST_OVERLAP: usize = 16;
+
 /// What was read in a picture.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Reading {
@@ -115,7 +122,8 @@ impl Classifier {
     /// Reads the digits of a picture, lines from the top, each from the left.
     ///
     /// # Errors
-    /// When the device could not be read, or the network takes neither 1 nor 3 channels.
+    /// When the device could not be read, the network takes neither 1 nor 3 channels, or the picture holds more marks
+    /// than a text of digits has.
     pub fn read(&self, picture: &Picture, policy: &Policy) -> Result<Reading, ClassifyError> {
         let input = self.input();
         if !matches!(input.channels, 1 | 3) {
@@ -123,8 +131,17 @@ impl Classifier {
             return Err(ClassifyError::Picture { index: 0, source });
         }
         let mut ink = Ink::find(&grey(picture), SEARCH);
+        let boxes: usize = ink.components.iter().map(|mark| mark.width() * mark.height()).sum();
+        if boxes > MOST_OVERLAP * ink.values.len() {
+            return Err(ClassifyError::TooManyMarks { found: ink.components.len(), limit: MOST_OF_A_TEXT });
+        }
+        let lines = lines(&mut ink);
+        let found = lines.iter().map(|line| line.pieces.len()).sum();
+        if found > MOST_OF_A_TEXT {
+            return Err(ClassifyError::TooManyMarks { found, limit: MOST_OF_A_TEXT });
+        }
         let mut reading = Reading::default();
-        for line in lines(&mut ink) {
+        for line in lines {
             let read = self.read_line(&ink, &line)?;
             if !reading.text.is_empty() && !read.chosen.is_empty() {
                 reading.text.push(' ');

@@ -89,6 +89,7 @@ impl Kiln {
             "channels": input.channels,
             "height": input.height,
             "width": input.width,
+            "fit": metadata.preprocessing.fit,
             "parameters": metadata.parameters,
             "version": metadata.kiln_version,
             "sha256": metadata.weights_sha256,

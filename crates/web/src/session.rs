@@ -123,7 +123,7 @@ impl Session {
         let picture = from_rgba(rgba, width, height)?;
         let Prepared { image, several } = self.classifier.examine(&picture).map_err(|error| match error {
             ClassifyError::Picture { source, .. } => source.into(),
-            device @ ClassifyError::Device(_) => SessionError::from(device),
+            other => SessionError::from(other),
         })?;
         let (scores, map) = self.classifier.attend(&image)?;
         let probabilities = self.classifier.probabilities(&scores);

@@ -7,6 +7,7 @@ const $ = (id) => document.getElementById(id);
 // The worker
 
 const EMBEDDED = window.KILN; // kiln.html holds the files itself
+const SERVED = document.querySelector('meta[name="kiln-server"]') !== null; // `kiln serve` says so in its copy of the page
 
 let worker;
 let calls = new Map();
@@ -48,6 +49,22 @@ async function fetched(name) {
 
 async function bytesOf(name) {
   return EMBEDDED ? EMBEDDED.bytes(name) : unpacked(await (await fetched(`${name}.gz`)).arrayBuffer());
+}
+
+/** The model file: that of the server where there is one, else the one that came with the page. */
+async function firstModel() {
+  if (!SERVED) return bytesOf("model.kiln");
+  const name = "v1/model/file";
+  let response = await fetch(name);
+  for (let asked = "Token of this server"; response.status === 401; asked = "That was not it. Token of this server") {
+    const token = prompt(asked);
+    if (token === null) throw new Error("the server wants its token");
+    response = await fetch(name, { headers: { Authorization: `Bearer ${token.trim()}` } });
+  }
+  // Too large to run in a page: the server runs it.
+  if (response.status === 404) location.replace("upload");
+  if (!response.ok) throw new Error(`${name}: the server answered ${response.status}`);
+  return response.arrayBuffer();
 }
 
 /** Packed here and not by the server, so that every server transfers as little; some unpack such files themselves. */
@@ -129,8 +146,30 @@ function position(event) {
   return [((event.clientX - box.left) / box.width) * SIDE, ((event.clientY - box.top) / box.height) * SIDE];
 }
 
+/** Whether what is drawn is what the network was trained on: light strokes on dark. Other networks are given pictures. */
+const draws = () => model === undefined || model.fit === "digit";
+
+function showPad() {
+  const drawn = draws();
+  $("draw-title").textContent = drawn ? "Draw" : "Picture";
+  $("about").textContent = `${drawn ? "Draw" : "Open a picture"}, and the network says what it is. Everything runs in this page; nothing is sent anywhere.`;
+  $("pad-help").hidden = $("undo").hidden = !drawn;
+  $("open-help").hidden = drawn;
+  pad.classList.toggle("shows", !drawn);
+  pad.tabIndex = drawn ? 0 : -1;
+  pad.setAttribute("role", drawn ? "application" : "img");
+  if (drawn) pad.setAttribute("aria-roledescription", "drawing pad");
+  else pad.removeAttribute("aria-roledescription");
+  pad.ariaLabel = drawn ? "Drawing pad" : "Your picture";
+  if (!drawn) strokes = [];
+}
+
 pad.addEventListener("pointerdown", (event) => {
   if (event.button !== 0 || stroke) return;
+  if (!draws()) {
+    $("picture").click();
+    return;
+  }
   pad.setPointerCapture(event.pointerId);
   pointer = event.pointerId;
   cursor.shown = cursor.down = false;
@@ -178,6 +217,7 @@ function penTo(down) {
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 pad.addEventListener("keydown", (event) => {
+  if (!draws()) return;
   if (event.altKey || event.metaKey || (event.ctrlKey && event.key.toLowerCase() !== "z")) return;
   if (ARROWS[event.key]) {
     const [x, y] = ARROWS[event.key].map((direction) => direction * (event.shiftKey ? 3 : 10));
@@ -205,7 +245,7 @@ pad.addEventListener("keydown", (event) => {
   requestAnimationFrame(paintPad);
 });
 pad.addEventListener("focus", () => {
-  cursor.shown = pad.matches(":focus-visible");
+  cursor.shown = draws() && pad.matches(":focus-visible");
   paintPad();
 });
 pad.addEventListener("blur", () => {
@@ -424,6 +464,7 @@ async function openModel(bytes, name) {
   [modelBytes, modelName] = [bytes, name];
   bundled ??= { bytes, name };
   $("bundled").hidden = bytes === bundled.bytes;
+  showPad();
   buildRows();
   buildClasses();
   showFacts();
@@ -561,13 +602,15 @@ addEventListener("paste", (event) => {
 (async () => {
   try {
     startWorker();
-    const bytes = bytesOf("model.kiln");
+    $("served").hidden = !SERVED;
+    const bytes = firstModel();
+    bytes.catch(() => {}); // met below, where it is waited for
     wasm = await WebAssembly.compile(await bytesOf("kiln_bg.wasm"));
     await ask("start", { wasm });
-    await openModel(await bytes, "model.kiln");
+    await openModel(await bytes, SERVED ? "the server's model" : "model.kiln");
     performance.mark("ready");
     document.body.dataset.ready = "";
-    if (!EMBEDDED && "serviceWorker" in navigator) await navigator.serviceWorker.register("sw.js").catch(() => {});
+    if (!EMBEDDED && !SERVED && "serviceWorker" in navigator) await navigator.serviceWorker.register("sw.js").catch(() => {});
   } catch (error) {
     const hint = location.protocol === "file:" && !EMBEDDED ? " Without a server, open kiln.html instead." : "";
     problem(`The page could not start: ${error.message}.${hint}`);

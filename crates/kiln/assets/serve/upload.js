@@ -5,7 +5,7 @@ const percent = (probability) => (100 * probability).toFixed(1) + " %";
 function show(files, predictions) {
   const table = document.createElement("table");
   const head = table.insertRow();
-  for (const title of ["picture", "answer", "probability", "next"]) {
+  for (const title of ["picture", "answer", "probability", predictions[0].digits ? "each digit" : "next"]) {
     const cell = document.createElement("th");
     cell.textContent = title;
     head.append(cell);
@@ -16,9 +16,10 @@ function show(files, predictions) {
     image.src = URL.createObjectURL(files[index]);
     image.alt = files[index].name;
     row.insertCell().append(image);
-    row.insertCell().textContent = prediction.label + (prediction.rejected ? ` (rejected: ${prediction.reason})` : "");
+    row.insertCell().textContent =
+      (prediction.label || "nothing") + (prediction.rejected ? ` (rejected: ${prediction.reason})` : "");
     row.insertCell().textContent = percent(prediction.probability);
-    const next = prediction.top.slice(1);
+    const next = prediction.digits ?? prediction.top.slice(1);
     row.insertCell().textContent = next.map((c) => `${c.label} ${percent(c.probability)}`).join(", ");
   });
   element("result").replaceChildren(table);
@@ -29,6 +30,8 @@ element("form").addEventListener("submit", async (event) => {
   const files = [...element("files").files];
   const form = new FormData();
   for (const file of files) form.append("image", file);
+  const query = new URLSearchParams(new FormData(event.target));
+  query.delete("image");
   const token = element("token").value;
   const button = event.target.querySelector("button");
   button.disabled = true;
@@ -36,7 +39,7 @@ element("form").addEventListener("submit", async (event) => {
   element("result").replaceChildren();
   try {
     const headers = token ? { Authorization: "Bearer " + token } : {};
-    const response = await fetch("v1/predict", { method: "POST", body: form, headers });
+    const response = await fetch(`v1/predict?${query}`, { method: "POST", body: form, headers });
     const answer = await response.json();
     if (response.ok) {
       show(files, answer.predictions);

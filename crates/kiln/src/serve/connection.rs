@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,10 +19,14 @@ use tokio_io_timeout::TimeoutWriter;
 use tower::ServiceExt;
 
 use super::metrics::Metrics;
-use super::shell::Peer;
+use super::seats::{Seat, Seats};
+use super::shell::Ends;
 
-/// Longest head of a request, and what is buffered of a body at once.
-const BUFFER: usize = 64 << 10;
+/// Longest head of a request, and what is buffered of a body at once. Every connection may hold as much.
+const BUFFER: usize = 16 << 10;
+
+/// The server is full: who has kept it waiting for this part of the time allowed gives his place to a newcomer.
+const PART: u32 = 10;
 
 /// How long a refused connection may take to read why.
 const REFUSAL: Duration = Duration::from_secs(1);
@@ -53,7 +57,7 @@ pub(crate) async fn serve(
     metrics: Arc<Metrics>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.count));
+    let seats = Arc::new(Seats::new(limits.count, limits.head / PART, Arc::clone(&metrics)));
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let mut connections = JoinSet::new();
     loop {
@@ -71,16 +75,28 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-            let open = Open { metrics: Arc::clone(&metrics), _place: place };
-            open.metrics.connection(1);
-            connections.spawn(converse(stream, peer, router.clone(), limits, stop.clone(), open));
-        } else {
-            metrics.connection_refused();
-            if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
-                tokio::spawn(refuse(stream, permit));
-            }
+        if let Some(seat) = seats.take() {
+            connections.spawn(converse(stream, peer, router.clone(), limits, stop.clone(), seat));
+            continue;
         }
+        let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() else {
+            metrics.connection_refused();
+            continue;
+        };
+        let (seats, metrics) = (Arc::clone(&seats), Arc::clone(&metrics));
+        let (router, stop) = (router.clone(), stop.clone());
+        connections.spawn(async move {
+            match seats.take_over().await {
+                Some(seat) => {
+                    drop(permit);
+                    converse(stream, peer, router, limits, stop, seat).await;
+                }
+                None => {
+                    metrics.connection_refused();
+                    refuse(stream, permit).await;
+                }
+            }
+        });
     }
     drop(listener);
     let finished = timeout(limits.farewell, async { while connections.join_next().await.is_some() {} });
@@ -94,31 +110,34 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-/// A connection's place, and its part of the count.
-struct Open {
-    metrics: Arc<Metrics>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.metrics.connection(-1);
-    }
-}
-
 async fn converse(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
     limits: ConnectionLimits,
     mut stop: watch::Receiver<bool>,
-    _open: Open,
+    seat: Seat,
 ) {
     // Answers are small: waiting for more to send would only delay them. A refusal costs speed alone.
     drop(stream.set_nodelay(true));
+    let Ok(local) = stream.local_addr() else { return };
+    let seat = Arc::new(seat);
+    let own = Arc::clone(&seat);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request)
+        // A body may be on its way; a handler that has it calls `work`.
+        if request.body().is_end_stream() {
+            own.work()
+        } else {
+            own.wait()
+        }
+        request.extensions_mut().insert(Ends { peer, local: local.ip() });
+        request.extensions_mut().insert(Arc::clone(&own));
+        let (router, own) = (router.clone(), Arc::clone(&own));
+        async move {
+            let response = router.oneshot(request).await;
+            own.wait();
+            response
+        }
     });
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(limits.head));
@@ -130,6 +149,7 @@ async fn converse(
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = seat.taken() => return,
         () = told(&mut stop) => {
             // Finishes the request that is open, if one is, and closes.
             connection.as_mut().graceful_shutdown();

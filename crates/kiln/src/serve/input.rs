@@ -1,34 +1,71 @@
 //! The body of a request becomes pictures: a raw image, a form with files, or JSON.
+//!
+//! First the body is taken apart ([`Input::images`]), which costs little whatever it holds. Then each image is opened,
+//! priced by its header, decoded, and dropped, one after the other.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Cursor;
 
 use axum::body::Body;
+use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, Multipart};
 use axum::http::{Request, StatusCode, header, request::Parts};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use data::DecodeLimits;
 use hyper::body::Bytes;
+use image::{ImageDecoder, ImageFormat, ImageReader, Limits};
 use model::Picture;
 use serde::Deserialize;
-use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
+use super::parameters::Parameters;
 use super::problem::Problem;
+
+/// The most images that a flag may allow.
+pub(crate) const MOST_IMAGES: usize = 4096;
+
+/// What reading the header of an image may take.
+const HEADER: u64 = 1 << 20;
 
 /// What one request may cost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ImageLimits {
-    /// What one image may cost.
+    /// What decoding one image may cost.
     pub(crate) decode: DecodeLimits,
+    /// Bytes that decoding and fitting one may take.
+    pub(crate) memory: u64,
     /// Images of a request.
     pub(crate) images: usize,
 }
 
-/// The images of a request, not yet decoded.
+/// A body, not yet taken apart.
 #[derive(Debug)]
 pub(crate) enum Input {
     /// Image files.
     Files(Vec<Bytes>),
     /// A JSON document.
     Json(Bytes),
+}
+
+/// An image as it was sent: a part of the body.
+#[derive(Clone, Debug)]
+pub(crate) enum Sent {
+    /// A file.
+    File(Bytes),
+    /// A value in JSON.
+    Json(Bytes),
+}
+
+/// An image file, or the pixels themselves.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// A file.
+    File(Bytes),
+    /// Pixels from JSON.
+    Pixels(Raw),
 }
 
 impl Input {
@@ -64,43 +101,148 @@ impl Input {
         }
     }
 
-    /// The pictures. Takes as long as the images are large: not for a thread that serves others.
-    pub(crate) fn decode(self, limits: &ImageLimits) -> Result<Vec<Picture>, Problem> {
+    /// The images, and what JSON says beside them. Reads a JSON document to its end: not for a thread that serves
+    /// others.
+    pub(crate) fn images(
+        self,
+        parameters: &mut Parameters,
+        limits: &ImageLimits,
+    ) -> Result<Vec<Sent>, Problem> {
+        let body = match self {
+            Self::Files(files) => return Ok(files.into_iter().map(Sent::File).collect()),
+            Self::Json(body) => body,
+        };
+        let document: Document = serde_json::from_slice(&body)
+            .map_err(|error| Problem::bad_request(format!("the JSON body: {error}")))?;
+        let images = match (document.image, document.images) {
+            (Some(image), None) => Images { first: vec![image], count: 1 },
+            (None, Some(images)) => images,
+            _ => {
+                return Err(Problem::bad_request("the JSON body: give `image` or `images`, one of them"));
+            }
+        };
+        check_count(images.count, limits)?;
+        let Document { top, digits, reject_below, keep, .. } = document;
+        for (name, value) in
+            [("top", top), ("digits", digits), ("reject_below", reject_below), ("keep", keep)]
+        {
+            if let Some(value) = value {
+                parameters.set(name, value.get())?;
+            }
+        }
+        Ok(images.first.into_iter().map(|image| Sent::Json(body.slice_ref(image.get().as_bytes()))).collect())
+    }
+}
+
+impl Sent {
+    /// Bytes that [`Self::open`] and [`Opened::cost`] may take.
+    pub(crate) fn opening(&self) -> u64 {
+        let (Self::File(bytes) | Self::Json(bytes)) = self;
+        // The file out of base64, and the decoder's copy of it.
+        HEADER + 2 * bytes.len() as u64
+    }
+
+    /// The file or the pixels.
+    pub(crate) fn open(&self, limits: &ImageLimits) -> Result<Opened, Problem> {
         match self {
-            Self::Files(files) => each(files.iter(), |file| decode(file, limits)),
-            Self::Json(body) => {
-                let mut document: Document = serde_json::from_slice(&body)
-                    .map_err(|error| Problem::bad_request(format!("the JSON body: {error}")))?;
-                // What was read is in `document` now.
-                drop(body);
-                let items = match (document.image.take(), document.images.take()) {
-                    (Some(image), None) => vec![image],
-                    (None, Some(images)) => images,
-                    _ => {
-                        return Err(Problem::bad_request(
-                            "the JSON body: give `image` or `images`, one of them",
-                        ));
-                    }
-                };
-                check_count(items.len(), limits)?;
-                each(items.into_iter(), |item| item.decode(limits))
+            Self::File(file) => Ok(Opened::File(file.clone())),
+            Self::Json(text) => {
+                let item: Item = serde_json::from_slice(text).map_err(|error| {
+                    // Where it is in the image says nothing of where it is in the body.
+                    let error = error.to_string();
+                    let what = error.rsplit_once(" at line ").map_or(error.as_str(), |(what, _)| what);
+                    Problem::bad_request(format!("the image in the JSON body: {what}"))
+                })?;
+                item.open(limits)
             }
         }
     }
 }
 
-/// Decodes one after the other; a fault names the image where there are several.
-fn each<T>(
-    items: impl ExactSizeIterator<Item = T>,
-    decode: impl Fn(T) -> Result<Picture, Problem>,
-) -> Result<Vec<Picture>, Problem> {
-    let several = items.len() > 1;
-    items
-        .enumerate()
-        .map(|(index, item)| {
-            decode(item).map_err(|problem| if several { problem.of_image(index) } else { problem })
-        })
-        .collect()
+impl Opened {
+    /// About how many bytes it takes to decode the image and to fit it, where ink is searched for on pictures of
+    /// `search` pixels a side; by what the file's header announces.
+    pub(crate) fn cost(&self, search: u64, limits: &ImageLimits) -> Result<u64, Problem> {
+        let (decoding, pixels) = match self {
+            Self::Pixels(raw) => {
+                let bytes = raw.pixels.0.len() as u64;
+                (2 * bytes, bytes / raw.channels.max(1) as u64)
+            }
+            Self::File(file) => match announced(file, &limits.decode)? {
+                Announced::Nothing => return Ok(0),
+                Announced::Size { bytes, pixels, alpha, parts } => {
+                    // What the decoder gives, its own planes, and the same in 8 bits without transparency.
+                    let whole = bytes + if alpha { 7 } else { 5 } * pixels + file.len() as u64;
+                    if parts {
+                        // `data` makes it smaller while it reads it.
+                        let read = limits.decode.memory;
+                        (whole.min(read + file.len() as u64), pixels.min(read / 3))
+                    } else {
+                        (whole, pixels)
+                    }
+                }
+                Announced::Unknown => (limits.memory, 0),
+            },
+        };
+        // The picture, its copy and its grey; or the picture, two greys, and the search.
+        let fitting = (7 * pixels).max(5 * pixels + INK * pixels.min(search * search));
+        Ok(decoding.max(fitting))
+    }
+
+    /// The picture.
+    pub(crate) fn decode(self, limits: &ImageLimits) -> Result<Picture, Problem> {
+        match self {
+            Self::File(file) => decode(&file, limits),
+            Self::Pixels(Raw { width, height, channels, pixels }) => {
+                Picture::new(width, height, channels, pixels.0)
+                    .map_err(|error| Problem::bad_request(error.to_string()))
+            }
+        }
+    }
+}
+
+/// Bytes that the search for ink takes for a pixel: levels, means, labels, and the sums that they come from.
+const INK: u64 = 36;
+
+/// What a file says of itself before it is decoded.
+enum Announced {
+    /// It is no image: refusing it costs nothing.
+    Nothing,
+    Size {
+        /// Bytes of the decoded image.
+        bytes: u64,
+        pixels: u64,
+        alpha: bool,
+        /// Whether it can be read in parts, within the limits whatever its size.
+        parts: bool,
+    },
+    /// It may take what is allowed.
+    Unknown,
+}
+
+fn announced(file: &[u8], limits: &DecodeLimits) -> Result<Announced, Problem> {
+    let reader = ImageReader::new(Cursor::new(file)).with_guessed_format();
+    let Ok(mut reader) = reader else { return Ok(Announced::Nothing) };
+    let parts = match reader.format().filter(ImageFormat::reading_enabled) {
+        None => return Ok(Announced::Nothing),
+        // Its decoder believes a directory that `data` checks first.
+        Some(ImageFormat::Tiff) => return Ok(Announced::Unknown),
+        Some(format) => matches!(format, ImageFormat::Png | ImageFormat::Jpeg),
+    };
+    let mut header = Limits::no_limits();
+    header.max_alloc = Some(HEADER);
+    reader.limits(header);
+    let Ok(decoder) = reader.into_decoder() else { return Ok(Announced::Unknown) };
+    let (width, height) = decoder.dimensions();
+    if width.max(height) > limits.side {
+        return Err(refused(&data::DecodeError::TooLarge { width, height, limit: limits.side }));
+    }
+    Ok(Announced::Size {
+        bytes: decoder.total_bytes(),
+        pixels: u64::from(width) * u64::from(height),
+        alpha: decoder.color_type().has_alpha(),
+        parts,
+    })
 }
 
 fn check_count(found: usize, limits: &ImageLimits) -> Result<(), Problem> {
@@ -130,46 +272,108 @@ async fn form(parts: Parts, body: Bytes, limits: &ImageLimits) -> Result<Vec<Byt
             let name: String = name.chars().take(40).collect();
             return Err(fault(format!("field `{name}` is no file; call the fields with images `image`")));
         }
-        let file = field.bytes().await.map_err(|error| fault(error.body_text()))?;
-        files.push(file);
+        files.push(whole(field).await.map_err(|error| fault(error.body_text()))?);
         check_count(files.len(), limits)?;
     }
     check_count(files.len(), limits)?;
     Ok(files)
 }
 
-fn decode(file: &[u8], limits: &ImageLimits) -> Result<Picture, Problem> {
-    data::decode(file, &limits.decode).map_err(|error| {
-        let status = match error {
-            data::DecodeError::Format { .. } | data::DecodeError::Foreign { .. } => {
-                StatusCode::UNSUPPORTED_MEDIA_TYPE
-            }
-            data::DecodeError::TooLong { .. }
-            | data::DecodeError::TooLarge { .. }
-            | data::DecodeError::Memory { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        Problem::new(status, error.to_string())
-    })
+/// The content of a field: as a part of the body where it lies in one piece, so that nothing is copied.
+async fn whole(mut field: Field<'_>) -> Result<Bytes, MultipartError> {
+    let first = field.chunk().await?.unwrap_or_default();
+    let Some(second) = field.chunk().await? else { return Ok(first) };
+    let mut bytes = [first, second].concat();
+    while let Some(next) = field.chunk().await? {
+        bytes.extend_from_slice(&next);
+    }
+    Ok(bytes.into())
 }
 
+fn decode(file: &[u8], limits: &ImageLimits) -> Result<Picture, Problem> {
+    let mut decode = limits.decode;
+    if let Ok(ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Bmp) = image::guess_format(file) {
+        // Read whole or not at all, and smaller then than what the decoder held.
+        decode.memory = limits.memory / 2;
+    }
+    data::decode(file, &decode).map_err(|error| refused(&error))
+}
+
+fn refused(error: &data::DecodeError) -> Problem {
+    let status = match error {
+        data::DecodeError::Format { .. } | data::DecodeError::Foreign { .. } => {
+            StatusCode::UNSUPPORTED_MEDIA_TYPE
+        }
+        data::DecodeError::TooLong { .. }
+        | data::DecodeError::TooLarge { .. }
+        | data::DecodeError::Memory { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    Problem::new(status, error.to_string())
+}
+
+/// Every value is a part of the body.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
-    image: Option<Item>,
-    images: Option<Vec<Item>>,
+struct Document<'a> {
+    #[serde(borrow)]
+    image: Option<&'a RawValue>,
+    #[serde(borrow)]
+    images: Option<Images<'a>>,
+    #[serde(borrow)]
+    top: Option<&'a RawValue>,
+    #[serde(borrow)]
+    digits: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reject_below: Option<&'a RawValue>,
+    #[serde(borrow)]
+    keep: Option<&'a RawValue>,
+}
+
+/// A list of images, of which no more are kept than any flag allows.
+struct Images<'a> {
+    first: Vec<&'a RawValue>,
+    count: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Images<'a> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Images<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a list of images")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+                let mut first = Vec::new();
+                while first.len() < MOST_IMAGES {
+                    let Some(image) = sequence.next_element()? else { break };
+                    first.push(image);
+                }
+                let mut count = first.len();
+                while sequence.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Images { first, count })
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
 }
 
 /// An image in JSON: a string is a file in base64, an object holds the pixels themselves.
 #[derive(Debug, PartialEq)]
-enum Item {
-    Base64(String),
+enum Item<'a> {
+    Base64(Cow<'a, str>),
     Pixels(Raw),
 }
 
+/// The pixels of an image.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Raw {
+pub(crate) struct Raw {
     width: usize,
     height: usize,
     #[serde(default = "one")]
@@ -182,49 +386,52 @@ fn one() -> usize {
     1
 }
 
-impl Item {
-    fn decode(self, limits: &ImageLimits) -> Result<Picture, Problem> {
+impl Item<'_> {
+    fn open(self, limits: &ImageLimits) -> Result<Opened, Problem> {
         match self {
             Self::Base64(text) => {
                 // `data:image/png;base64,iVBOR...`, as browsers give it.
                 let code = match text.split_once(',') {
                     Some((head, code)) if head.starts_with("data:") && head.ends_with(";base64") => code,
-                    _ => text.as_str(),
+                    _ => &text,
                 };
                 let file = STANDARD
                     .decode(code.trim())
                     .map_err(|error| Problem::bad_request(format!("not base64: {error}")))?;
-                decode(&file, limits)
+                Ok(Opened::File(file.into()))
             }
-            Self::Pixels(Raw { width, height, channels, pixels }) => {
-                let side = limits.decode.side as usize;
+            Self::Pixels(raw) => {
+                let (width, height, side) = (raw.width, raw.height, limits.decode.side as usize);
                 if width.max(height) > side {
                     return Err(Problem::too_large(format!(
                         "the image is {width}x{height} pixels; expected at most {side} a side"
                     )));
                 }
-                Picture::new(width, height, channels, pixels.0)
-                    .map_err(|error| Problem::bad_request(error.to_string()))
+                Ok(Opened::Pixels(raw))
             }
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Item {
+impl<'de: 'a, 'a> Deserialize<'de> for Item<'a> {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
         impl<'de> Visitor<'de> for Either {
-            type Value = Item;
+            type Value = Item<'de>;
 
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("an image: a string in base64, or an object with width, height and pixels")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Item, E> {
-                Ok(Item::Base64(text.to_owned()))
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Item::Base64(text.into()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Item::Base64(text.to_owned().into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
                 Raw::deserialize(de::value::MapAccessDeserializer::new(map)).map(Item::Pixels)
             }
         }
@@ -253,7 +460,7 @@ struct Level<'a> {
 impl<'de> Visitor<'de> for Level<'_> {
     type Value = ();
 
-    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("a list of numbers from 0 to 255, flat or in rows")
     }
 
@@ -280,7 +487,7 @@ impl<'de> de::DeserializeSeed<'de> for Entry<'_> {
 impl<'de> Visitor<'de> for Entry<'_> {
     type Value = ();
 
-    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("a whole number from 0 to 255")
     }
 
@@ -309,11 +516,27 @@ mod tests {
     use super::*;
 
     fn limits() -> ImageLimits {
-        ImageLimits { decode: DecodeLimits { bytes: 1 << 16, side: 64, memory: 1 << 20 }, images: 3 }
+        ImageLimits {
+            decode: DecodeLimits { bytes: 1 << 16, side: 64, memory: 1 << 20 },
+            memory: 7 << 20,
+            images: 3,
+        }
+    }
+
+    fn pictures(body: impl Into<Bytes>) -> Result<Vec<Picture>, Problem> {
+        let images = Input::Json(body.into()).images(&mut Parameters::default(), &limits())?;
+        let picture = |(index, image): (usize, &Sent)| {
+            let opened = image.open(&limits()).and_then(|opened| {
+                opened.cost(512, &limits())?;
+                opened.decode(&limits())
+            });
+            opened.map_err(|problem| problem.of_image(index))
+        };
+        images.iter().enumerate().map(picture).collect()
     }
 
     fn json(text: &str) -> Result<Vec<Picture>, Problem> {
-        Input::Json(Bytes::copy_from_slice(text.as_bytes())).decode(&limits())
+        pictures(text.as_bytes().to_vec())
     }
 
     fn png() -> Vec<u8> {
@@ -357,7 +580,7 @@ mod tests {
     fn faults_say_what_and_where() {
         for (text, words) in [
             ("", "EOF"),
-            ("[]", "expected struct Document"),
+            ("[]", "invalid"),
             ("{}", "give `image` or `images`"),
             (r#"{"image": "AAAA", "images": []}"#, "one of them"),
             (r#"{"images": []}"#, "no image"),
@@ -383,6 +606,59 @@ mod tests {
     }
 
     #[test]
+    fn parameters_stand_beside_the_images() {
+        let read = |text: &str| {
+            let mut parameters = Parameters::from_query("top=2").unwrap();
+            let images =
+                Input::Json(Bytes::copy_from_slice(text.as_bytes())).images(&mut parameters, &limits());
+            images.map(|images| (images.len(), parameters.choice))
+        };
+        let (count, choice) =
+            read(r#"{"keep": 1, "image": "", "digits": true, "reject_below": 0.5, "top": null}"#).unwrap();
+        assert_eq!(
+            (count, choice.keep, choice.digits, choice.reject_below, choice.top),
+            (1, 1.0, true, 0.5, 2)
+        );
+        for (text, words) in [
+            (r#"{"image": "", "top": 2}"#, "`top` is given twice"),
+            (r#"{"image": "", "keep": 0.25}"#, "`keep` is `0.25`; expected a share from 0.5 to 1"),
+            (r#"{"image": "", "keep": "1"}"#, "`keep` is `\\\"1\\\"`"),
+            (r#"{"image": "", "digits": 1}"#, "`digits` is `1`; expected `true` or `false`"),
+        ] {
+            let found = format!("{:?}", read(text).unwrap_err());
+            assert!(found.contains(words), "{text}\n{found}");
+        }
+    }
+
+    /// The header of a lossy WebP picture, as small as a file can be that asks for so much.
+    fn header_only(width: u16, height: u16) -> Vec<u8> {
+        let mut file = b"RIFF\x1a\0\0\0WEBPVP8 \x0e\0\0\0\x30\x01\0\x9d\x01\x2a".to_vec();
+        file.extend(width.to_le_bytes());
+        file.extend(height.to_le_bytes());
+        file.extend([0; 4]);
+        file
+    }
+
+    #[test]
+    fn a_picture_is_priced_by_its_header_whatever_the_size_of_the_file() {
+        let limits = ImageLimits { decode: DecodeLimits { side: 8192, ..limits().decode }, ..limits() };
+        let cost = |file: Vec<u8>| Opened::File(file.into()).cost(512, &limits);
+        assert!(cost(header_only(8192, 3072)).unwrap() > 8192 * 3072 * 6);
+        assert!(cost(header_only(28, 28)).unwrap() < 2 << 20);
+        assert!(cost(png()).unwrap() < 2 << 20);
+        assert_eq!(cost(b"no picture".to_vec()).unwrap(), 0);
+        let problem = format!("{:?}", cost(header_only(8193, 1)).unwrap_err());
+        assert!(problem.contains("8193x1"), "{problem}");
+    }
+
+    #[test]
+    fn many_empty_images_take_no_memory() {
+        let body = format!(r#"{{"images": [{}""]}}"#, r#""","#.repeat(100_000));
+        let problem = Input::Json(body.into()).images(&mut Parameters::default(), &limits()).unwrap_err();
+        assert!(format!("{problem:?}").contains("more images than the 3"));
+    }
+
+    #[test]
     fn deep_nesting_does_not_overflow_the_stack() {
         let text = format!(r#"{{"image": {}"#, "[".repeat(30_000));
         assert!(json(&text).is_err());
@@ -404,9 +680,9 @@ mod tests {
                 let position = position.index(bytes.len());
                 bytes[position] = value;
             }
-            let _ = Input::Json(Bytes::copy_from_slice(&bytes)).decode(&limits());
+            let _ = pictures(bytes.clone());
             bytes.truncate(cut.index(bytes.len()));
-            let _ = Input::Json(bytes.into()).decode(&limits());
+            let _ = pictures(bytes);
         }
     }
 }

@@ -1,19 +1,25 @@
 //! `kiln serve`: a model file behind HTTP.
 //!
-//! The way of a request: [`connection`] (limits of connections) -> [`shell`] (id, log, count, panic, token) ->
-//! [`routes`] -> [`body`] (limits of bodies) -> [`input`] (pictures) -> [`queue`] (batches, the network) -> answer.
-//! [`model_slot`] holds the model and swaps it.
+//! The way of a request: [`connection`] and [`seats`] (limits of connections) -> [`shell`] (id, log, count, panic, token)
+//! -> [`guard`] (whom it addresses, where it comes from) -> [`routes`] -> [`body`] (limits of bodies) -> [`parameters`],
+//! [`input`] and [`decoders`] (pictures, one at a time) -> [`queue`] (batches, the network) -> answer.
+//! [`model_slot`] holds the model and swaps it; [`budget`] bounds what all requests hold together.
 
 mod body;
+mod budget;
 mod connection;
+mod decoders;
+mod guard;
 mod input;
 mod logging;
 mod metrics;
 mod model_slot;
 mod pages;
+mod parameters;
 mod problem;
 mod queue;
 mod routes;
+mod seats;
 mod shell;
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,18 +30,23 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderValue;
+use axum::http::uri::Authority;
 use clap::Args;
 use data::DecodeLimits;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use train::command::{Failure, print};
 use train::device::Backend;
 use train::interrupt::INTERRUPTED;
 
 use body::BodyLimits;
+use budget::Budget;
 use connection::ConnectionLimits;
-use input::ImageLimits;
+use decoders::Decoders;
+use guard::Guard;
+use input::{ImageLimits, MOST_IMAGES};
 use logging::LogFormat;
 use metrics::Metrics;
 use model_slot::{ModelSlot, Reload};
@@ -53,14 +64,21 @@ const WEB: &str = "crates/web/dist";
 /// How often the model file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Bodies that may be held in full at the same time.
-const FULL_BODIES: usize = 32;
+/// Bodies that may be held in full at the same time, beside the beginnings of all.
+const FULL_BODIES: usize = 6;
 
-/// Memory that decoding one image may take: a photograph of 24 megapixels in colour.
-const DECODED_BYTES: u64 = 72 << 20;
+/// What prepared images, and answers, may hold.
+const PREPARED: usize = 32 << 20;
+const ANSWERS: usize = 16 << 20;
+
+/// How long an image waits for its turn to be decoded.
+const TURN: Duration = Duration::from_secs(1);
+
+/// How long open requests may take after the server was told to stop.
+const FAREWELL: Duration = Duration::from_secs(4);
 
 /// Flags of `kiln serve`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArguments {
     /// Model file or run folder; another file in its place is taken over within a second, or on SIGHUP
     #[arg(long, value_name = "RUN|FILE", default_value = "artifacts/reference")]
@@ -93,17 +111,24 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "BYTES", default_value = "4MiB", value_parser = bytes)]
     max_body: usize,
     /// Most images of one request
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive(4096))]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive(MOST_IMAGES))]
     max_images: usize,
     /// Longest side of an image
     #[arg(long, value_name = "PIXELS", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=65_535))]
     max_side: u32,
+    /// What decoding may take of all requests together, in bytes or as 192MiB; a larger image than fits is refused
+    #[arg(long, value_name = "BYTES", default_value = "192MiB", value_parser = image_memory)]
+    image_memory: u64,
     /// How long a request may take to arrive, and then to be answered
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
     /// Let pages of this origin call the server (`https://example.org`, or `*`); may be repeated
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     cors: Vec<String>,
+    /// Answer to this name too, besides localhost and the address listened on (a server that others reach by name needs
+    /// it); may be repeated
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    allow_host: Vec<String>,
     /// File with a token that requests must bring as `Authorization: Bearer TOKEN` [also: the variable `KILN_TOKEN`]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -136,6 +161,25 @@ fn bytes(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(|| "expected 1 B to 1024 MiB".to_owned())
 }
 
+/// As [`bytes`], with room for a small picture beside a large one.
+fn image_memory(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        bytes @ IMAGE_MEMORY.. => Ok(bytes as u64),
+        _ => Err(format!("expected at least {} MiB", IMAGE_MEMORY >> 20)),
+    }
+}
+
+/// The least that decoding works with.
+const IMAGE_MEMORY: usize = 64 << 20;
+
+fn host_name(text: &str) -> Result<String, String> {
+    match text.parse::<Authority>() {
+        Ok(name) if name.host() == text => Ok(text.to_owned()),
+        _ => Err("expected a name or an address as in a URL, without scheme and port (kiln.example.org)"
+            .to_owned()),
+    }
+}
+
 fn origin(text: &str) -> Result<String, String> {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let plain = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '*', '?', '#']));
@@ -148,26 +192,43 @@ fn origin(text: &str) -> Result<String, String> {
 
 pub(crate) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
     logging::init(arguments.log_format);
-    kernels::keep_freed_memory();
+    kernels::give_back_freed_memory();
     train::command::limit_threads(arguments.threads);
-    let token = token(arguments.token_file.as_deref())?;
-    let pages = Pages::new(web_folder(arguments).as_deref()).map_err(Failure::failed)?;
-    let device = arguments.backend.device().map_err(Failure::failed)?;
-    let models = ModelSlot::open(&arguments.model, device).map_err(Failure::failed)?;
-    let app = app(arguments, models, pages, token).map_err(Failure::failed)?;
     let runtime = Runtime::new().map_err(Failure::failed)?;
-    let code = runtime.block_on(listen(arguments, Arc::clone(&app)))?;
-    // Without waiting for an image that a client has given up on.
+    let code = runtime.block_on(serve(arguments));
+    // Without waiting for an image that a client has given up on, or a file that does not come.
     runtime.shutdown_background();
-    Ok(code)
+    code
 }
 
-fn app(
-    arguments: &ServeArguments,
-    models: ModelSlot,
-    pages: Pages,
-    token: Option<Token>,
-) -> std::io::Result<Arc<App>> {
+async fn serve(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::new().map_err(Failure::failed)?;
+    let own = arguments.clone();
+    let Some(app) = unless(signals.stop(), move || app(&own)).await else {
+        tracing::info!("stopped before the model was loaded");
+        return Ok(ExitCode::from(INTERRUPTED as u8));
+    };
+    listen(arguments, app?, signals).await
+}
+
+/// Does `work`, which may wait for a disk or a network, on a thread that nobody waits for when `stop` comes first.
+async fn unless<T: Send + 'static>(
+    stop: impl Future<Output = ()>,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Option<Result<T, Failure>> {
+    tokio::select! {
+        done = tokio::task::spawn_blocking(work) => Some(done.unwrap_or_else(|error| Err(Failure::failed(error)))),
+        () = stop => None,
+    }
+}
+
+/// Everything that requests share, from files.
+fn app(arguments: &ServeArguments) -> Result<Arc<App>, Failure> {
+    let token = token(arguments.token_file.as_deref())?;
+    let web = web_folder(arguments);
+    let pages = Pages::new(web.as_deref()).map_err(Failure::failed)?;
+    let device = arguments.backend.device().map_err(Failure::failed)?;
+    let models = ModelSlot::open(&arguments.model, device, web.is_some()).map_err(Failure::failed)?;
     let metrics = Arc::new(Metrics::new());
     let limits = BatchLimits {
         images: arguments.batch_size,
@@ -176,27 +237,32 @@ fn app(
     };
     let time = Duration::from_secs(arguments.timeout);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let decoders = Decoders::new(cores, arguments.image_memory, TURN);
     Ok(Arc::new(App {
         models,
-        queue: Queue::start(limits, Arc::clone(&metrics))?,
+        queue: Queue::start(limits, Arc::clone(&metrics)).map_err(Failure::failed)?,
         metrics,
         body: BodyLimits {
             bytes: arguments.max_body,
             time,
-            budget: Arc::new(Semaphore::new(arguments.max_body * FULL_BODIES)),
+            budget: Budget::new(arguments.max_body * FULL_BODIES),
         },
         images: ImageLimits {
             decode: DecodeLimits {
                 bytes: arguments.max_body as u64,
                 side: arguments.max_side,
-                memory: DECODED_BYTES,
+                // A colour picture is held twice, and in grey, while it is fitted.
+                memory: decoders.most() / 7 * 3,
             },
+            memory: decoders.most(),
             images: arguments.max_images,
         },
         time,
-        decoders: Arc::new(Semaphore::new(cores)),
+        decoders: Arc::new(decoders),
+        prepared: Budget::new(PREPARED),
+        answers: Budget::new(ANSWERS),
+        guard: Guard::new(&arguments.allow_host, &arguments.cors),
         token,
-        cors: arguments.cors.clone(),
         pages,
         stopping: AtomicBool::new(false),
         started: Instant::now(),
@@ -232,13 +298,12 @@ fn web_folder(arguments: &ServeArguments) -> Option<PathBuf> {
     arguments.web.clone().or_else(built)
 }
 
-async fn listen(arguments: &ServeArguments, app: Arc<App>) -> Result<ExitCode, Failure> {
+async fn listen(arguments: &ServeArguments, app: Arc<App>, signals: Signals) -> Result<ExitCode, Failure> {
     let address = SocketAddr::new(arguments.host, arguments.port);
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::failed(format!("cannot listen on {address}: {error}; choose another with --host and --port"))
     })?;
     let address = listener.local_addr().map_err(Failure::failed)?;
-    let signals = Signals::new().map_err(Failure::failed)?;
     print(&format!("http://{address}"))?;
     {
         let loaded = app.models.current();
@@ -260,7 +325,7 @@ async fn listen(arguments: &ServeArguments, app: Arc<App>) -> Result<ExitCode, F
     let limits = ConnectionLimits {
         count: arguments.connections,
         head: Duration::from_secs(arguments.timeout),
-        farewell: Duration::from_secs(5),
+        farewell: FAREWELL,
     };
     let router = routes::router(&app);
     let server = tokio::spawn(connection::serve(listener, router, limits, Arc::clone(&app.metrics), stopped));
@@ -274,15 +339,18 @@ async fn attend(
     app: &Arc<App>,
     mut signals: Signals,
     stop: watch::Sender<bool>,
-    mut server: tokio::task::JoinHandle<()>,
+    mut server: JoinHandle<()>,
 ) -> ExitCode {
     let mut clock = tokio::time::interval(LOOK);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // A look may take as long as the file's disk likes; signals and the server's end do not wait for it.
+    let mut look = Look::default();
     loop {
         tokio::select! {
-            _ = clock.tick() => look(app, false).await,
+            _ = clock.tick() => look.begin(app, false),
+            () = look.end(app) => {}
             signal = signals.next() => match signal {
-                Signal::Reload => look(app, true).await,
+                Signal::Reload => look.begin(app, true),
                 Signal::Stop if stop.send_replace(true) => {
                     tracing::warn!("stopping at once");
                     return ExitCode::from(INTERRUPTED as u8);
@@ -303,24 +371,49 @@ async fn attend(
     }
 }
 
-/// Swaps the model if its file has changed; requests go on meanwhile.
-async fn look(app: &Arc<App>, forced: bool) {
-    let own = Arc::clone(app);
-    match tokio::task::spawn_blocking(move || own.models.look(forced)).await {
-        Ok(Reload::Unchanged) if forced => tracing::info!("the model file is the one in use"),
-        Ok(Reload::Unchanged) => {}
-        Ok(Reload::Swapped(loaded)) => {
-            app.metrics.reload(true);
-            tracing::info!(
-                model = loaded.classifier.metadata().weights_sha256.as_str(),
-                "another model answers now"
-            );
+/// A look at the model file on a thread of its own; requests go on meanwhile.
+#[derive(Default)]
+struct Look {
+    under_way: Option<(JoinHandle<Reload>, bool)>,
+    /// A forced one is to follow.
+    again: bool,
+}
+
+impl Look {
+    /// Begins one if none is under way.
+    fn begin(&mut self, app: &Arc<App>, forced: bool) {
+        if self.under_way.is_some() {
+            self.again |= forced;
+            return;
         }
-        Ok(Reload::Refused(reason)) => {
-            app.metrics.reload(false);
-            tracing::error!("the model in use goes on, the file is refused: {reason}");
+        let own = Arc::clone(app);
+        self.under_way = Some((tokio::task::spawn_blocking(move || own.models.look(forced)), forced));
+    }
+
+    /// Waits for the one under way, and says what it came to.
+    async fn end(&mut self, app: &Arc<App>) {
+        let Some((look, forced)) = &mut self.under_way else { return std::future::pending().await };
+        let (found, forced) = (look.await, *forced);
+        self.under_way = None;
+        match found {
+            Ok(Reload::Unchanged) if forced => tracing::info!("the model file is the one in use"),
+            Ok(Reload::Unchanged) => {}
+            Ok(Reload::Swapped(loaded)) => {
+                app.metrics.reload(true);
+                tracing::info!(
+                    model = loaded.classifier.metadata().weights_sha256.as_str(),
+                    "another model answers now"
+                );
+            }
+            Ok(Reload::Refused(reason)) => {
+                app.metrics.reload(false);
+                tracing::error!("the model in use goes on, the file is refused: {reason}");
+            }
+            Err(error) => tracing::error!("the model file could not be looked at: {error}"),
         }
-        Err(error) => tracing::error!("the model file could not be looked at: {error}"),
+        if std::mem::take(&mut self.again) {
+            self.begin(app, true);
+        }
     }
 }
 
@@ -357,6 +450,13 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// Waits until the server is to stop.
+    async fn stop(&mut self) {
+        while !matches!(self.next().await, Signal::Stop) {}
+    }
+}
+
 /// Ctrl-C.
 #[cfg(not(unix))]
 struct Signals;
@@ -382,12 +482,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_origins_are_checked() {
+    fn a_file_that_does_not_come_does_not_hold_up_the_end() {
+        let runtime = Runtime::new().unwrap();
+        let (release, stalled) = std::sync::mpsc::channel::<()>();
+        let loaded = runtime.block_on(unless(std::future::ready(()), move || {
+            // As a read from a server that is gone.
+            let _ = stalled.recv();
+            Ok(())
+        }));
+        assert!(loaded.is_none());
+        runtime.shutdown_background();
+        drop(release);
+        let runtime = Runtime::new().unwrap();
+        let loaded = runtime.block_on(unless(std::future::pending(), || Ok(7)));
+        assert_eq!(loaded.unwrap().unwrap_or_default(), 7);
+    }
+
+    #[test]
+    fn sizes_names_and_origins_are_checked() {
         assert_eq!(bytes("1"), Ok(1));
         assert_eq!(bytes("512KiB"), Ok(512 << 10));
         assert_eq!(bytes("4MiB"), Ok(4 << 20));
         for wrong in ["", "MiB", "-1", "0", "4MB", "1025MiB", "1e3", "99999999999999999999"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(image_memory("160MiB"), Ok(160 << 20));
+        assert!(image_memory("63MiB").is_err());
+        for right in ["kiln.example.org", "kiln", "10.0.0.7", "[fd00::7]"] {
+            assert_eq!(host_name(right).as_deref(), Ok(right));
+        }
+        for wrong in ["", "http://kiln", "kiln:8080", "a b", "user@kiln", "kiln/"] {
+            assert!(host_name(wrong).is_err(), "{wrong}");
         }
         for right in ["*", "https://example.org", "http://localhost:3000"] {
             assert_eq!(origin(right).as_deref(), Ok(right));

@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use burn::tensor::Device;
+use hyper::body::Bytes;
 use model::Classifier;
 use sha2::{Digest, Sha256};
 use train::model_io::{ModelIoError, model_path, read};
+
+/// The largest file that is kept for the page: a browser runs no larger one in time.
+const MOST_KEPT: usize = 64 << 20;
 
 /// A model in use.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub(crate) struct Loaded {
     pub(crate) classifier: Classifier,
     /// SHA-256 of the file.
     pub(crate) file_sha256: String,
+    /// The file, for the page that runs the model itself.
+    pub(crate) file: Option<Bytes>,
     pub(crate) since: SystemTime,
 }
 
@@ -42,19 +48,21 @@ enum Stamp {
 pub(crate) struct ModelSlot {
     path: PathBuf,
     device: Device,
+    /// Whether the files of models are kept.
+    keep: bool,
     current: RwLock<Arc<Loaded>>,
     /// The file as it was when it was last read. Held while a file is being loaded.
     seen: Mutex<Stamp>,
 }
 
 impl ModelSlot {
-    /// Loads the model file, or that of a run folder.
-    pub(crate) fn open(path: &Path, device: Device) -> Result<Self, ModelIoError> {
+    /// Loads the model file, or that of a run folder; `keep` keeps its bytes for the page.
+    pub(crate) fn open(path: &Path, device: Device, keep: bool) -> Result<Self, ModelIoError> {
         let path = model_path(path);
         // Before the content: a change in between is seen by the next look.
         let seen = Mutex::new(stamp(&path));
-        let loaded = load(&path, &device)?;
-        Ok(Self { path, device, current: RwLock::new(Arc::new(loaded)), seen })
+        let loaded = load(&path, &device, keep)?;
+        Ok(Self { path, device, keep, current: RwLock::new(Arc::new(loaded)), seen })
     }
 
     /// The model that answers now. A request keeps the one it began with.
@@ -71,7 +79,7 @@ impl ModelSlot {
             return Reload::Unchanged;
         }
         *seen = now;
-        match load(&self.path, &self.device) {
+        match load(&self.path, &self.device, self.keep) {
             Ok(loaded) if loaded.file_sha256 == self.current().file_sha256 => Reload::Unchanged,
             Ok(loaded) => {
                 let loaded = Arc::new(loaded);
@@ -83,7 +91,12 @@ impl ModelSlot {
     }
 }
 
-fn load(path: &Path, device: &Device) -> Result<Loaded, ModelIoError> {
+fn load(path: &Path, device: &Device, keep: bool) -> Result<Loaded, ModelIoError> {
+    // A pipe or a device has no end, or waits for somebody to write.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        let source = std::io::Error::other("it is a pipe or a device; expected a file");
+        return Err(ModelIoError::Read { path: path.to_owned(), source, hint: false });
+    }
     let bytes = read(path)?;
     let model = model::decode(&bytes, device)
         .map_err(|source| ModelIoError::Content { path: path.to_owned(), source })?;
@@ -94,6 +107,7 @@ fn load(path: &Path, device: &Device) -> Result<Loaded, ModelIoError> {
             .map(|byte| format!("{byte:02x}"))
             .collect::<Vec<_>>()
             .concat(),
+        file: (keep && bytes.len() <= MOST_KEPT).then(|| bytes.into()),
         since: SystemTime::now(),
     })
 }

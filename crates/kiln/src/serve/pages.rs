@@ -61,7 +61,7 @@ impl IntoResponse for Page {
 }
 
 impl Pages {
-    /// The pages that need nothing, and at `/` the folder's `index.html` or else a form for uploads.
+    /// The pages that need nothing, among them a form for uploads, and at `/` the folder's `index.html` or else that form.
     pub(crate) fn new(web: Option<&Path>) -> Result<Self, PagesError> {
         let mut pages = Self::default();
         pages.own("/openapi.json", "application/json", OPENAPI);
@@ -69,11 +69,10 @@ impl Pages {
         pages.own("/docs.css", "text/css; charset=utf-8", STYLE);
         match web {
             Some(folder) => pages.folder(folder)?,
-            None => {
-                pages.own("/", "text/html; charset=utf-8", UPLOAD);
-                pages.own("/upload.js", "text/javascript; charset=utf-8", UPLOAD_SCRIPT);
-            }
+            None => pages.own("/", "text/html; charset=utf-8", UPLOAD),
         }
+        pages.own("/upload", "text/html; charset=utf-8", UPLOAD);
+        pages.own("/upload.js", "text/javascript; charset=utf-8", UPLOAD_SCRIPT);
         Ok(pages)
     }
 
@@ -107,6 +106,10 @@ impl Pages {
                     folders.push((path, format!("{address}{name}/")));
                     continue;
                 }
+                // A pipe would be waited for.
+                if !kind.is_file() {
+                    continue;
+                }
                 files += 1;
                 let len = entry.metadata().map_err(failed)?.len();
                 left = left
@@ -114,6 +117,7 @@ impl Pages {
                     .filter(|_| files <= MOST_FILES)
                     .ok_or_else(|| PagesError::TooMuch { path: root.to_owned() })?;
                 let bytes = Bytes::from(fs::read(&path).map_err(failed)?);
+                let bytes = if name == "index.html" { served(bytes) } else { bytes };
                 let page = Page { content_type: content_type(&name), bytes, own: false };
                 if name == "index.html" {
                     self.0.insert(address.clone(), page.clone());
@@ -122,6 +126,15 @@ impl Pages {
             }
         }
         if self.0.contains_key("/") { Ok(()) } else { Err(PagesError::NoIndex { path: root.to_owned() }) }
+    }
+}
+
+/// Tells Kiln's own page that there is a server, whose model is to be shown; it asks for nothing where there is none.
+fn served(page: Bytes) -> Bytes {
+    const MARK: &str = "<meta name=\"kiln-server\" content=\"v1\">";
+    match std::str::from_utf8(&page).ok().and_then(|text| text.split_once("<head>")) {
+        Some((before, after)) => format!("{before}<head>\n{MARK}{after}").into(),
+        None => page,
     }
 }
 
@@ -242,7 +255,7 @@ mod tests {
         let root = folder.path().join("web");
         fs::create_dir_all(root.join("pkg")).unwrap();
         for (name, text) in [
-            ("web/index.html", "<p>hi"),
+            ("web/index.html", "<head><title>hi"),
             ("web/pkg/a.wasm", "wasm"),
             ("web/.env", "secret"),
             ("outside", "secret"),
@@ -252,8 +265,10 @@ mod tests {
         #[cfg(unix)]
         std::os::unix::fs::symlink(folder.path().join("outside"), root.join("link")).unwrap();
         let pages = Pages::new(Some(&root)).unwrap();
-        assert_eq!(pages.get("/").unwrap().bytes, "<p>hi");
-        assert_eq!(pages.get("/index.html").unwrap().bytes, "<p>hi");
+        let marked = "<head>\n<meta name=\"kiln-server\" content=\"v1\"><title>hi";
+        assert_eq!(pages.get("/").unwrap().bytes, marked);
+        assert_eq!(pages.get("/index.html").unwrap().bytes, marked);
+        assert!(pages.get("/upload").unwrap().bytes.starts_with(b"<!doctype html>"));
         assert_eq!(pages.get("/pkg/a.wasm").unwrap().content_type, "application/wasm");
         for absent in
             ["/.env", "/link", "/../outside", "/pkg", "/pkg/", "", "//index.html", "/%2e%2e/outside"]

@@ -30,6 +30,11 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Nothing is wrong with the request: it may be sent again.
     pub(crate) fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
@@ -43,9 +48,11 @@ impl Problem {
         )
     }
 
-    /// Says which of several images is at fault, counted from 0.
+    /// Says which of several images is at fault, counted from 0; where the server is, none is.
     pub(crate) fn of_image(mut self, index: usize) -> Self {
-        self.image = Some(index);
+        if !self.status.is_server_error() {
+            self.image = Some(index);
+        }
         self
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use model::{ClassifyError, Scores};
 use tokio::sync::oneshot;
 
+use super::budget::Share;
 use super::metrics::Metrics;
 use super::model_slot::Loaded;
 
@@ -37,6 +38,8 @@ struct Job {
     loaded: Arc<Loaded>,
     /// `[N, C, H, W]`
     images: Vec<u8>,
+    /// What the images hold of the budget.
+    _share: Option<Share>,
     answer: oneshot::Sender<Result<Vec<Scores>, Fault>>,
 }
 
@@ -75,7 +78,7 @@ impl Shared {
 /// The queue's way in.
 pub(crate) struct Queue {
     shared: Arc<Shared>,
-    worker: Option<JoinHandle<()>>,
+    worker: JoinHandle<()>,
 }
 
 /// A request's place in the queue, given back when it is dropped.
@@ -90,13 +93,13 @@ impl Queue {
         let shared = Arc::new(Shared { waiting: Mutex::default(), changed: Condvar::new(), limits, metrics });
         let own = Arc::clone(&shared);
         let worker = std::thread::Builder::new().name("network".into()).spawn(move || work(&own))?;
-        Ok(Self { shared, worker: Some(worker) })
+        Ok(Self { shared, worker })
     }
 
-    /// A place for one request, or none when the queue is full.
-    pub(crate) fn admit(&self) -> Option<Place> {
+    /// A place for one request, or none when the queue is full. `full_too`: another is about to leave for it.
+    pub(crate) fn admit(&self, full_too: bool) -> Option<Place> {
         let mut waiting = self.shared.lock();
-        if waiting.closed || waiting.in_progress >= self.shared.limits.requests {
+        if waiting.closed || !full_too && waiting.in_progress >= self.shared.limits.requests {
             return None;
         }
         waiting.in_progress += 1;
@@ -117,19 +120,18 @@ impl Queue {
 
     /// Whether the thread is there to answer.
     pub(crate) fn is_alive(&self) -> bool {
-        self.worker.as_ref().is_some_and(|worker| !worker.is_finished())
+        !self.worker.is_finished()
     }
 }
 
 impl Drop for Queue {
-    /// Answers what is queued, then ends the thread.
+    /// Ends the thread after the batch it is at. Nobody waits for that: the server is over when its queue is.
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
+        let mut waiting = self.shared.lock();
+        waiting.closed = true;
+        waiting.jobs.clear();
+        drop(waiting);
         self.shared.changed.notify_all();
-        if let Some(worker) = self.worker.take() {
-            // It catches panics; there is nothing left to report.
-            drop(worker.join());
-        }
     }
 }
 
@@ -139,9 +141,10 @@ impl Place {
         &mut self,
         loaded: Arc<Loaded>,
         images: Vec<u8>,
+        share: Option<Share>,
     ) -> oneshot::Receiver<Result<Vec<Scores>, Fault>> {
         let (answer, scores) = oneshot::channel();
-        let job = Job { loaded, images, answer };
+        let job = Job { loaded, images, _share: share, answer };
         let mut waiting = self.shared.lock();
         waiting.images += job.len();
         waiting.jobs.push_back(job);

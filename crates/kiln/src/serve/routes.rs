@@ -1,5 +1,6 @@
 //! What is answered where.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -9,20 +10,27 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use model::{ClassifyError, Picture, Policy, Prediction, Scores};
+use axum::{Extension, Json, Router};
+use hyper::body::Bytes;
+use model::{ClassifyError, Fit, Prepared, Scores};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::body::BodyLimits;
-use super::input::{ImageLimits, Input};
+use crate::answer::{Answer, Choice, read_digits};
+
+use super::body::{BodyLimits, Held};
+use super::budget::{Budget, Share};
+use super::decoders::{Decoders, Slot};
+use super::guard::{self, Guard};
+use super::input::{ImageLimits, Input, Sent};
 use super::metrics::{Gauges, Metrics};
 use super::model_slot::{Loaded, ModelSlot};
 use super::pages::Pages;
+use super::parameters::Parameters;
 use super::problem::Problem;
 use super::queue::{Fault, Queue};
+use super::seats::Seat;
 use super::shell::{self, Token};
 
 /// Everything that requests share.
@@ -34,10 +42,12 @@ pub(crate) struct App {
     pub(crate) images: ImageLimits,
     /// How long an answer may take after the body is there.
     pub(crate) time: Duration,
-    /// Images that are decoded at the same time: what bounds their memory.
-    pub(crate) decoders: Arc<Semaphore>,
+    pub(crate) decoders: Arc<Decoders>,
+    /// What prepared images that wait for the network, and answers that wait for their clients, may hold.
+    pub(crate) prepared: Budget,
+    pub(crate) answers: Budget,
+    pub(crate) guard: Guard,
     pub(crate) token: Option<Token>,
-    pub(crate) cors: Vec<String>,
     pub(crate) pages: Pages,
     pub(crate) stopping: AtomicBool,
     pub(crate) started: Instant,
@@ -48,6 +58,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     let guarded = Router::new()
         .route("/v1/predict", post(predict))
         .route("/v1/model", get(describe))
+        .route("/v1/model/file", get(model_file))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(Arc::clone(app), shell::authorize));
     let open =
@@ -58,46 +69,15 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         // Bodies are read by `BodyLimits`.
         .layer(DefaultBodyLimit::disable())
         .with_state(Arc::clone(app));
-    shell::wrap(routes, Arc::clone(&app.metrics), &app.cors)
-}
-
-/// What `?top=5&reject_below=0.9` asks for.
-fn policy(query: &str) -> Result<Policy, Problem> {
-    let mut policy = Policy::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let expected = |what: &str| {
-            // Not longer than a line, whatever was sent.
-            let value: String = value.chars().take(40).collect();
-            Problem::bad_request(format!("`{key}` is `{value}`; expected {what}"))
-        };
-        match key {
-            "top" => {
-                policy.top =
-                    value.parse().ok().filter(|&top| top > 0).ok_or_else(|| expected("a number from 1"))?;
-            }
-            "reject_below" => {
-                policy.reject_below = value
-                    .parse()
-                    .ok()
-                    .filter(|below| (0.0..=1.0).contains(below))
-                    .ok_or_else(|| expected("a probability from 0 to 1"))?;
-            }
-            _ => {
-                let key: String = key.chars().take(40).collect();
-                return Err(Problem::bad_request(format!(
-                    "unknown parameter `{key}`; expected `top` or `reject_below`"
-                )));
-            }
-        }
-    }
-    Ok(policy)
+    let routes = shell::allow_origins(routes, app.guard.origins());
+    let routes = routes.layer(middleware::from_fn_with_state(Arc::clone(app), guard::check));
+    shell::wrap(routes, Arc::clone(&app.metrics))
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct Answers<'a> {
     model: ModelId<'a>,
-    predictions: Vec<Prediction>,
+    predictions: Vec<Answer>,
 }
 
 /// Which model answered.
@@ -116,69 +96,250 @@ impl<'a> From<&'a Loaded> for ModelId<'a> {
     }
 }
 
-async fn predict(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+async fn predict(
+    State(app): State<Arc<App>>,
+    Extension(seat): Extension<Arc<Seat>>,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let held = app.body.read(&parts.headers, body).await?;
-    let policy = policy(parts.uri.query().unwrap_or_default())?;
-    let full = || Problem::busy("too many requests are in progress; try again");
-    let mut place = app.queue.admit().ok_or_else(full)?;
+    seat.work();
+    let parameters = Parameters::from_query(parts.uri.query().unwrap_or_default())?;
+    let place = app.queue.admit(false);
+    // When all places are taken, a large picture that has not begun leaves for whoever comes.
+    let place = place.or_else(|| app.decoders.give_way().then(|| app.queue.admit(true)).flatten());
+    let mut place = place.ok_or_else(|| Problem::busy("too many requests are in progress; try again"))?;
 
     let own = Arc::clone(&app);
     let work = async move {
-        let input = Input::new(parts, held.bytes, &own.images).await?;
+        let Held { bytes, share } = held;
+        let input = Input::new(parts, bytes, &own.images).await?;
+        let (images, choice) = take_apart(&own, input, parameters).await?;
         let loaded = own.models.current();
-        let (images, several) = prepare(&own, &loaded, input, held.permit).await?;
-        let scores = place.submit(Arc::clone(&loaded), images).await;
+        let predictions = match prepare(&own, &loaded, images, choice, share).await? {
+            Ready::Read(answers) => answers,
+            Ready::Images(images, several, share) => {
+                let scores = place.submit(Arc::clone(&loaded), images, Some(share)).await;
+                let scores: Vec<Scores> = match scores {
+                    Ok(Ok(scores)) => scores,
+                    Ok(Err(Fault::Panicked | Fault::Classify(_))) => return Err(Problem::internal()),
+                    // The queue was closed under us.
+                    Err(_) => return Err(Problem::busy("the server is stopping")),
+                };
+                let policy = choice.policy();
+                let answer = |(scores, several)| Answer {
+                    prediction: loaded.classifier.prediction(scores, &policy).of_several(several),
+                    reading: None,
+                };
+                scores.iter().zip(several).map(answer).collect()
+            }
+        };
         drop(place);
-        Ok::<_, Problem>((loaded, scores, several))
+        Ok::<_, Problem>((loaded, predictions))
     };
-    let (loaded, scores, several) = timeout(app.time, work)
+    let (loaded, predictions) = timeout(app.time, work)
         .await
         .map_err(|_| Problem::busy(format!("no answer within {} s; try again", app.time.as_secs_f64())))??;
-    let scores: Vec<Scores> = match scores {
-        Ok(Ok(scores)) => scores,
-        Ok(Err(Fault::Panicked | Fault::Classify(_))) => return Err(Problem::internal()),
-        // The queue was closed under us.
-        Err(_) => return Err(Problem::busy("the server is stopping")),
-    };
-    let predictions = scores
-        .iter()
-        .zip(several)
-        .map(|(scores, several)| loaded.classifier.prediction(scores, &policy).of_several(several))
-        .collect();
-    Ok(Json(Answer { model: (&*loaded).into(), predictions }).into_response())
+    send(&app, &Answers { model: (&*loaded).into(), predictions })
 }
 
-/// Decodes and fits the images, away from the threads that serve connections: `[N, C, H, W]`, and of each whether it
-/// holds several digits.
+/// The answer, which holds its share of memory until the client has read it.
+fn send(app: &App, answers: &Answers) -> Result<Response, Problem> {
+    struct Sending {
+        text: Vec<u8>,
+        _share: Share,
+    }
+    impl AsRef<[u8]> for Sending {
+        fn as_ref(&self) -> &[u8] {
+            &self.text
+        }
+    }
+    let text = serde_json::to_vec(answers).map_err(|error| {
+        tracing::error!("the answer: {error}");
+        Problem::internal()
+    })?;
+    let share = share(&app.answers, text.len(), "the answer")?;
+    let body = Bytes::from_owner(Sending { text, _share: share });
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// A share of a budget, at once or not at all.
+fn share(budget: &Budget, bytes: usize, what: &str) -> Result<Share, Problem> {
+    if bytes > budget.total() {
+        return Err(Problem::too_large(format!(
+            "{what} would take {bytes} bytes; expected at most {}; send several requests",
+            budget.total()
+        )));
+    }
+    budget.take(bytes).ok_or_else(|| Problem::busy("too many requests are in progress; try again"))
+}
+
+/// The images of a body, and what was chosen about them.
+async fn take_apart(
+    app: &Arc<App>,
+    input: Input,
+    mut parameters: Parameters,
+) -> Result<(Vec<Sent>, Choice), Problem> {
+    let limits = app.images;
+    let price = match &input {
+        Input::Json(body) => Some(3 * body.len() as u64),
+        Input::Files(_) => None,
+    };
+    let read = move || Ok((input.images(&mut parameters, &limits)?, parameters.choice));
+    let Some(price) = price else { return read() };
+    let slot = app.decoders.slot(price).await?;
+    blocking(slot, move |_| read()).await
+}
+
+/// What the images of a request became.
+enum Ready {
+    /// For the network, `[N, C, H, W]`, and of each whether it holds several digits.
+    Images(Vec<u8>, Vec<bool>, Share),
+    /// Read already, where digits were asked for.
+    Read(Vec<Answer>),
+}
+
+/// Decodes and fits the images one after the other, away from the threads that serve connections. When the request
+/// is given up, so is what has not begun.
 async fn prepare(
     app: &Arc<App>,
     loaded: &Arc<Loaded>,
-    input: Input,
-    body: Option<OwnedSemaphorePermit>,
-) -> Result<(Vec<u8>, Vec<bool>), Problem> {
-    // Never closed.
-    let decoder = Arc::clone(&app.decoders).acquire_owned().await.map_err(|_| Problem::internal())?;
-    let (loaded, limits) = (Arc::clone(loaded), app.images);
-    let decoded = tokio::task::spawn_blocking(move || {
-        // Held here, not by the request: decoding goes on when the request has been given up.
-        let _held = (decoder, body);
-        let pictures: Vec<Picture> = input.decode(&limits)?;
-        let many = pictures.len() > 1;
-        let mut several = Vec::with_capacity(pictures.len());
-        let mut images = Vec::with_capacity(pictures.len() * loaded.classifier.input().len());
-        for (index, picture) in pictures.iter().enumerate() {
-            let prepared = loaded.classifier.examine(picture).map_err(|error| {
-                let ClassifyError::Picture { source, .. } = error else { return Problem::internal() };
-                let problem = Problem::bad_request(source.to_string());
-                if many { problem.of_image(index) } else { problem }
-            })?;
-            images.extend_from_slice(&prepared.image);
-            several.push(prepared.several);
+    sent: Vec<Sent>,
+    choice: Choice,
+    body: Option<Share>,
+) -> Result<Ready, Problem> {
+    let bytes = sent.len() * loaded.classifier.input().len();
+    let share = share(&app.prepared, bytes, "the images in the model's size")?;
+    let mut work = Fitting {
+        several: sent.len() > 1,
+        left: sent.into(),
+        costs: 0,
+        done: 0,
+        images: Vec::with_capacity(if choice.digits { 0 } else { bytes }),
+        digits: Vec::new(),
+        read: Vec::new(),
+        loaded: Arc::clone(loaded),
+        choice,
+        limits: app.images,
+        _body: body,
+    };
+    while let Some(bytes) = work.price() {
+        let slot = app.decoders.slot(bytes).await.map_err(|problem| work.named(problem))?;
+        // Held by the work, not by the request: it goes on for this image when the request is given up.
+        work = blocking(slot, move |granted| work.go_on(granted)).await?;
+    }
+    Ok(if choice.digits { Ready::Read(work.read) } else { Ready::Images(work.images, work.digits, share) })
+}
+
+/// For so long a request goes on with its images before it lets others have its slot.
+const TURN: Duration = Duration::from_millis(5);
+
+/// The images of a request on their way through the decoder.
+struct Fitting {
+    /// In their order, with what is known of the price of the first.
+    left: VecDeque<Sent>,
+    costs: u64,
+    several: bool,
+    /// `[N, C, H, W]`
+    images: Vec<u8>,
+    /// Of each, whether it holds several digits.
+    digits: Vec<bool>,
+    /// Instead, where digits are read.
+    read: Vec<Answer>,
+    done: usize,
+    loaded: Arc<Loaded>,
+    choice: Choice,
+    limits: ImageLimits,
+    _body: Option<Share>,
+}
+
+impl Fitting {
+    /// What the next image costs, or to look at it; `None` when there is none.
+    fn price(&self) -> Option<u64> {
+        Some(self.left.front()?.opening().max(self.costs))
+    }
+
+    /// Says that the next image is at fault, where there are several.
+    fn named(&self, problem: Problem) -> Problem {
+        if self.several { problem.of_image(self.done) } else { problem }
+    }
+
+    /// Goes on until its turn is over, or until an image costs more than was granted.
+    fn go_on(mut self, granted: u64) -> Result<Self, Problem> {
+        let begin = Instant::now();
+        while let Some(sent) = self.left.front()
+            && self.price().is_some_and(|price| price <= granted)
+        {
+            match self.fit(sent, granted) {
+                Ok(Step::Image(prepared)) => {
+                    self.images.extend_from_slice(&prepared.image);
+                    self.digits.push(prepared.several);
+                }
+                Ok(Step::Read(answer)) => self.read.push(answer),
+                Ok(Step::Costs(cost)) => {
+                    self.costs = cost;
+                    break;
+                }
+                Err(problem) => return Err(self.named(problem)),
+            }
+            self.left.pop_front();
+            (self.costs, self.done) = (0, self.done + 1);
+            if begin.elapsed() >= TURN {
+                break;
+            }
         }
-        Ok((images, several))
+        Ok(self)
+    }
+
+    fn fit(&self, sent: &Sent, granted: u64) -> Result<Step, Problem> {
+        let classifier = &self.loaded.classifier;
+        let search = match classifier.metadata().preprocessing.fit {
+            _ if self.choice.digits => READ_SIDE,
+            Fit::Digit => DIGIT_SIDE,
+            _ => 0,
+        };
+        let opened = sent.open(&self.limits)?;
+        let cost = opened.cost(search, &self.limits)?;
+        if cost > granted {
+            return Ok(Step::Costs(cost));
+        }
+        let picture = opened.decode(&self.limits)?;
+        let fault = |error: ClassifyError| match error {
+            ClassifyError::Picture { source, .. } => Problem::bad_request(source.to_string()),
+            error @ ClassifyError::TooManyMarks { .. } => Problem::bad_request(error.to_string()),
+            ClassifyError::Device(_) => Problem::internal(),
+        };
+        if self.choice.digits {
+            let answer = read_digits(classifier, &picture, &self.choice.policy());
+            return answer.map(Step::Read).map_err(fault);
+        }
+        classifier.examine(&picture).map(Step::Image).map_err(fault)
+    }
+}
+
+/// What became of an image.
+enum Step {
+    Image(Prepared),
+    Read(Answer),
+    /// Nothing yet: it costs more than was granted.
+    Costs(u64),
+}
+
+/// Longest side on which ink is searched for, as in `model`: for one digit and for a text.
+const DIGIT_SIDE: u64 = 512;
+const READ_SIDE: u64 = 1600;
+
+/// Runs what takes its time on a thread for that; `work` gets the bytes of its slot, which is free when it is done.
+async fn blocking<T: Send + 'static>(
+    slot: Slot,
+    work: impl FnOnce(u64) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work(slot.bytes());
+        drop(slot);
+        done
     });
-    decoded.await.map_err(|error| {
+    done.await.map_err(|error| {
         tracing::error!("decoding failed: {error}");
         Problem::internal()
     })?
@@ -203,6 +364,17 @@ async fn describe(State(app): State<Arc<App>>) -> Json<Value> {
         "loaded_at_unix_seconds":
             loaded.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     }))
+}
+
+/// The file of the model that answers, for the page.
+async fn model_file(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let loaded = app.models.current();
+    let Some(file) = loaded.file.clone() else {
+        let detail = "the model's file is given out only where a page runs it (--web), and up to 64 MiB";
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    };
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-cache")], file)
+        .into_response())
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {

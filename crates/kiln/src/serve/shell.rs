@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -26,9 +26,13 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken over from a client.
 const LONGEST_ID: usize = 64;
 
-/// The other end of a connection.
+/// Both ends of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct Ends {
+    pub(crate) peer: SocketAddr,
+    /// The address of this machine that the client has reached.
+    pub(crate) local: IpAddr,
+}
 
 /// A secret that requests must bring. Never shown.
 pub(crate) struct Token(Vec<u8>);
@@ -70,7 +74,7 @@ pub(crate) async fn authorize(State(app): State<Arc<App>>, request: Request, nex
 }
 
 /// Puts the routes into everything that requests have in common.
-pub(crate) fn wrap(routes: Router, metrics: Arc<Metrics>, cors: &[String]) -> Router {
+pub(crate) fn wrap(routes: Router, metrics: Arc<Metrics>) -> Router {
     let counted = Arc::clone(&metrics);
     // The last layer is the outermost.
     let routes = routes.layer(CatchPanicLayer::custom(move |panic: Box<dyn Any + Send>| {
@@ -78,8 +82,12 @@ pub(crate) fn wrap(routes: Router, metrics: Arc<Metrics>, cors: &[String]) -> Ro
         tracing::error!("a handler panicked: {}", panic_message(&*panic));
         Problem::internal().into_response()
     }));
-    let routes = if cors.is_empty() { routes } else { routes.layer(cors_layer(cors)) };
     routes.layer(middleware::from_fn_with_state(metrics, observe))
+}
+
+/// Tells browsers that pages of these origins may call.
+pub(crate) fn allow_origins(routes: Router, origins: &[String]) -> Router {
+    if origins.is_empty() { routes } else { routes.layer(cors_layer(origins)) }
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
@@ -107,7 +115,7 @@ async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Ne
     let route = route(request.uri().path());
     let method = request.method().clone();
     let path = printable(request.uri().path());
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.to_string()).unwrap_or_default();
+    let peer = request.extensions().get::<Ends>().map(|ends| ends.peer.to_string()).unwrap_or_default();
 
     let span = tracing::info_span!("request", id = id.as_str());
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -136,8 +144,17 @@ async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Ne
 
 /// What a request is counted under: one of few names, whatever paths clients invent.
 fn route(path: &str) -> &'static str {
-    const ROUTES: [&str; 8] =
-        ["/v1/predict", "/v1/model", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"];
+    const ROUTES: [&str; 9] = [
+        "/v1/predict",
+        "/v1/model",
+        "/v1/model/file",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+        "/",
+    ];
     ROUTES.into_iter().find(|&route| route == path).unwrap_or("other")
 }
 
@@ -197,7 +214,7 @@ mod tests {
         let routes = Router::new()
             .route("/bad", get(async || -> &'static str { panic!("secret /etc/path") }))
             .route("/good", get(async || "good"));
-        let router = wrap(routes, Arc::clone(&metrics), &[]);
+        let router = wrap(routes, Arc::clone(&metrics));
         run(async {
             for _ in 0..3 {
                 let (status, bad) = answer(&router, request("/bad").body(Body::empty()).unwrap()).await;
@@ -258,7 +275,7 @@ mod tests {
     fn other_origins_are_allowed_only_when_named() {
         let allowed = |cors: &[&str], origin: &str| {
             let cors: Vec<String> = cors.iter().map(|&origin| origin.to_owned()).collect();
-            let router = wrap(Router::new().route("/", get(async || "")), Arc::new(Metrics::new()), &cors);
+            let router = allow_origins(Router::new().route("/", get(async || "")), &cors);
             let request = request("/").header(header::ORIGIN, origin).body(Body::empty()).unwrap();
             let (_, response) = run(answer(&router, request));
             response
