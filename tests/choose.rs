@@ -221,6 +221,82 @@ fn every_fold_starts_from_foreign_weights() {
     assert!(config.contains("w.bpk"), "{config}");
 }
 
+/// Runs of every kind, and each again from its `config.toml` alone, from another folder: the same weights.
+#[test]
+fn a_configuration_repeats_its_run() {
+    let bench = bench();
+    let tiny =
+        ["--dataset", "mnist-sample", "--limit", "150", "--epochs", "1", "--progress", "none", "--json"];
+    let net = ["--set", "network.dense=[]", "--set", "network.blocks=[{channels=4, kernel=5, stride=3}]"];
+    let ran = |arguments: &[&str]| bench.json(&[arguments, &tiny].concat());
+    let weights = |run: &str| {
+        let record = read_json(&bench.path(&format!("{run}/run.json")));
+        record["result"]["weights_sha256"].as_str().expect("a digest").to_owned()
+    };
+    ran(&[&["train", "--name", "scratch"], &net[..]].concat());
+    bench.run(&["export", "--model", "artifacts/scratch", "--format", "burnpack", "--out", "w.bpk"]);
+    fs::copy(bench.path("artifacts/scratch/model.kiln"), bench.path("start.kiln")).expect("a copy");
+    let foreign = [&["--weights", "w.bpk", "--model", "cnn"], &net[..]].concat();
+    ran(&[&["train", "--name", "weights"], &foreign[..]].concat());
+    ran(&[&["finetune", "--name", "foreign"], &foreign[..]].concat());
+    ran(&[&["finetune", "--name", "kept", "--keep-head"], &foreign[..]].concat());
+    let from = ["finetune", "--from", "start.kiln"];
+    ran(&[&from[..], &["--name", "frozen", "--freeze", "features"]].concat());
+    ran(&[&from[..], &["--name", "head", "--keep-head", "--feature-rate", "0.1"]].concat());
+    ran(&[&from[..], &["--name", "both", "--compare-scratch", "--set", "network.dense=[]"]].concat());
+    ran(&[&from[..], &["--name", "folds", "--folds", "2", "--layer-decay", "0.5"]].concat());
+    let sweep = "strategy = \"grid\"\n[sweep.parameters]\n\"optimizer.learning_rate\" = [1e-3]\n";
+    let base = "epochs = 1\n[finetune]\nfrom = \"start.kiln\"\nfreeze = \"features\"\n[data]\ndataset = \"mnist-sample\"\n\
+                limit = 150\n[sweep]\n";
+    fs::write(bench.path("s.toml"), base.to_owned() + sweep).expect("written");
+    bench.json(&["sweep", "s.toml", "--name", "sweep", "--json", "--progress", "none"]);
+
+    fs::create_dir(bench.path("elsewhere")).expect("a folder");
+    let again = |command: &str, run: &str, more: &[&str]| {
+        let config = format!("../{run}/config.toml");
+        let flags = [&[command, "--config", &config, "--json", "--progress", "none"], more].concat();
+        let output = bench.command(&flags).current_dir(bench.path("elsewhere")).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{flags:?}: {said}");
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    for (run, finetuned) in [
+        ("artifacts/scratch", false),
+        ("artifacts/weights", true),
+        ("artifacts/foreign", true),
+        ("artifacts/kept", true),
+        ("artifacts/frozen", true),
+        ("artifacts/head", true),
+        ("artifacts/both", true),
+        ("artifacts/both-scratch", false),
+        ("artifacts/folds/fold-2", true),
+        ("artifacts/sweep/trial-001", true),
+    ] {
+        assert_eq!(again("train", run, &[])["weights_sha256"], weights(run), "{run}");
+        if finetuned {
+            assert_eq!(again("finetune", run, &[])["weights_sha256"], weights(run), "{run}");
+        }
+    }
+    let folds = again("train", "artifacts/folds", &[]);
+    for (fold, run) in list(&folds["runs"]).iter().enumerate() {
+        assert_eq!(run["weights_sha256"], weights(&format!("artifacts/folds/fold-{}", fold + 1)));
+    }
+    // What was frozen was frozen again, and what differs is said.
+    let frozen = read_json(&bench.path("artifacts/frozen/run.json"));
+    assert_ne!(frozen["result"]["weights_sha256"], weights("artifacts/head"));
+    let other = again("finetune", "artifacts/frozen", &["--from", "../artifacts/head"]);
+    assert_ne!(other["weights_sha256"], weights("artifacts/frozen"), "a flag wins over the file");
+    fs::copy(bench.path("artifacts/head/model.kiln"), bench.path("start.kiln")).expect("another model");
+    bench
+        .run(&["train", "--config", "artifacts/frozen/config.toml", "--name", "changed"])
+        .fails(1, &["start.kiln", "was changed", "finetune.from_weights_sha256"]);
+    bench
+        .run(&["finetune", "--from", "start.kiln", "--set", "network.dropout=0.5"])
+        .fails(2, &["network.dropout = 0.5", "starting model"]);
+    bench.run(&["train", "--set", "finetune.freeze=features"]).fails(2, &["finetune.from"]);
+    assert!(!bench.path("artifacts/changed").exists());
+}
+
 #[test]
 fn a_killed_cross_validation_goes_on_where_it_was() {
     let bench = bench();

@@ -185,6 +185,8 @@ fn layer_groups_thaw_one_after_the_other() {
     run(&["--unfreeze-at", "soon"]).fails(2, &["soon", "2,4,6"]);
     run(&["--freeze", "features", "--unfreeze-at", "1,2,3"]).fails(2, &["3 epochs", "blocks.1, blocks.0"]);
     run(&["--freeze", "layer4"]).fails(2, &["layer4", "matches no parameter"]);
+    run(&["--freeze", ".*", "--name", "stuck"]).fails(2, &["nothing to train"]);
+    assert!(!bench.path("artifacts/stuck").exists());
     run(&["--layer-decay", "0"]).fails(2, &["finetune.layer_decay"]);
     run(&["--layer-decay", "1.5"]).fails(2, &["finetune.layer_decay"]);
 }

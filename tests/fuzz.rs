@@ -444,7 +444,7 @@ fn configurations() {
     });
     fuzz("sweep", &[bytes_of("configs/sweeps/first.toml")], |bytes| {
         let path = folder.write("bent.toml", bytes);
-        train::sweep::SweepFile::read(&path, &[]).is_ok()
+        train::sweep::SweepFile::read(&path, &[], &data::Search::default()).is_ok()
     });
 }
 

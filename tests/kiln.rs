@@ -208,3 +208,31 @@ fn bad_measurements_are_errors() {
         bench.run(&[&["bench"], arguments].concat()).fails(2, words);
     }
 }
+
+/// A word that names no path is a fault of the command line in every command, and never a slower way without a word.
+#[test]
+fn unknown_kernels_are_refused_everywhere() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_kiln"));
+    let commands: [&[&str]; 7] = [
+        &["predict", "3.png"],
+        &["evaluate"],
+        &["train"],
+        &["finetune"],
+        &["bench"],
+        &["serve"],
+        &["models"],
+    ];
+    for command in commands {
+        let output = bench.command(command).env("KILN_KERNELS", "nonsense").output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {said}");
+        assert!(
+            said.contains("nonsense") && said.contains("auto, stock, portable, avx2 or avx512"),
+            "{said}"
+        );
+    }
+    for command in &commands[..5] {
+        let words = ["nonsense", "auto", "stock", "portable", "avx2", "avx512"];
+        bench.run(&[command, &["--kernels", "nonsense"][..]].concat()).fails(2, &words);
+    }
+}

@@ -269,11 +269,9 @@ fn no_kill_loses_more_than_the_work_since_the_last_checkpoint() {
             child.wait().expect("a child");
             done += 1;
             assert!(newest_step(&bench, &name) >= before, "a kill lost a committed checkpoint");
-            if bench.path(&folder).join("config.toml").exists() && before + newest_step(&bench, &name) > 0 {
+            // Killed before its configuration was written, the run is begun again under the same name.
+            if bench.path(&folder).join("config.toml").exists() {
                 arguments = resume.to_vec();
-            } else {
-                // Killed before the first checkpoint: there is nothing to resume.
-                let _ = fs::remove_dir_all(bench.path(&folder));
             }
             if done >= kills {
                 break;
@@ -318,6 +316,77 @@ fn a_damaged_checkpoint_is_reported_and_the_one_before_it_used() {
     assert!(ran.stderr.contains("is damaged") && ran.stderr.contains(&newest), "{}", ran.stderr);
     let resumed: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     assert_eq!(fingerprint(&resumed), fingerprint(&whole));
+}
+
+#[test]
+fn a_run_killed_before_its_first_checkpoint_begins_again() {
+    let bench = bench();
+    let whole = bench.json(&lively("whole"));
+    let mut child = started(&bench, &lively("early"), "early", 1);
+    child.kill().expect("kill -9");
+    child.wait().expect("a child");
+    fs::remove_dir_all(bench.path("artifacts/early/checkpoints")).expect("as if it had written none");
+    fs::write(bench.path("artifacts/early/.kiln-half.tmp"), "half").expect("written");
+    let resumed = bench.json(&["--resume", "--json", "--progress", "plain"]);
+    assert_eq!(fingerprint(&resumed), fingerprint(&whole));
+    assert!(resumed["run"].as_str().expect("a folder").ends_with("early"), "{resumed}");
+    assert!(!bench.path("artifacts/early/.kiln-half.tmp").exists());
+}
+
+/// The path of the kernels is the run's, wherever it goes on.
+#[test]
+fn a_run_keeps_its_kernels() {
+    let bench = bench();
+    let portable = [&["--kernels", "portable"], &lively("whole")[..]].concat();
+    let whole = bench.json(&portable);
+    let history = |name: &str| {
+        let record = fs::read_to_string(bench.path(&format!("artifacts/{name}/run.json"))).expect("run.json");
+        serde_json::from_str::<Value>(&record).expect("JSON")["history"].clone()
+    };
+    let mut command = bench.command(&lively("kept"));
+    let mut child = command
+        .env("KILN_KERNELS", "portable")
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    while checkpoints(&bench, "kept").is_empty() {
+        assert!(child.try_wait().expect("a child").is_none(), "the run ended before it was stopped");
+        std::thread::yield_now();
+    }
+    child.kill().expect("kill -9");
+    child.wait().expect("a child");
+    let resume = ["--resume", "artifacts/kept", "--json", "--progress", "plain"];
+    let output = bench.command(&resume).env("KILN_KERNELS", "stock").output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("KILN_KERNELS=stock is not taken"), "{said}");
+    let resumed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(fingerprint(&resumed), fingerprint(&whole));
+    assert_eq!(history("kept"), history("whole"));
+    assert_eq!(history("kept")[0]["kernels"], "portable");
+
+    bench.run(&["--resume", "artifacts/kept", "--kernels", "stock"]).fails(2, &["--kernels", "--resume"]);
+    bench.run(&["--kernels", "fast"]).fails(2, &["fast", "auto", "stock", "portable", "avx2", "avx512"]);
+    bench.run(&["--set", "kernels=fast"]).fails(2, &["fast", "portable", "avx512"]);
+}
+
+/// What is written is for whom the umask says.
+#[cfg(unix)]
+#[test]
+fn files_have_the_mode_that_the_umask_leaves() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = bench();
+    let program = env!("CARGO_BIN_EXE_train");
+    let script = format!(
+        "umask 027; exec '{program}' --dataset mnist-sample --limit 100 --epochs 1 --progress none --name private"
+    );
+    let status =
+        std::process::Command::new("bash").args(["-c", &script]).current_dir(bench.path(".")).status();
+    assert!(status.expect("bash").success());
+    for file in files(&bench.path("artifacts/private")) {
+        let path = bench.path("artifacts/private").join(&file);
+        let mode = fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o640, "{file}: {mode:o}");
+    }
 }
 
 #[test]
@@ -520,6 +589,9 @@ fn two_processes_do_not_share_a_run() {
     let bench = bench();
     let mut child = started(&bench, &lively("held"), "held", 1);
     bench.run(&["--resume", "artifacts/held"]).fails(1, &["another process"]);
+    fs::remove_file(bench.path("artifacts/held/.lock")).expect("removed");
+    bench.run(&["--resume", "artifacts/held"]).fails(1, &["another process"]);
+    bench.run(&["--resume"]).fails(1, &["no unfinished run", "another process"]);
     child.kill().expect("kill -9");
     child.wait().expect("a child");
 }

@@ -10,11 +10,11 @@ pub mod source;
 use std::process::ExitCode;
 
 use clap::Args;
-use model::Model;
 use train::arguments::CommonArguments;
-use train::command::{Failure, resumed, run, set_up, started_from};
+use train::command::{Failure, resumed, run, set_up};
 use train::config::{ConfigError, ConfigLayers, TrainConfig, UnfreezeAt};
-use train::fit::{ForeignHead, Start};
+use train::fit::Start;
+use train::start::{configure, configure_foreign};
 use train::weights::ForeignWeights;
 
 use crate::source::Source;
@@ -100,15 +100,18 @@ pub fn finetune(arguments: &FinetuneArguments) -> Result<ExitCode, Failure> {
 }
 
 impl FinetuneArguments {
-    /// A start from one of our models.
+    /// A start from what `--from` or the configuration names, else from a model that is found.
     fn own(&self) -> Result<(TrainConfig, Start), Failure> {
+        let mut layers = self.layers(None)?.with_absolute_paths();
         // Before anything is loaded: a wrong flag is known at once.
-        let dataset = self.layers(None)?.resolve()?.data.dataset;
-        let source = Source::find(self.from.as_deref(), &self.common.out, &dataset)?;
-        tracing::info!("starting from {source}");
-        let model = source.load()?;
-        let config = self.config(&source, &model)?;
-        Ok((config, Start::Weights(Box::new(model))))
+        let config = layers.clone().resolve()?;
+        let named = config.finetune.as_ref().is_some_and(|finetune| !finetune.from.is_empty());
+        if self.from.is_some() || !named {
+            let source = Source::find(self.from.as_deref(), &self.common.out, &config.data.dataset)?;
+            tracing::info!("starting from {source}");
+            layers.set_start(&source.path().display().to_string());
+        }
+        Ok(configure(layers, &self.common.search())?)
     }
 
     /// A start from weights of another program.
@@ -119,13 +122,7 @@ impl FinetuneArguments {
                 "--weights {name}: a file of weights does not say which network it belongs to; name it with --model"
             )));
         };
-        let config = self.layers(Some(network))?.resolve()?;
-        let weights = ForeignWeights::open(name, &self.common.search())?;
-        let mut finetune = config.finetune.clone().unwrap_or_default();
-        finetune.allow_mismatch |= self.allow_mismatch;
-        let config = started_from(config, &weights, finetune);
-        let head = if self.keep_head { ForeignHead::Keep } else { ForeignHead::New };
-        Ok((config, Start::Foreign(weights, head)))
+        Ok(configure_foreign(self.layers(Some(network))?, name, &self.common.search())?)
     }
 
     fn own_flag(&self) -> Option<&'static str> {
@@ -144,6 +141,11 @@ impl FinetuneArguments {
 
     fn layers(&self, network: Option<&str>) -> Result<ConfigLayers, ConfigError> {
         let mut layers = self.common.layers(network)?;
+        let keeps_network = self.common.set.iter().any(|expression| expression.starts_with("network"));
+        if self.from.is_some() && layers.get("finetune.from").is_some() && !keeps_network {
+            // The file is that of a run, and its network that of the model which the flag replaces.
+            layers.take("network");
+        }
         layers.set_default("data.dataset", DEFAULT_DATASET);
         layers.set_default("epochs", DEFAULT_EPOCHS);
         if let Some(freeze) = &self.freeze {
@@ -158,21 +160,13 @@ impl FinetuneArguments {
         if let Some(decay) = self.layer_decay {
             layers.set("finetune.layer_decay", decay);
         }
-        if self.keep_head {
-            layers.set("finetune.keep_head", true);
+        for (key, given) in
+            [("finetune.keep_head", self.keep_head), ("finetune.allow_mismatch", self.allow_mismatch)]
+        {
+            if given {
+                layers.set(key, true);
+            }
         }
         Ok(layers)
-    }
-
-    /// The checked configuration: the network is the starting model's.
-    fn config(&self, source: &Source, model: &Model) -> Result<TrainConfig, ConfigError> {
-        let mut layers = self.layers(None)?;
-        layers.set("finetune.from", source.path().display().to_string());
-        layers.set("finetune.from_weights_sha256", model.metadata.weights_sha256.clone());
-        let mut config = layers.resolve()?;
-        config.network = model.metadata.network.clone();
-        // Other images are fitted to what the network takes.
-        config.data.input.get_or_insert(model.metadata.preprocessing.input.into());
-        Ok(config)
     }
 }

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
-use model::Model;
 use train::command::Failure;
 use train::model_io::{REFERENCE as REFERENCE_RUN, has_reference, model_path};
 use train::run_folder::{MODEL_FILE, RunStatus, list};
@@ -61,13 +59,5 @@ impl Source {
     /// The model file.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Reads and verifies the model.
-    ///
-    /// # Errors
-    /// When the file cannot be read, is damaged or foreign.
-    pub fn load(&self) -> Result<Model, Failure> {
-        train::model_io::load(&self.path, &Device::flex()).map_err(Failure::failed)
     }
 }

@@ -755,6 +755,30 @@ fn the_loss_agrees_with_stock_operators() {
     });
 }
 
+/// A batch whose classes all have weight 0 teaches nothing, on every path and device; what is no number still shows.
+#[test]
+fn a_batch_without_weight_has_no_loss() {
+    for device in devices().into_iter().chain([Device::flex().autodiff()]) {
+        for path in [Path::Stock, Path::Portable] {
+            for (smoothing, broken) in [(0.0, false), (0.1, false), (0.0, true)] {
+                let values = [1.0, 2.0, if broken { f32::NAN } else { 0.0 }, 0.5, -1.0, 1.5];
+                let logits = tensor(&values, [2, 3], &device).require_grad();
+                let targets = Tensor::<1, Int>::from_data(TensorData::new(vec![1_i64, 2], [2]), &device);
+                let weights = tensor(&[4.0, 0.0, 0.0], [3], &device);
+                let loss = loss::cross_entropy_on(path, logits.clone(), targets, Some(weights), smoothing);
+                let gradients = loss.clone().backward();
+                let (loss, gradient) = (vector(loss), vector(logits.grad(&gradients).unwrap()));
+                if broken {
+                    assert!(loss[0].is_nan(), "{path:?} on {device:?}: {loss:?}");
+                } else {
+                    assert_eq!(loss, [0.0], "{path:?} on {device:?}");
+                    assert_eq!(gradient, [0.0; 6], "{path:?} on {device:?}");
+                }
+            }
+        }
+    }
+}
+
 /// `torch.nn.CrossEntropyLoss(weight=torch.tensor([1., 2., .5]), label_smoothing=0.1)` on these logits,
 /// worked by hand from the definition in its documentation.
 #[test]

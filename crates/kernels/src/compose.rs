@@ -116,7 +116,10 @@ pub(crate) fn cross_entropy(
                 let smooth = (log_probabilities * weights.reshape([1, classes])).mean_dim(1);
                 loss = loss - smooth.reshape([samples]).mul_scalar(label_smoothing);
             }
-            loss.sum() / target_weights.sum()
+            let total = target_weights.sum();
+            // Where no target counts, the loss is 0 and not 0 / 0.
+            let counts = total.clone().greater_elem(0.0).float();
+            loss.sum() * counts.clone() / (total + counts.mul_scalar(-1.0).add_scalar(1.0))
         }
     }
 }

@@ -44,7 +44,7 @@ pub use gather::gather_normalize;
 pub use loss::cross_entropy;
 pub use memory::{give_back_freed_memory, keep_freed_memory};
 pub use norm::{BatchNormTrain, batch_norm, batch_norm_train};
-pub use path::{KernelsError, Path, path};
+pub use path::{KernelsError, Path, VARIABLE, path, path_by_default, set_path};
 pub use pointwise::{Pointwise, pointwise};
 pub use pooling::pool;
 

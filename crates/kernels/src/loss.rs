@@ -7,8 +7,8 @@ use crate::{Path, compose, extension};
 /// The mean softmax cross-entropy, as `CrossEntropyLoss` of `PyTorch`: `logits [N, K]`, `targets
 /// [N]` (class indices), `class_weights [K]`, `label_smoothing` in `[0, 1)`; gives `[1]`.
 ///
-/// With class weights the mean is weighted by the weight of each target. Gradients flow to the
-/// logits only.
+/// With class weights the mean is weighted by the weight of each target; where all of them are 0 the loss is 0, and so
+/// are its gradients (`PyTorch` divides zero by zero). Gradients flow to the logits only.
 ///
 /// # Panics
 /// Sizes that do not fit, or a target outside `0..K`.
@@ -84,6 +84,11 @@ pub(crate) fn loss_and_gradient(
             }
             *value = *value / sum * share - wanted;
         }
+    }
+    if total_weight == 0.0 {
+        // No target counts. What is no number stays none, so that training that diverged is noticed.
+        gradient.iter_mut().for_each(|value| *value *= 0.0);
+        return ((total * 0.0) as f32, gradient);
     }
     let scale = (1.0 / total_weight) as f32;
     for value in &mut gradient {

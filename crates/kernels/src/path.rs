@@ -1,9 +1,13 @@
-//! Which code runs: chosen once from the processor, or forced by `KILN_KERNELS`.
+//! Which code runs: chosen from the processor, or forced by `KILN_KERNELS` or by [`set_path`].
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The environment variable that forces a [`Path`].
-const VARIABLE: &str = "KILN_KERNELS";
+pub const VARIABLE: &str = "KILN_KERNELS";
+
+/// Position in [`Path::ALL`] of the path that the program forces, plus one; 0 when it forces none.
+static FORCED: AtomicU8 = AtomicU8::new(0);
 
 /// One of the implementations of the operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,21 +27,32 @@ pub enum Path {
 pub enum KernelsError {
     /// `KILN_KERNELS` holds a word that names no path.
     #[error(
-        "KILN_KERNELS: expected stock, portable, avx2 or avx512, found {found:?}; unset it to let the processor decide"
+        "KILN_KERNELS: expected auto, stock, portable, avx2 or avx512, found {found:?}; unset it to let the processor decide"
     )]
     UnknownPath {
         /// The value of the variable.
         found: String,
     },
-    /// `KILN_KERNELS` names a path that this processor cannot run.
-    #[error("KILN_KERNELS={found}: this processor lacks the instructions; unset it or choose portable")]
+    /// This processor cannot run the path asked for.
+    #[error(
+        "kernels {found}: this processor lacks the instructions; choose portable, or auto for the fastest that it has \
+         (--kernels, or the variable KILN_KERNELS)"
+    )]
     UnsupportedPath {
-        /// The value of the variable.
+        /// The path.
         found: &'static str,
     },
 }
 
 impl Path {
+    /// Every path.
+    pub const ALL: [Self; 4] = [Self::Stock, Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// The path of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|path| path.name() == name)
+    }
+
     /// The name that `KILN_KERNELS` takes.
     pub fn name(self) -> &'static str {
         match self {
@@ -73,23 +88,35 @@ impl Path {
     }
 
     fn choose(forced: Option<&str>) -> Result<Self, KernelsError> {
-        let Some(name) = forced else {
+        let Some(name) = forced.filter(|name| *name != "auto") else {
             return Ok(Self::best());
         };
-        let path = [Self::Stock, Self::Portable, Self::Avx2, Self::Avx512]
-            .into_iter()
-            .find(|path| path.name() == name)
-            .ok_or_else(|| KernelsError::UnknownPath { found: name.to_owned() })?;
-        if path.is_supported() { Ok(path) } else { Err(KernelsError::UnsupportedPath { found: path.name() }) }
+        Self::named(name).ok_or_else(|| KernelsError::UnknownPath { found: name.to_owned() })?.supported()
+    }
+
+    /// Itself, where this processor can run it.
+    fn supported(self) -> Result<Self, KernelsError> {
+        if self.is_supported() { Ok(self) } else { Err(KernelsError::UnsupportedPath { found: self.name() }) }
     }
 }
 
-/// The path in use, resolved at the first call. A program calls this once at its start and reports
-/// the error; the operators themselves take [`Path::Stock`] when the variable is unusable.
+/// The path in use. A program calls this once at its start and reports the error; the operators themselves take
+/// [`Path::Stock`] when the variable is unusable.
 ///
 /// # Errors
 /// `KILN_KERNELS` names no path, or one that this processor cannot run.
 pub fn path() -> Result<Path, KernelsError> {
+    match FORCED.load(Ordering::Relaxed).checked_sub(1) {
+        Some(index) => Ok(Path::ALL[usize::from(index)]),
+        None => path_by_default(),
+    }
+}
+
+/// The path where [`set_path`] forces none: that of `KILN_KERNELS`, else the fastest.
+///
+/// # Errors
+/// As [`path`].
+pub fn path_by_default() -> Result<Path, KernelsError> {
     static PATH: OnceLock<Result<Path, KernelsError>> = OnceLock::new();
     PATH.get_or_init(|| {
         let forced = std::env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned());
@@ -98,13 +125,30 @@ pub fn path() -> Result<Path, KernelsError> {
     .clone()
 }
 
+/// Takes a path for all operators of the process from here on, whatever the variable says; `None` leaves the choice to
+/// variable and processor again. Call it between computations, not while one is under way.
+///
+/// # Errors
+/// This processor cannot run the path.
+pub fn set_path(path: Option<Path>) -> Result<(), KernelsError> {
+    let position = match path {
+        None => 0,
+        Some(path) => {
+            let path = path.supported()?;
+            1 + Path::ALL.iter().position(|each| *each == path).unwrap_or_default() as u8
+        }
+    };
+    FORCED.store(position, Ordering::Relaxed);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_round_trip() {
-        for path in [Path::Stock, Path::Portable, Path::Avx2, Path::Avx512] {
+        for path in Path::ALL {
             let chosen = Path::choose(Some(path.name()));
             if path.is_supported() {
                 assert_eq!(chosen, Ok(path));
@@ -125,5 +169,6 @@ mod tests {
     fn default_is_supported() {
         let path = Path::choose(None).expect("no value, no error");
         assert!(path.is_supported() && path != Path::Stock);
+        assert_eq!(Path::choose(Some("auto")), Ok(path));
     }
 }

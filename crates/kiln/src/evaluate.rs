@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use train::arguments::OnBadImageArgument;
 use train::command::{Failure, log_to_stderr, print, print_json};
-use train::device::Backend;
+use train::device::{Backend, Kernels};
 use train::evaluate::evaluate;
 use train::judged::{Judged, Part, Question, UnknownClasses};
 use train::metrics::{ClassMetrics, Evaluation};
@@ -46,6 +46,9 @@ pub(crate) struct EvaluateArguments {
     /// Where tensors live
     #[arg(long, value_enum, default_value = "flex")]
     backend: Backend,
+    /// Code of the CPU operators [default: the variable KILN_KERNELS, else the fastest that the processor can run]
+    #[arg(long, value_enum, default_value = "auto", hide_default_value = true)]
+    kernels: Kernels,
     /// CPU threads [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -114,6 +117,7 @@ struct ClassResult {
 pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     log_to_stderr(arguments.json);
     train::command::join_threads(arguments.threads);
+    arguments.kernels.apply()?;
     let device = arguments.backend.device().map_err(Failure::failed)?;
     let model = load(&arguments.model, &device).map_err(Failure::failed)?;
     let metadata = &model.metadata;

@@ -35,13 +35,18 @@ pub(crate) fn run(arguments: &FederatedArguments) -> Result<ExitCode, Failure> {
         ("--folds", common.folds.is_some()),
         ("--epochs", common.epochs.is_some()),
         ("--name", common.name.is_some()),
+        ("--weights", arguments.train.weights.is_some()),
     ];
     if let Some((flag, _)) = refused.into_iter().find(|(_, given)| *given) {
         return Err(Failure::usage(format!(
-            "{flag} has no meaning for federated: it keeps no run folder, and counts --rounds and --local-epochs"
+            "{flag} has no meaning for federated: it starts from scratch, keeps no run folder, and counts --rounds and \
+             --local-epochs"
         )));
     }
     let config = arguments.train.config()?;
+    if config.finetune.is_some() {
+        return Err(Failure::usage("[finetune] has no meaning for federated: it starts from scratch"));
+    }
     let federation = FederatedConfig {
         nodes: arguments.nodes.into(),
         rounds: arguments.rounds.into(),

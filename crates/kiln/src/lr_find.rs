@@ -4,10 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use train::arguments::TrainArguments;
-use train::command::{Failure, print, print_json, say, set_up, surroundings};
+use train::command::{Failure, configured, print, print_json, say, set_up, surroundings};
 use train::interrupt::INTERRUPTED;
 use train::lr_find::{RangeTest, RangeTestConfig, range_test};
-use train::series::{from_the_beginning, with_start};
 
 /// Flags of `kiln lr-find`.
 #[derive(Args, Debug)]
@@ -43,10 +42,8 @@ pub(crate) fn run(arguments: &LrFindArguments) -> Result<ExitCode, Failure> {
     if !(20..=100_000).contains(&steps) {
         return Err(Failure::usage(format!("--steps {steps}: expected 20 to 100000")));
     }
-    let layers = common.layers(arguments.train.model.as_deref())?;
-    let config = with_start(layers)?.resolve()?;
+    let (config, start) = configured(&arguments.train)?;
     let surroundings = surroundings("lr-find", common)?;
-    let start = from_the_beginning(&config, &surroundings)?;
     let Some(test) = range_test(&config, RangeTestConfig { low, high, steps }, &surroundings, start)? else {
         say("stopped; nothing was written");
         return Ok(ExitCode::from(INTERRUPTED as u8));

@@ -68,7 +68,12 @@ enum Command {
 
 fn main() -> ExitCode {
     train::model_io::provide_reference(finetune::REFERENCE_MODEL);
-    exit(match Program::parse().command {
+    let program = Program::parse();
+    // Before anything else: the operators would take a slower way without a word.
+    if let Err(error) = kernels::path_by_default() {
+        return exit(Err(error.into()));
+    }
+    exit(match program.command {
         Command::Train(arguments) => train::command::train(&arguments),
         Command::Finetune(arguments) => finetune::finetune(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),

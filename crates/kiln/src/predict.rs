@@ -9,7 +9,7 @@ use model::{Classifier, Policy, Prediction, Prepared, ReadDigit};
 use rayon::prelude::*;
 use serde::Serialize;
 use train::command::{Failure, log_to_stderr, print, print_json, say};
-use train::device::Backend;
+use train::device::{Backend, Kernels};
 use train::model_io::load;
 
 use crate::answer::{self, Answer, Choice};
@@ -39,6 +39,9 @@ pub(crate) struct PredictArguments {
     /// Where tensors live
     #[arg(long, value_enum, default_value = "flex")]
     backend: Backend,
+    /// Code of the CPU operators [default: the variable KILN_KERNELS, else the fastest that the processor can run]
+    #[arg(long, value_enum, default_value = "auto", hide_default_value = true)]
+    kernels: Kernels,
     /// CPU threads [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -63,6 +66,7 @@ pub(crate) fn run(arguments: &PredictArguments) -> Result<ExitCode, Failure> {
         Some(target) => outputs(target, &sources)?,
         None => Vec::new(),
     };
+    arguments.kernels.apply()?;
     let device = arguments.backend.device().map_err(Failure::failed)?;
     let model = load(&arguments.model, &device).map_err(Failure::failed)?;
     let classifier = Classifier::new(model, device);

@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &SweepArguments) -> Result<ExitCode, Failure> {
     };
     set_up(&common)?;
     let (file, opened) = match (&arguments.file, &arguments.resume) {
-        (Some(file), _) => (SweepFile::read(file, &arguments.set), None),
+        (Some(file), _) => (SweepFile::read(file, &arguments.set, &common.search()), None),
         (None, Some(folder)) => {
             let opened = RunFolder::open_with(folder, SWEEP_FILE)?;
             (SweepFile::stored(&folder.join(SWEEP_FILE)), Some(opened))

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use data::{FitName, InputRequest, OnBadImage, Search};
 
 use crate::config::{CheckpointEvery, ConfigError, ConfigLayers, OptimizerName, TrainConfig};
-use crate::device::Backend;
+use crate::device::{Backend, Kernels};
 use crate::progress::ProgressMode;
 use crate::weights::ForeignWeights;
 
@@ -16,6 +16,10 @@ pub struct CommonArguments {
     /// Where tensors live [default: flex]
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,
+    /// Code of the CPU operators; it decides the last bits [default: the variable KILN_KERNELS, else the fastest that the
+    /// processor can run]
+    #[arg(long, value_enum)]
+    pub kernels: Option<Kernels>,
     /// mnist, fashion-mnist, mnist-sample, cifar10, cifar100; a folder with a folder of pictures for each class, or of IDX
     /// or CIFAR files; or a CSV file `path,label`. With --resume: where the run's data is now
     #[arg(long, value_name = "NAME|FOLDER|CSV")]
@@ -181,6 +185,9 @@ impl CommonArguments {
         if let Some(backend) = self.backend {
             layers.set("backend", backend.to_string());
         }
+        if let Some(kernels) = self.kernels {
+            layers.set("kernels", kernels.to_string());
+        }
         if let Some(dataset) = &self.dataset {
             layers.set("data.dataset", dataset.clone());
         }
@@ -243,6 +250,7 @@ impl CommonArguments {
     pub fn changes_a_resumed_run(&self) -> Option<&'static str> {
         [
             ("--backend", self.backend.is_some()),
+            ("--kernels", self.kernels.is_some()),
             ("--input", self.input.is_some()),
             ("--fit", self.fit.is_some()),
             ("--on-bad-image", self.on_bad_image.is_some()),
@@ -284,12 +292,20 @@ impl CommonArguments {
 }
 
 impl TrainArguments {
-    /// The checked configuration of a new run.
+    /// File, then flags, then `--set`.
+    ///
+    /// # Errors
+    /// As [`ConfigLayers`].
+    pub fn layers(&self) -> Result<ConfigLayers, ConfigError> {
+        let published = self.weights.as_deref().and_then(ForeignWeights::published_network);
+        self.common.layers(self.model.as_deref().or(published))
+    }
+
+    /// The checked configuration of a new run; where it starts is not looked at.
     ///
     /// # Errors
     /// As [`ConfigLayers`].
     pub fn config(&self) -> Result<TrainConfig, ConfigError> {
-        let published = self.weights.as_deref().and_then(ForeignWeights::published_network);
-        self.common.layers(self.model.as_deref().or(published))?.resolve()
+        self.layers()?.resolve()
     }
 }

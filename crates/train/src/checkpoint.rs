@@ -20,7 +20,10 @@ use burn_train::metric::store::EventStoreClient;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{sha256_hex, sync_folder, write_atomically};
+use crate::history::Computed;
+use crate::lock::LockError;
 use crate::metrics_log::EpochRecord;
+use crate::run_folder::RunFolder;
 
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
@@ -62,6 +65,9 @@ pub struct TrainingState {
     pub epoch_seconds: f64,
     /// SHA-256 of the run's `config.toml`.
     pub config_sha256: String,
+    /// Which code computed it. Empty in old checkpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Computed>,
 }
 
 /// Sums over the training batches of an epoch.
@@ -126,14 +132,9 @@ pub enum CheckpointError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Nothing to go on from.
-    #[error("{folder} holds no usable checkpoint{}", if .problems.is_empty() { String::new() } else { format!(":\n  {}", .problems.join("\n  ")) })]
-    None {
-        /// The run's checkpoint folder.
-        folder: PathBuf,
-        /// One line for each damaged checkpoint.
-        problems: Vec<String>,
-    },
+    /// The run's folder is no longer this process's.
+    #[error(transparent)]
+    Lost(#[from] LockError),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -202,30 +203,30 @@ impl CheckpointStore {
             if !committed {
                 let path = self.path(step);
                 tracing::debug!(path = %path.display(), "removing the remains of a killed process");
-                if let Err(error) = fs::remove_dir_all(&path) {
-                    tracing::warn!(path = %path.display(), %error, "cannot remove");
+                if let Err(error) = remove_all(&path) {
+                    tracing::warn!("{error}");
                 }
             }
         }
         Ok(())
     }
 
-    /// Writes a checkpoint; it exists once this returns, and not before.
+    /// Writes a checkpoint; it exists once this returns, and not before. One of the same step that is whole and was
+    /// computed in the same way holds the same state, and stays.
     ///
     /// # Errors
     /// When the folder cannot be written. Earlier checkpoints stay as they are.
     pub fn commit(&self, snapshot: &Snapshot) -> Result<(), CheckpointError> {
         let step = snapshot.state.step;
         let folder = self.path(step);
-        if folder.join(MANIFEST).exists() {
-            // Written before a crash that lost the process but not the work: the same step holds the same state.
+        let same = |there: &Snapshot| {
+            there.state.config_sha256 == snapshot.state.config_sha256
+                && there.state.history == snapshot.state.history
+        };
+        if folder.join(MANIFEST).exists() && self.read(step).is_ok_and(|there| same(&there)) {
             return Ok(());
         }
-        match fs::remove_dir_all(&folder) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(failed("remove", &folder, source)),
-        }
+        remove_all(&folder)?;
         fs::create_dir_all(&folder).map_err(|source| failed("create", &folder, source))?;
         let written = self.write_files(&folder, step, snapshot);
         if written.is_err() {
@@ -309,27 +310,40 @@ impl CheckpointStore {
         })
     }
 
-    /// The newest checkpoint that is whole; damaged ones are reported and passed over.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn newest(&self) -> Result<Snapshot, CheckpointError> {
-        let mut problems = Vec::new();
-        for step in self.steps()?.into_iter().rev() {
-            match self.read(step) {
-                Ok(snapshot) => return Ok(snapshot),
-                Err(error) => {
-                    tracing::warn!("{error}; trying the one before it");
-                    problems.push(error.to_string());
-                }
-            }
-        }
-        Err(CheckpointError::None { folder: self.folder.clone(), problems })
+    /// The newest checkpoint that is whole; damaged ones are passed over.
+    pub fn newest(&self) -> Option<Snapshot> {
+        self.steps().ok()?.into_iter().rev().find_map(|step| self.read(step).ok())
     }
 
-    /// Keeps the newest `keep` checkpoints and the best, and removes the others.
-    fn prune(&self, keep: usize, best: Option<usize>) {
-        let Ok(steps) = self.steps() else { return };
+    /// The newest checkpoint from which the run can be finished: it is whole, and so is that of the best epoch it knows.
+    /// The others are reported; what is trained again takes the place of what is damaged. `None` when the run has to
+    /// begin again.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn recover(&self) -> Result<Option<Snapshot>, CheckpointError> {
+        self.clean()?;
+        for step in self.steps()?.into_iter().rev() {
+            let whole = self.read(step).and_then(|snapshot| {
+                let best = snapshot.state.best.as_ref().map(|best| best.step);
+                if let Some(best) = best.filter(|best| *best != step) {
+                    self.read(best)?;
+                }
+                Ok(snapshot)
+            });
+            match whole {
+                Ok(snapshot) => return Ok(Some(snapshot)),
+                Err(error) => tracing::warn!("{error}; going back before step {step}"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Of the checkpoints up to `step`, keeps the newest `keep` and the best, and removes the others. Later ones are
+    /// there when a run goes back; it will reach them.
+    fn prune(&self, step: usize, keep: usize, best: Option<usize>) {
+        let Ok(mut steps) = self.steps() else { return };
+        steps.retain(|committed| *committed <= step);
         let old = steps.len().saturating_sub(keep);
         for step in &steps[..old] {
             if Some(*step) == best {
@@ -347,6 +361,16 @@ impl CheckpointStore {
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> CheckpointError {
     CheckpointError::Io { action, path: path.to_owned(), source }
+}
+
+/// Removes a folder, or whatever has its name.
+fn remove_all(path: &Path) -> Result<(), CheckpointError> {
+    let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    match if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(failed("remove", path, source)),
+    }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -374,7 +398,7 @@ fn read_verified(path: &Path, entry: &FileEntry) -> Result<Vec<u8>, CheckpointEr
 #[derive(Clone)]
 pub struct Committer {
     inner: Arc<Mutex<Pending>>,
-    store: CheckpointStore,
+    run: RunFolder,
     keep: usize,
 }
 
@@ -387,10 +411,10 @@ struct Pending {
 }
 
 impl Committer {
-    /// Commits into `store`, keeping `keep` checkpoints and the best.
-    pub fn new(store: CheckpointStore, keep: usize, restore: Option<Snapshot>) -> Self {
+    /// Commits into the folder of `run`, keeping `keep` checkpoints and the best.
+    pub fn new(run: RunFolder, keep: usize, restore: Option<Snapshot>) -> Self {
         let inner = Pending { restore, ..Pending::default() };
-        Self { inner: Arc::new(Mutex::new(inner)), store, keep }
+        Self { inner: Arc::new(Mutex::new(inner)), run, keep }
     }
 
     /// Announces what goes with the records of `state.step`; call it before they are saved.
@@ -421,8 +445,10 @@ impl Committer {
             let Some((state, average)) = pending.announced.remove(&step) else { return Ok(()) };
             Snapshot { model, optimizer, schedule, average, state }
         };
-        self.store.commit(&snapshot)?;
-        self.store.prune(self.keep, snapshot.state.best.as_ref().map(|best| best.step));
+        self.run.check_held()?;
+        let store = self.run.checkpoints();
+        store.commit(&snapshot)?;
+        store.prune(snapshot.state.step, self.keep, snapshot.state.best.as_ref().map(|best| best.step));
         Ok(())
     }
 }
@@ -467,7 +493,7 @@ impl CheckpointingStrategy for AlwaysSave {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn snapshot(step: usize) -> Snapshot {
@@ -501,6 +527,7 @@ mod tests {
             assert_eq!(store.read(step).unwrap(), snapshot(step));
         }
         assert_eq!(store.newest().unwrap().state.step, 5);
+        assert_eq!(store.recover().unwrap().unwrap().state.step, 5);
     }
 
     /// Every bit of every file, and every truncation.
@@ -509,7 +536,7 @@ mod tests {
         let (_folder, store) = store();
         store.commit(&snapshot(4)).unwrap();
         let mut flips = 0;
-        for name in [MODEL, OPTIMIZER, SCHEDULE, AVERAGE, STATE, MANIFEST] {
+        for name in FILES {
             let path = store.path(4).join(name);
             let good = fs::read(&path).unwrap();
             for bit in 0..good.len() * 8 {
@@ -531,20 +558,84 @@ mod tests {
         store.read(4).unwrap();
     }
 
+    /// Checkpoints of steps 1 to 4; those of 3 and 4 know step 2 as the best.
+    fn with_a_best_one() -> (tempfile::TempDir, CheckpointStore) {
+        let (folder, store) = store();
+        for step in 1..=4 {
+            let mut snapshot = snapshot(step);
+            let best = BestEpoch { epoch: 1, step: 2, valid_loss: 0.1, valid_accuracy: 0.9 };
+            snapshot.state.best = (step >= 2).then_some(best);
+            store.commit(&snapshot).unwrap();
+        }
+        (folder, store)
+    }
+
+    /// The files of a checkpoint with a weight average.
+    pub(crate) const FILES: [&str; 6] = [MODEL, OPTIMIZER, SCHEDULE, AVERAGE, STATE, MANIFEST];
+
+    /// What can happen to a file.
+    pub(crate) const HARMS: [(&str, fn(&Path)); 4] = [
+        ("removed", |path| fs::remove_file(path).unwrap()),
+        ("emptied", |path| fs::write(path, b"").unwrap()),
+        ("cut", |path| {
+            let bytes = fs::read(path).unwrap();
+            fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("changed", |path| {
+            let mut bytes = fs::read(path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(path, bytes).unwrap();
+        }),
+    ];
+
+    /// Every file of every checkpoint, harmed in every way: the run goes back before what is lost, and what is trained
+    /// again takes its place.
     #[test]
-    fn the_newest_valid_one_is_used_and_orphans_go() {
+    fn a_run_goes_back_before_whatever_is_damaged() {
+        for (hurt, expected) in [(1, Some(4)), (2, Some(1)), (3, Some(4)), (4, Some(3))] {
+            for name in [MODEL, OPTIMIZER, SCHEDULE, STATE, MANIFEST] {
+                for (harm, damage) in HARMS {
+                    let (_folder, store) = with_a_best_one();
+                    damage(&store.path(hurt).join(name));
+                    let found = store.recover().unwrap().map(|snapshot| snapshot.state.step);
+                    assert_eq!(found, expected, "{name} of step {hurt} {harm}");
+                    for step in 1..=4 {
+                        store.commit(&snapshot(step)).unwrap();
+                        store.read(step).unwrap_or_else(|error| panic!("{name} of {hurt} {harm}: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_whole_means_to_begin_again() {
         let (_folder, store) = store();
-        store.commit(&snapshot(1)).unwrap();
+        assert!(store.recover().unwrap().is_none() && store.newest().is_none());
         store.commit(&snapshot(2)).unwrap();
         fs::create_dir_all(store.path(3)).unwrap();
         fs::write(store.path(3).join(MODEL), b"half").unwrap();
+        fs::write(store.path(4), b"no folder").unwrap();
+        assert_eq!(store.recover().unwrap().unwrap().state.step, 2);
+        assert!(!store.path(3).exists() && !store.path(4).exists(), "the remains of killed processes go");
         fs::write(store.path(2).join(OPTIMIZER), b"short").unwrap();
-        assert_eq!(store.newest().unwrap().state.step, 1);
-        store.clean().unwrap();
-        assert!(!store.path(3).exists());
-        fs::remove_file(store.path(1).join(MODEL)).unwrap();
-        let error = store.newest().unwrap_err().to_string();
+        let error = store.read(2).unwrap_err().to_string();
         assert!(error.contains("expected 1500 bytes, found 5"), "{error}");
+        assert!(store.recover().unwrap().is_none());
+        store.commit(&snapshot(2)).unwrap();
+        assert_eq!(store.read(2).unwrap(), snapshot(2));
+    }
+
+    /// A run that is prolonged has another configuration.
+    #[test]
+    fn a_checkpoint_of_another_configuration_is_replaced() {
+        let (_folder, store) = store();
+        store.commit(&snapshot(2)).unwrap();
+        let mut other = snapshot(2);
+        other.state.config_sha256 = "cd".to_owned();
+        store.commit(&other).unwrap();
+        assert_eq!(store.read(2).unwrap(), other);
     }
 
     #[test]
@@ -553,8 +644,10 @@ mod tests {
         for step in 1..=5 {
             store.commit(&snapshot(step)).unwrap();
         }
-        store.prune(2, Some(2));
-        assert_eq!(store.steps().unwrap(), [2, 4, 5]);
+        store.prune(4, 2, Some(1));
+        assert_eq!(store.steps().unwrap(), [1, 3, 4, 5], "what lies ahead stays");
+        store.prune(5, 2, Some(3));
+        assert_eq!(store.steps().unwrap(), [3, 4, 5]);
     }
 
     #[test]

@@ -12,13 +12,13 @@ use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use crate::arguments::{CommonArguments, TrainArguments};
-use crate::config::{FinetuneConfig, TrainConfig};
-use crate::fit::{Finished, FitError, ForeignHead, Outcome, Start, Surroundings, fit};
+use crate::config::TrainConfig;
+use crate::fit::{Finished, FitError, Outcome, Start, Surroundings, fit};
 use crate::interrupt::{INTERRUPTED, stop_flag};
 use crate::judged::JudgeError;
 use crate::progress::ProgressMode;
 use crate::run_folder::RunFolder;
-use crate::weights::{ForeignWeights, WeightsError};
+use crate::start::{StartError, configure, configure_foreign};
 
 /// Exit status for a fault of the command line or the configuration, as clap has it.
 const USAGE: u8 = 2;
@@ -67,14 +67,15 @@ impl From<JudgeError> for Failure {
     }
 }
 
-impl From<WeightsError> for Failure {
-    fn from(error: WeightsError) -> Self {
-        match error {
-            WeightsError::Fetch(
-                error @ (data::DataError::UnknownWeights { .. } | data::DataError::WeightsPin { .. }),
-            ) => Self::usage(error),
-            error => Self::failed(error),
-        }
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        if error.is_usage() { Self::usage(error) } else { Self::failed(error) }
+    }
+}
+
+impl From<kernels::KernelsError> for Failure {
+    fn from(error: kernels::KernelsError) -> Self {
+        Self::usage(error)
     }
 }
 
@@ -116,51 +117,38 @@ pub fn exit(result: Result<ExitCode, Failure>) -> ExitCode {
 pub fn train(arguments: &TrainArguments) -> Result<ExitCode, Failure> {
     set_up(&arguments.common)?;
     let (config, start) = match resumed(&arguments.common)? {
-        Some(resumed) => {
-            if arguments.model.is_some() {
-                return Err(cannot_change("--model"));
-            }
-            resumed
-        }
-        None => match &arguments.weights {
-            Some(weights) => {
-                let weights = ForeignWeights::open(weights, &arguments.common.search())?;
-                let finetune =
-                    FinetuneConfig { allow_mismatch: arguments.allow_mismatch, ..FinetuneConfig::default() };
-                let config = started_from(arguments.config()?, &weights, finetune);
-                (config, Start::Foreign(weights, ForeignHead::Fitting))
-            }
-            None => (arguments.config()?, Start::Scratch),
-        },
+        Some(_) if arguments.model.is_some() => return Err(cannot_change("--model")),
+        Some(resumed) => resumed,
+        None => configured(arguments)?,
     };
     run("train", &config, start, &arguments.common)
 }
 
-/// The configuration of a run that starts from foreign weights: where they come from, and images with the
-/// channels that they take.
-pub fn started_from(
-    mut config: TrainConfig,
-    weights: &ForeignWeights,
-    finetune: FinetuneConfig,
-) -> TrainConfig {
-    if config.data.channels == 0
-        && let Some(channels @ (1 | 3)) = weights.input_channels(&config.network)
-    {
-        config.data.channels = channels;
+/// The checked configuration of a new run, and where it starts.
+///
+/// # Errors
+/// As [`configure`].
+pub fn configured(arguments: &TrainArguments) -> Result<(TrainConfig, Start), Failure> {
+    let mut layers = arguments.layers()?;
+    let search = arguments.common.search();
+    match &arguments.weights {
+        Some(weights) => {
+            layers.set_default("finetune.keep_head", "fitting");
+            if arguments.allow_mismatch {
+                layers.set("finetune.allow_mismatch", true);
+            }
+            Ok(configure_foreign(layers, weights, &search)?)
+        }
+        None => Ok(configure(layers, &search)?),
     }
-    config.finetune = Some(FinetuneConfig {
-        from: weights.path.display().to_string(),
-        from_weights_sha256: weights.sha256.clone(),
-        ..finetune
-    });
-    config
 }
 
 /// Logging, threads, and what the progress mode needs.
 ///
 /// # Errors
-/// When the dashboard has no terminal.
+/// When the dashboard has no terminal, or `KILN_KERNELS` names no path that can run here.
 pub fn set_up(common: &CommonArguments) -> Result<(), Failure> {
+    kernels::path_by_default()?;
     kernels::keep_freed_memory();
     log_to_stderr(common.progress == Some(ProgressMode::None));
     if common.progress.is_some_and(ProgressMode::lacks_terminal) {
@@ -266,15 +254,20 @@ pub fn resumed(common: &CommonArguments) -> Result<Option<(TrainConfig, Start)>,
     }
     let run = match folder {
         Some(folder) => RunFolder::open(folder)?,
-        None => RunFolder::open_newest_unfinished(&common.out)?,
+        None => RunFolder::open_newest_unfinished(&common.out, |line| tracing::warn!("{line}"))?,
     };
-    if crate::run_folder::read_record(run.path())
-        .is_ok_and(|record| record.status == crate::run_folder::RunStatus::Finished)
-    {
-        return Err(Failure::usage(format!(
-            "{} is finished; there is nothing to resume",
-            run.path().display()
-        )));
+    match crate::run_folder::read_record(run.path()) {
+        Ok(record) if record.status == crate::run_folder::RunStatus::Finished => {
+            let path = run.path().display();
+            return Err(Failure::usage(format!("{path} is finished; there is nothing to resume")));
+        }
+        Ok(record) if record.has_diverged() => {
+            tracing::warn!(
+                "{} diverged, and will again: nothing random is left in a run",
+                run.path().display()
+            );
+        }
+        _ => {}
     }
     let config = TrainConfig::from_toml(&run.config_text()?, &run.path().join("config.toml"))?;
     Ok(Some((config, Start::Resume(run))))

@@ -13,7 +13,8 @@ use model::{CnnConfig, NetworkConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::device::Backend;
+use crate::device::{Backend, Kernels, is_auto};
+use crate::start::absolute;
 
 /// Runs of a cross-validation at most.
 const MOST_FOLDS: usize = 100;
@@ -31,6 +32,10 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Where the tensors live.
     pub backend: Backend,
+    /// Which code the operators of the CPU run; it decides the last bits of every figure. A run keeps what it began
+    /// with, see `history` in `run.json`.
+    #[serde(skip_serializing_if = "is_auto")]
+    pub kernels: Kernels,
     /// Whether the finished run reads the test split. Runs that are chosen from do not: they are reported on
     /// their validation images.
     #[serde(skip_serializing_if = "is_true")]
@@ -61,6 +66,7 @@ impl Default for TrainConfig {
             epochs: 10,
             batch_size: 128,
             backend: Backend::Flex,
+            kernels: Kernels::Auto,
             test: true,
             data: DataConfig::default(),
             network: NetworkConfig::Cnn(CnnConfig { dense: vec![128], ..CnnConfig::default() }),
@@ -491,7 +497,8 @@ impl Default for CheckpointConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FinetuneConfig {
-    /// The model file or run folder the weights came from.
+    /// The model file or run folder that the weights come from, or a file of weights that another program wrote. Empty
+    /// only with `kiln finetune`, which looks for one.
     pub from: String,
     /// SHA-256 of those weights (see `model::weights_sha256`), or of the file where another program wrote it.
     pub from_weights_sha256: String,
@@ -505,8 +512,8 @@ pub struct FinetuneConfig {
     /// The rate of each layer group, as a factor of the rate of the group above it; the head has the base rate.
     #[serde(skip_serializing_if = "is_one")]
     pub layer_decay: f64,
-    /// Whether the old classification head was kept.
-    pub keep_head: bool,
+    /// Whether the old classification head is kept: `true`, `false`, or `"fitting"`, where it fits.
+    pub keep_head: KeepHead,
     /// Whether tensors of another program's file that are missing, unexpected or of another shape are passed over.
     #[serde(skip_serializing_if = "is_false")]
     pub allow_mismatch: bool,
@@ -526,7 +533,7 @@ impl Default for FinetuneConfig {
             unfreeze_at: UnfreezeAt::default(),
             feature_rate: 1.0,
             layer_decay: 1.0,
-            keep_head: false,
+            keep_head: KeepHead::default(),
             allow_mismatch: false,
         }
     }
@@ -539,6 +546,49 @@ impl Default for FinetuneConfig {
 )]
 fn is_one(value: &f64) -> bool {
     *value == 1.0
+}
+
+/// What becomes of the head of the starting weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeepHead {
+    /// It is new.
+    #[default]
+    No,
+    /// It must fit.
+    Yes,
+    /// It is kept where it fits, and new where it does not.
+    Fitting,
+}
+
+impl Serialize for KeepHead {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::No => serializer.serialize_bool(false),
+            Self::Yes => serializer.serialize_bool(true),
+            Self::Fitting => serializer.serialize_str("fitting"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for KeepHead {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected true, false or \"fitting\"")]
+        enum Written {
+            Flag(bool),
+            Word(Fitting),
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Fitting {
+            Fitting,
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Flag(false) => Self::No,
+            Written::Flag(true) => Self::Yes,
+            Written::Word(Fitting::Fitting) => Self::Fitting,
+        })
+    }
 }
 
 /// When what is frozen thaws; epochs count from 1.
@@ -639,6 +689,12 @@ pub struct ConfigLayers {
     origin: Option<PathBuf>,
 }
 
+impl From<Table> for ConfigLayers {
+    fn from(table: Table) -> Self {
+        Self { table, origin: None }
+    }
+}
+
 impl ConfigLayers {
     /// Starts from a TOML file.
     ///
@@ -698,6 +754,28 @@ impl ConfigLayers {
         }
     }
 
+    /// Names the weights to start from; the digest of others is none of theirs.
+    pub fn set_start(&mut self, from: &str) {
+        self.set("finetune.from", from);
+        if let Some(Value::Table(finetune)) = self.table.get_mut("finetune") {
+            finetune.remove("from_weights_sha256");
+        }
+    }
+
+    /// The same with paths that mean the same in any folder: the data's, where that is no known name, and that of the
+    /// weights to start from.
+    #[must_use]
+    pub fn with_absolute_paths(mut self) -> Self {
+        for key in ["data.dataset", "finetune.from"] {
+            let Some(name) = self.get(key).and_then(Value::as_str) else { continue };
+            if !data::known_names().contains(&name) && Path::new(name).exists() {
+                let path = absolute(Path::new(name));
+                self.set(key, path);
+            }
+        }
+        self
+    }
+
     /// Chooses a network by its name, such as `vgg16-bn`. What a lower layer says about the same family
     /// of networks stays, as far as it does not make another network of it; what it says about another
     /// family goes.
@@ -713,19 +791,17 @@ impl ConfigLayers {
             origin: format!("--model {name}"),
             message: error.to_string(),
         })?;
-        let family = table.get("name").cloned();
         let before = self.table.get("network").and_then(Value::as_table);
-        let kept = before.is_some_and(|before| match before.get("name") {
-            Some(name) => Some(name) == family.as_ref(),
-            // A network without a name is the convolutional one.
-            None => family.as_ref().and_then(Value::as_str) == Some("cnn"),
-        });
-        if !kept {
+        if !before.is_some_and(|before| family(before) == family(&table)) {
             self.table.remove("network");
         }
-        for key in std::iter::once("name").chain(entry.keys.iter().copied()) {
-            if let Some(value) = table.get(key) {
-                self.set(&format!("network.{key}"), value.clone());
+        for (key, value) in table {
+            let dotted = format!("network.{key}");
+            if key == "name" || entry.keys.contains(&key.as_str()) {
+                self.set(&dotted, value);
+            } else {
+                // All of it: the network under these layers may be another of the family.
+                self.set_default(&dotted, value);
             }
         }
         Ok(())
@@ -754,26 +830,34 @@ impl ConfigLayers {
             .ok()
             .and_then(|mut table| table.remove("v"))
             .unwrap_or_else(|| Value::String(text.trim().to_owned()));
-        self.set(key, value);
+        match value.as_str() {
+            Some(from) if key == "finetune.from" => self.set_start(from),
+            _ => self.set(key, value),
+        }
         Ok(())
     }
 
-    /// The configuration, with defaults under it, checked.
+    /// The configuration, with defaults under it, checked. The defaults are those of [`TrainConfig`], down to every
+    /// single key: a table that is given in part leaves the rest of it as it is without that table.
     ///
     /// # Errors
     /// On unknown keys, wrong types and values out of range.
-    pub fn resolve(mut self) -> Result<TrainConfig, ConfigError> {
-        if self.table.contains_key("network") {
-            self.set_default("network.name", "cnn");
-        }
+    pub fn resolve(self) -> Result<TrainConfig, ConfigError> {
         let origin =
             self.origin.map_or_else(|| "configuration".to_owned(), |path| path.display().to_string());
+        let fault = |message: String| ConfigError::Parse { origin: origin.clone(), message };
+        let mut table = Table::try_from(TrainConfig::default()).map_err(|error| fault(error.to_string()))?;
+        merge(&mut table, self.table);
         // Through text, so that the message shows the offending line.
-        let text = self.table.to_string();
-        let mut config: TrainConfig = toml::from_str(&text)
-            .map_err(|error| ConfigError::Parse { origin, message: error.to_string().trim().to_owned() })?;
+        let mut config: TrainConfig =
+            toml::from_str(&table.to_string()).map_err(|error| fault(error.to_string().trim().to_owned()))?;
         config.optimizer.learning_rate = Some(config.optimizer.rate());
         config.optimizer.momentum = Some(config.optimizer.momentum());
+        // Fine-tuning that starts nowhere and changes nothing is none, and so are weights that are all the same.
+        config.finetune = config.finetune.filter(|finetune| *finetune != FinetuneConfig::default());
+        if config.regularization.class_weights == ClassWeights::Named(ClassWeighting::None) {
+            config.regularization.class_weights = ClassWeights::Equal;
+        }
         config.check()?;
         Ok(config)
     }
@@ -783,12 +867,29 @@ impl ConfigLayers {
 fn merge(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
-            (Some(Value::Table(under)), Value::Table(over)) => merge(under, over),
+            (Some(Value::Table(under)), Value::Table(over)) if is_part(&key, under, &over) => {
+                merge(under, over);
+            }
             (_, value) => {
                 under.insert(key, value);
             }
         }
     }
+}
+
+/// Whether a table speaks of some keys of the one under it, rather than replacing it: a network of another family has
+/// other keys, and the distribution of initial weights is a single value.
+fn is_part(key: &str, under: &Table, over: &Table) -> bool {
+    match key {
+        "network" => over.get("name").is_none_or(|name| name.as_str() == Some(family(under))),
+        "initialization" => false,
+        _ => true,
+    }
+}
+
+/// The family of networks that a table `network` describes; without a name it is the convolutional one.
+fn family(network: &Table) -> &str {
+    network.get("name").and_then(Value::as_str).unwrap_or("cnn")
 }
 
 impl TrainConfig {
@@ -983,9 +1084,186 @@ mod tests {
         assert_eq!((summary.parameters(), config.epochs), (225_034, 7));
     }
 
+    /// Every key of the schema below `table`, as the error for an unknown one lists them, with the tables in it.
+    fn keys_of(base: &[&str], table: &str) -> Vec<String> {
+        let unknown = if table.is_empty() { "zzz=1".to_owned() } else { format!("{table}.zzz=1") };
+        let error = resolved(base, &[&unknown]).unwrap_err().to_string();
+        let listed = error.split_once("unknown field `zzz`, expected ").expect("a list of keys").1;
+        let names = listed.lines().next().unwrap().split('`').skip(1).step_by(2);
+        let dotted = |name: &str| if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") };
+        let tables = ["data", "data.augment", "network", "optimizer", "schedule", "regularization"];
+        let tables = [&tables[..], &["early_stopping", "checkpoint", "finetune"]].concat();
+        // The tag is no key of the struct behind it.
+        let tag = (table == "network").then_some("name");
+        names
+            .chain(tag)
+            .map(dotted)
+            .flat_map(|key| if tables.contains(&key.as_str()) { keys_of(base, &key) } else { vec![key] })
+            .collect()
+    }
+
+    fn resolved(base: &[&str], set: &[&str]) -> Result<TrainConfig, ConfigError> {
+        let mut layers = ConfigLayers::default();
+        for expression in base.iter().chain(set) {
+            layers.set_expression(expression)?;
+        }
+        layers.resolve()
+    }
+
+    /// The dotted keys of a configuration with their values; a list and the initialisation are values.
+    fn flat(config: &TrainConfig) -> std::collections::BTreeMap<String, Value> {
+        fn walk(prefix: &str, table: Table, found: &mut std::collections::BTreeMap<String, Value>) {
+            for (key, value) in table {
+                let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+                match value {
+                    Value::Table(table) if !key.ends_with("initialization") => walk(&key, table, found),
+                    value => drop(found.insert(key, value)),
+                }
+            }
+        }
+        let mut found = std::collections::BTreeMap::new();
+        walk("", Table::try_from(config).unwrap(), &mut found);
+        found
+    }
+
+    /// Another value than the default, as `--set` takes it.
+    fn other(key: &str, value: Option<&Value>) -> String {
+        let word = match key {
+            "backend" => "ndarray",
+            "kernels" => "portable",
+            "test" => "false",
+            "data.dataset" => "mnist-sample",
+            "data.input" => "3x32x32",
+            "data.fit" => "stretch",
+            "data.on_bad_image" => "skip",
+            "data.sampler" => "balanced",
+            "data.valid_fraction" => "0.2",
+            "data.limit_per_class" | "data.limit" => "50",
+            "data.folds" => "5",
+            "data.fold" => "2",
+            "finetune.feature_rate" | "finetune.layer_decay" => "0.5",
+            "data.channels" => "3",
+            "optimizer.name" => "sgd",
+            "optimizer.nesterov" => "true",
+            "schedule.name" => "cosine",
+            "regularization.class_weights" => "[1.0, 2.0]",
+            "checkpoint.every" => "500 steps",
+            "checkpoint.best" => "loss",
+            "finetune.from" => "other.kiln",
+            "finetune.from_weights_sha256" => "abc",
+            "finetune.freeze" => "features",
+            "finetune.unfreeze_at" => "[2, 4]",
+            "finetune.keep_head" => "fitting",
+            "finetune.allow_mismatch" => "true",
+            "network.activation" => "sigmoid",
+            "network.initialization" => "{ normal = { std = 0.05 } }",
+            "network.pool" => "max",
+            "network.cell" => "gru",
+            "network.blocks" => "[{ channels = 8 }]",
+            "network.dense" | "network.hidden" if !matches!(value, Some(Value::Integer(_))) => "[7]",
+            _ => "",
+        };
+        match value {
+            _ if !word.is_empty() => word.to_owned(),
+            Some(Value::Boolean(value)) => (!value).to_string(),
+            Some(Value::Integer(value)) => (value + 1).to_string(),
+            Some(Value::Float(value)) => format!("{:?}", if *value > 0.0 { value / 2.0 } else { 0.25 }),
+            value => panic!("{key} = {value:?}: give this test another value"),
+        }
+    }
+
+    /// For every network: a key that is set to its default changes nothing, and to another value only itself.
+    #[test]
+    fn a_key_means_itself_alone() {
+        for network in ["cnn", "mlp", "rnn", "lenet5", "alexnet", "vgg", "resnet", "vit"] {
+            let name = format!("network.name={network}");
+            // With the default of `optimizer.name`, not through it; and where `elastic_alpha` and `fold` have a meaning.
+            let mut base = vec![
+                "data.folds=4",
+                "data.augment.elastic_sigma=3.0",
+                "data.fit=crop",
+                "optimizer.momentum=0.5",
+            ];
+            base.push(&name);
+            let whole = resolved(&base, &[]).unwrap();
+            let before = flat(&whole);
+            let keys = keys_of(&base, "");
+            assert!(keys.len() > 60, "{keys:?}");
+            assert!(before.keys().all(|key| keys.contains(key)), "{network}: {keys:?}");
+            for key in &keys {
+                let default = before.get(key);
+                if let Some(value) = default {
+                    let mut layers = ConfigLayers::default();
+                    layers.set(key, value.clone());
+                    let mut under = ConfigLayers::default();
+                    base.iter().for_each(|expression| under.set_expression(expression).unwrap());
+                    assert_eq!(layers.over(under).resolve().unwrap(), whole, "{network}: {key} = {value}");
+                }
+                if key == "network.name" {
+                    continue;
+                }
+                let expression = format!("{key}={}", other(key, default));
+                let after = flat(&resolved(&base, &[&expression]).unwrap());
+                let changed: Vec<&String> = before
+                    .keys()
+                    .chain(after.keys().filter(|key| !before.contains_key(*key)))
+                    .filter(|key| before.get(*key) != after.get(*key))
+                    // The table comes with its defaults; the rate that is not given is that of the rule.
+                    .filter(|changed| !key.starts_with("finetune.") || *changed == key)
+                    .filter(|changed| key != "optimizer.name" || *changed == key)
+                    .collect();
+                assert_eq!(changed, [key], "{network}: {expression}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_given_in_part_keeps_the_defaults_that_hold_without_it() {
+        let default = TrainConfig::default();
+        let config = resolved(&[], &["network.dropout=0.1"]).unwrap();
+        let summary = config.network.summary(model::Preprocessing::mnist().input, 10).unwrap();
+        assert_eq!(summary.parameters(), 225_034);
+        let config = resolved(&[], &["data.augment.flip=true"]).unwrap();
+        assert_eq!(config.data.augment, AugmentConfig { flip: true, ..default.data.augment });
+        let text = "[network]\nname = \"cnn\"\n[data]\nlimit = 5\n[data.augment]\nshift = 1.0";
+        let config = TrainConfig::from_toml(text, Path::new("x")).unwrap();
+        assert_eq!(config.network, default.network);
+        assert_eq!(config.data, DataConfig { limit: 5, ..default.data.clone() });
+        // Settings that say what holds anyway are none.
+        for nothing in
+            ["finetune.freeze=none", "finetune.keep_head=false", "regularization.class_weights=none"]
+        {
+            assert_eq!(resolved(&[], &[nothing]).unwrap(), resolved(&[], &[]).unwrap(), "{nothing}");
+        }
+    }
+
+    /// Layers over layers: another family of networks and another distribution replace what is under them.
+    #[test]
+    fn what_is_no_part_replaces() {
+        let layers = |text: &str| ConfigLayers { table: text.parse().unwrap(), origin: None };
+        let over = |under: &str, over: &str| layers(over).over(layers(under)).resolve().unwrap().network;
+        let NetworkConfig::Mlp(mlp) =
+            over("[network]\ndense = [7]\ndropout = 0.5", "[network]\nname = \"mlp\"\nhidden = [9]")
+        else {
+            panic!("a perceptron")
+        };
+        assert_eq!((mlp.hidden, mlp.dropout), (vec![9], 0.0));
+        let NetworkConfig::Mlp(mlp) =
+            over("[network]\nname = \"mlp\"\nhidden = [9]", "[network]\ndropout = 0.5")
+        else {
+            panic!("a perceptron")
+        };
+        assert_eq!((mlp.hidden, mlp.dropout), (vec![9], 0.5));
+        let uniform = "[network]\ninitialization = { uniform = { limit = 0.1 } }";
+        let normal = "[network]\ninitialization = { normal = { std = 0.2 } }";
+        let NetworkConfig::Cnn(cnn) = over(uniform, normal) else { panic!("a CNN") };
+        assert_eq!(cnn.initialization, model::Initialization::Normal { std: 0.2 });
+        assert_eq!(cnn.dense, [128]);
+    }
+
     #[test]
     fn a_named_network_replaces_another_family_and_keeps_its_own() {
-        let resolved = |text: &str, model: &str, set: &[&str]| {
+        let named = |text: &str, model: &str, set: &[&str]| {
             let mut layers = ConfigLayers { table: text.parse().unwrap(), origin: None };
             layers.set_network(model).unwrap();
             for expression in set {
@@ -994,11 +1272,11 @@ mod tests {
             layers.resolve().unwrap().network
         };
         let other = "[network]\nname = \"cnn\"\ndense = [128]";
-        assert_eq!(resolved(other, "vgg16_bn", &[]), NetworkConfig::named("vgg16-bn").unwrap().config);
+        assert_eq!(named(other, "vgg16_bn", &[]), NetworkConfig::named("vgg16-bn").unwrap().config);
         let own = "[network]\nname = \"vgg\"\ndepth = 11\ndense = [64]";
-        let NetworkConfig::Vgg(vgg) = resolved(own, "vgg19", &["network.grid=1"]) else { panic!("a VGG") };
+        let NetworkConfig::Vgg(vgg) = named(own, "vgg19", &["network.grid=1"]) else { panic!("a VGG") };
         assert_eq!((vgg.depth, vgg.dense, vgg.grid, vgg.batch_norm), (19, vec![64], 1, false));
-        let NetworkConfig::Cnn(cnn) = resolved("[network]\ndense = [7]", "cnn", &[]) else { panic!("a CNN") };
+        let NetworkConfig::Cnn(cnn) = named("[network]\ndense = [7]", "cnn", &[]) else { panic!("a CNN") };
         assert_eq!(cnn.dense, [7]);
         let error = ConfigLayers::default().set_network("vgg17").unwrap_err().to_string();
         assert!(error.contains("vgg17") && error.contains("vgg16-bn"), "{error}");

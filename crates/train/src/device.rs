@@ -26,6 +26,56 @@ pub enum Backend {
     Cuda,
 }
 
+/// Which code the operators of the CPU run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kernels {
+    /// As the variable `KILN_KERNELS` says; without it the fastest that the processor can run
+    #[default]
+    Auto,
+    /// Burn's own operators
+    Stock,
+    /// Without instructions that only some processors have
+    Portable,
+    /// For x86-64 with AVX2 and FMA
+    Avx2,
+    /// For x86-64 with AVX-512
+    Avx512,
+}
+
+impl Kernels {
+    /// The path chosen here; `None` where variable and processor choose.
+    pub fn path(self) -> Option<kernels::Path> {
+        match self {
+            Self::Auto => None,
+            Self::Stock => Some(kernels::Path::Stock),
+            Self::Portable => Some(kernels::Path::Portable),
+            Self::Avx2 => Some(kernels::Path::Avx2),
+            Self::Avx512 => Some(kernels::Path::Avx512),
+        }
+    }
+
+    /// Lets the process compute with it from here on, and gives the path that this comes to.
+    ///
+    /// # Errors
+    /// When the processor cannot run it, or `KILN_KERNELS` names nothing that it can run.
+    pub fn apply(self) -> Result<kernels::Path, kernels::KernelsError> {
+        kernels::set_path(self.path())?;
+        kernels::path()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+pub(crate) fn is_auto(kernels: &Kernels) -> bool {
+    *kernels == Kernels::Auto
+}
+
+impl std::fmt::Display for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.path().map_or("auto", kernels::Path::name))
+    }
+}
+
 /// A backend that cannot be used here.
 #[derive(Debug, thiserror::Error)]
 #[error(

@@ -61,6 +61,7 @@ pub fn federated(
     federated: FederatedConfig,
     surroundings: &Surroundings,
 ) -> Result<Option<(FederatedResult, Network)>, FitError> {
+    config.kernels.apply()?;
     let device = config.backend.device()?;
     let config = TrainConfig { test: false, ..config.clone() };
     let data = Splits::load(&config, &surroundings.search)?;

@@ -24,20 +24,22 @@ use crate::budget::Budget;
 use crate::chance::Chance;
 use crate::checkpoint::{AlwaysSave, CheckpointError, Committer, Snapshot, TrainingState};
 use crate::confidence::{Calibration, Scored, coverage, fit_confidence};
-use crate::config::{ClassWeighting, ClassWeights, ConfigError, TrainConfig};
+use crate::config::{ClassWeighting, ClassWeights, ConfigError, KeepHead, TrainConfig};
 use crate::data_record::{self, DataRecord, DataRecordError};
 use crate::device::DeviceError;
 use crate::evaluate::{EvaluateError, evaluate};
 use crate::files::sha256_hex;
 use crate::freeze::FreezeError;
+use crate::history::{self, Computed};
 use crate::metrics::{Evaluation, Prediction};
 use crate::optimizer::{learning_rates, optimizer};
-use crate::progress::{Lines, Observer, ProgressMode, Recorder, Silent, quiet::QuietRenderer};
+use crate::progress::{Lines, Observer, ProgressMode, Recorder, Silent, keep_signals, quiet::QuietRenderer};
 use crate::report::{Answer, ReportImage, ReportInput, overfitting_notice, without_samples_notice};
 use crate::run_folder::{RunFolder, RunFolderError, RunRecord, RunResult, RunStatus, now};
 use crate::schedule::{PlateauFactor, Schedule};
+use crate::start::{StartError, recorded_start};
 use crate::step::{Objective, Trainable};
-use crate::strategy::{EVALUATION_BATCH, Ending, EpochLoop, LoopResult, mix};
+use crate::strategy::{EVALUATION_BATCH, Ending, EpochLoop, LoopResult, LossOf, mix};
 use crate::weights::{ForeignWeights, WeightsError};
 
 /// Updates in a run below which a user hears of it: the default batch leaves a small folder of pictures a dozen.
@@ -70,25 +72,14 @@ pub struct Surroundings {
 
 /// Where training starts. The order is the precedence.
 pub enum Start {
-    /// From the newest valid checkpoint of a run.
+    /// From the newest valid checkpoint of a run; where it has none, from where the run began.
     Resume(RunFolder),
     /// From a trained model.
     Weights(Box<model::Model>),
     /// From weights that another program trained.
-    Foreign(ForeignWeights, ForeignHead),
+    Foreign(ForeignWeights),
     /// From freshly drawn weights.
     Scratch,
-}
-
-/// What becomes of the head of foreign weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForeignHead {
-    /// It must fit.
-    Keep,
-    /// It is kept where it fits, and new where it does not.
-    Fitting,
-    /// It is new.
-    New,
 }
 
 /// How a run that did not fail ended.
@@ -156,19 +147,9 @@ pub enum FitError {
         "data.folds = {0} stands for {0} runs: this takes a single one; set data.fold to 1 to {0}, or data.folds = 0"
     )]
     Folds(usize),
-    /// A starting model that cannot be read.
+    /// Where it starts.
     #[error(transparent)]
-    ModelIo(#[from] crate::model_io::ModelIoError),
-    /// A starting model that is not the one the configuration was made for.
-    #[error("{path} was changed since the run began: its weights are {found}, expected {expected}")]
-    WeightsChanged {
-        /// The model file.
-        path: PathBuf,
-        /// SHA-256 of the weights in it.
-        found: String,
-        /// SHA-256 in the configuration.
-        expected: String,
-    },
+    Start(#[from] StartError),
     /// The starting model.
     #[error("the starting model does not fit: {0}")]
     Weights(#[from] model::RecordError),
@@ -222,11 +203,13 @@ pub enum FitError {
     },
     /// Training blew up.
     #[error(
-        "training diverged: the loss is {loss} at step {step} (epoch {epoch}) with learning rate {learning_rate:e}.\n{advice}"
+        "training diverged: the {split} is {loss} at step {step} (epoch {epoch}) with learning rate {learning_rate:e}.\n{advice}"
     )]
     Diverged {
+        /// Which loss.
+        split: LossOf,
         /// The loss.
-        loss: f32,
+        loss: f64,
         /// Batch in the whole run, from 1.
         step: usize,
         /// Epoch, from 1.
@@ -268,7 +251,7 @@ impl FitError {
                 | Self::ClassWeights { .. }
                 | Self::Folds(_)
                 | Self::Run(RunFolderError::Exists(_) | RunFolderError::Name(_))
-        )
+        ) || matches!(self, Self::Start(error) if error.is_usage())
     }
 }
 
@@ -289,7 +272,9 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
         }
         config.network.summary(input, known.class_names.len())?;
     }
-    kernels::path()?;
+    if !matches!(start, Start::Resume(_)) {
+        config.kernels.apply()?;
+    }
     config.backend.device()?;
     let place = match &start {
         Start::Resume(run) => {
@@ -345,7 +330,6 @@ fn fit_pair(
     mut pair: DatasetPair,
     place: &str,
 ) -> Result<Outcome, FitError> {
-    let kernels = format!("{:?}", kernels::path()?).to_lowercase();
     let device = config.backend.device()?;
     let remembered = match &start {
         Start::Resume(run) => data_record::resume(run, place, &mut pair, surroundings.accept_changed_data)?,
@@ -382,10 +366,11 @@ fn fit_pair(
         head: experiment.head.take(),
         backend: config.backend.to_string(),
         adapter: config.backend.adapter().cloned(),
-        kernels,
+        kernels: experiment.history.last().map_or_else(String::new, |computed| computed.kernels.clone()),
+        history: experiment.history.clone(),
         threads: rayon::current_num_threads(),
         versions: BTreeMap::from([
-            ("kiln".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("kiln".to_owned(), history::VERSION.to_owned()),
             ("burn".to_owned(), "0.22.1".to_owned()),
         ]),
         network: network_in_words(&summary),
@@ -398,6 +383,7 @@ fn fit_pair(
         skipped_images: data.pair.pictures.as_ref().map_or_else(Vec::new, |report| report.bad.clone()),
         from_weights_sha256: config.finetune.as_ref().map(|finetune| finetune.from_weights_sha256.clone()),
         error: None,
+        diverged: false,
         result: None,
     };
     let step = experiment.snapshot.as_ref().map_or(0, |snapshot| snapshot.state.step);
@@ -424,6 +410,7 @@ fn fit_pair(
         }
         Err(error) => {
             record.status = RunStatus::Failed;
+            record.diverged = matches!(error, FitError::Diverged { .. });
             record.error = Some(error.to_string());
             if let Err(second) = run.write_record(&record) {
                 tracing::warn!("{second}");
@@ -586,6 +573,8 @@ struct Experiment {
     network: Network,
     objective: Objective,
     snapshot: Option<Snapshot>,
+    /// Which code computes it.
+    history: Vec<Computed>,
     loaded: Option<LoadReport>,
     head: Option<KeptHead>,
 }
@@ -605,43 +594,29 @@ impl Experiment {
             Objective::new(&config.regularization, class_weights, config.finetune.as_ref(), &network)?;
         let config_text = config.to_toml()?;
         let label = format!("{}-{}", surroundings.command, short_name(&config.data.dataset));
-        let (run, network, snapshot, loaded) = match start {
-            Start::Resume(run) => {
-                let store = run.checkpoints();
-                store.clean()?;
-                let mut snapshot = store.newest()?;
-                let config_sha256 = sha256_hex(config_text.as_bytes());
-                if snapshot.state.config_sha256 != config_sha256 && !prolongs(config, &snapshot)? {
-                    return Err(FitError::ConfigChanged(run.path().join("config.toml")));
+        let (run, snapshot, start) = match start {
+            Start::Resume(run) => match recover(&run, config, &config_text)? {
+                Some(snapshot) => (Some(run), Some(snapshot), Start::Scratch),
+                None => {
+                    tracing::warn!("{} has no whole checkpoint: it begins again", run.path().display());
+                    (Some(run), None, recorded_start(config, &surroundings.search)?)
                 }
-                snapshot.state.config_sha256 = config_sha256;
-                tracing::info!(
-                    "going on with {} after step {} (epoch {})",
-                    run.path().display(),
-                    snapshot.state.step,
-                    snapshot.state.epoch
-                );
-                (run, network, Some(snapshot), None)
-            }
-            Start::Weights(model) => {
-                let started = start_weights(network, &model, config, data)?;
-                let run = RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?;
-                (run, started.network, None, Some((started.report, started.head)))
-            }
-            Start::Foreign(weights, head) => {
-                let started = foreign_weights(network, &weights, head, config, data)?;
-                let run = RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?;
-                (run, started.network, None, Some((started.report, started.head)))
-            }
-            Start::Scratch => {
-                let run = RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?;
-                (run, network, None, None)
-            }
+            },
+            start => (None, None, start),
         };
+        let started = begin(network, start, config, data)?;
+        let run = match run {
+            Some(run) => run,
+            None => RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?,
+        };
+        let (before, step) = snapshot
+            .as_ref()
+            .map_or_else(Default::default, |snapshot| (snapshot.state.history.clone(), snapshot.state.step));
+        let history = history::go_on(before, step, config.kernels)?;
         let config = config.clone();
         let device = device.clone();
-        let (loaded, head) = loaded.map_or((None, None), |(loaded, head)| (Some(loaded), head));
-        Ok(Self { config, config_text, device, run, network, objective, snapshot, loaded, head })
+        let Started { network, report: loaded, head } = started;
+        Ok(Self { config, config_text, device, run, network, objective, snapshot, history, loaded, head })
     }
 
     /// Runs the loop; gives its result and the network after the last update.
@@ -690,7 +665,7 @@ impl Experiment {
         );
 
         let snapshot = self.snapshot.take();
-        let start = snapshot.as_ref().map_or_else(
+        let mut start = snapshot.as_ref().map_or_else(
             || TrainingState {
                 epoch: 1,
                 config_sha256: sha256_hex(self.config_text.as_bytes()),
@@ -698,12 +673,13 @@ impl Experiment {
             },
             |snapshot| snapshot.state.clone(),
         );
+        start.history.clone_from(&self.history);
         let resumed = snapshot.is_some().then_some(start.step);
         let average = snapshot.as_ref().and_then(|snapshot| snapshot.average.clone());
         if let Err((path, error)) = self.run.write_metrics(started, &start.epochs) {
             return Err(FitError::Metrics(path, error));
         }
-        let committer = Committer::new(self.run.checkpoints(), config.checkpoint.keep, snapshot);
+        let committer = Committer::new(self.run.clone(), config.checkpoint.keep, snapshot);
         let (face_model, face_optimizer, face_schedule) = committer.faces();
         let inner: Box<dyn Observer> = match surroundings.progress {
             ProgressMode::Bar => Box::new(Lines::new(true, config.backend)),
@@ -747,6 +723,9 @@ impl Experiment {
         } else {
             training.renderer(Box::new(QuietRenderer))
         };
+        if dashboard && let Err(error) = keep_signals() {
+            tracing::warn!("Ctrl-C does not end this run: {error}; press q instead");
+        }
         let learned = training.launch(learner);
         if let Some(error) = learned.error {
             return Err(FitError::Training(error.to_string()));
@@ -776,19 +755,19 @@ impl Experiment {
             Ending::Interrupted(step) => {
                 return Ok(Outcome::Interrupted { run: self.run.path().to_owned(), step });
             }
-            Ending::Diverged { epoch, step, loss, learning_rate } => {
+            Ending::Diverged { split, epoch, step, loss, learning_rate } => {
                 let advice = match store.newest() {
-                    Ok(snapshot) => format!(
+                    Some(snapshot) => format!(
                         "The last good checkpoint is {} (epoch {}). Start again with a lower --learning-rate, with \
                          --set regularization.clip_norm=1, or with a warm-up.",
                         store.path(snapshot.state.step).display(),
                         snapshot.state.epoch
                     ),
-                    Err(_) => "There is no checkpoint yet. Start again with a lower --learning-rate, with \
+                    None => "There is no checkpoint yet. Start again with a lower --learning-rate, with \
                                --set regularization.clip_norm=1, or with a warm-up."
                         .to_owned(),
                 };
-                return Err(FitError::Diverged { loss, step, epoch, learning_rate, advice });
+                return Err(FitError::Diverged { split, loss, step, epoch, learning_rate, advice });
             }
             Ending::Failed => return Err(FitError::Training("the loop ended early".to_owned())),
         }
@@ -796,7 +775,7 @@ impl Experiment {
         let best =
             state.best.clone().ok_or_else(|| FitError::Training("no epoch was validated".to_owned()))?;
         let network = self.weights_of(&store.read(best.step)?)?;
-        let optimizer_sha256 = optimizer_sha256(&store.newest()?.optimizer)?;
+        let optimizer_sha256 = optimizer_sha256(&store.read(state.step)?.optimizer)?;
 
         // The one look at the test split, for a run that is not one of several to choose from.
         let config = &self.config;
@@ -1017,8 +996,8 @@ fn prolongs(config: &TrainConfig, snapshot: &Snapshot) -> Result<bool, ConfigErr
 /// A network with weights from elsewhere.
 pub(crate) struct Started {
     pub(crate) network: Network,
-    /// What was taken.
-    pub(crate) report: LoadReport,
+    /// What was taken; nothing of a start from scratch.
+    pub(crate) report: Option<LoadReport>,
     /// What became of the classes of a head that was kept.
     pub(crate) head: Option<KeptHead>,
 }
@@ -1034,9 +1013,62 @@ pub struct KeptHead {
     pub dropped: Vec<String>,
 }
 
+/// The checkpoint that a run goes on from, of this configuration or of the same with fewer epochs; `None` when it has
+/// to begin again.
+fn recover(run: &RunFolder, config: &TrainConfig, config_text: &str) -> Result<Option<Snapshot>, FitError> {
+    let Some(mut snapshot) = run.checkpoints().recover()? else { return Ok(None) };
+    let config_sha256 = sha256_hex(config_text.as_bytes());
+    if snapshot.state.config_sha256 != config_sha256
+        && !is_as_written(run, config, &snapshot)
+        && !prolongs(config, &snapshot)?
+    {
+        return Err(FitError::ConfigChanged(run.path().join("config.toml")));
+    }
+    snapshot.state.config_sha256 = config_sha256;
+    if snapshot.state.history.is_empty()
+        && let Ok(record) = crate::run_folder::read_record(run.path())
+    {
+        // A checkpoint of the first version: the record says what computed it.
+        let kiln = record.versions.get("kiln").cloned().unwrap_or_default();
+        snapshot.state.history = vec![Computed { from_step: 0, kernels: record.kernels, kiln }];
+    }
+    tracing::info!(
+        "going on with {} after step {} (epoch {})",
+        run.path().display(),
+        snapshot.state.step,
+        snapshot.state.epoch
+    );
+    Ok(Some(snapshot))
+}
+
+/// Whether the checkpoint belongs to the run's `config.toml` as it stands there, which means `config`: another version
+/// of Kiln may have written it in other words.
+fn is_as_written(run: &RunFolder, config: &TrainConfig, snapshot: &Snapshot) -> bool {
+    run.config_text().is_ok_and(|text| {
+        sha256_hex(text.as_bytes()) == snapshot.state.config_sha256
+            && TrainConfig::from_toml(&text, run.path()).is_ok_and(|written| written == *config)
+    })
+}
+
+/// The network with the weights that it starts from.
+pub(crate) fn begin(
+    network: Network,
+    start: Start,
+    config: &TrainConfig,
+    data: &Splits,
+) -> Result<Started, FitError> {
+    let started = match start {
+        Start::Weights(model) => start_weights(network, &model, config, data)?,
+        Start::Foreign(weights) => foreign_weights(network, &weights, config, data)?,
+        Start::Scratch | Start::Resume(_) => return Ok(Started { network, report: None, head: None }),
+    };
+    started.report.iter().for_each(say_loaded);
+    Ok(started)
+}
+
 /// The starting model's tensors in the new network: all but the head, and of the head, when it is kept, the classes
 /// that the data has too.
-pub(crate) fn start_weights(
+fn start_weights(
     network: Network,
     model: &model::Model,
     config: &TrainConfig,
@@ -1051,11 +1083,8 @@ pub(crate) fn start_weights(
         }
         .into());
     }
-    let keep_head = config.finetune.as_ref().is_some_and(|finetune| finetune.keep_head);
-    let classes = keep_head.then_some(&model.metadata.classes[..]);
-    let started = taken_from(network, &model.network, classes, &data.training)?;
-    say_loaded(&started.report);
-    Ok(started)
+    let classes = keeps_head(config, &model.metadata.classes, data).then_some(&model.metadata.classes[..]);
+    taken_from(network, &model.network, classes, &data.training)
 }
 
 /// The tensors of `donor` but for its head; of that, where its classes are given, those that the data has too.
@@ -1068,7 +1097,7 @@ fn taken_from(
     let is_head = |name: &str| name.starts_with("head.");
     let loading = |name: &str| if is_head(name) { Loading::Skip } else { Loading::Required };
     let (network, mut report) = model::load_partial(network, &model::named_tensors(donor), loading)?;
-    let Some(classes) = classes else { return Ok(Started { network, report, head: None }) };
+    let Some(classes) = classes else { return Ok(Started { network, report: Some(report), head: None }) };
     let map = ClassMap::new(&data.class_names, classes);
     let ClassAgreement { mapped: kept, absent: dropped, unknown: new } = map.agreement().clone();
     if kept.is_empty() {
@@ -1094,51 +1123,55 @@ fn taken_from(
             named("left out, since the data does not have them", &dropped)
         );
     }
-    Ok(Started { network, report, head: Some(KeptHead { kept, new, dropped }) })
+    Ok(Started { network, report: Some(report), head: Some(KeptHead { kept, new, dropped }) })
 }
 
 /// A network with the weights that another program trained.
-pub(crate) fn foreign_weights(
+fn foreign_weights(
     network: Network,
     weights: &ForeignWeights,
-    head: ForeignHead,
     config: &TrainConfig,
     data: &Splits,
 ) -> Result<Started, FitError> {
     let input = data.pair.preprocessing.input;
     // A file that names its classes is one of ours in another form.
     if let Some(classes) = weights.class_names()
-        && head != ForeignHead::New
-        && (head == ForeignHead::Keep || shares_a_class(&classes, &data.training))
+        && keeps_head(config, &classes, data)
     {
         let donor = config.network.init(input, classes.len(), config.seed, &Device::flex())?;
         let required = |_: &str| Loading::Required;
         let (donor, _) = weights.load(donor, &config.network, input, classes.len(), required)?;
-        let started = taken_from(network, &donor, Some(&classes), &data.training)?;
-        say_loaded(&started.report);
-        return Ok(started);
+        return taken_from(network, &donor, Some(&classes), &data.training);
     }
     let lenient = config.finetune.as_ref().is_some_and(|finetune| finetune.allow_mismatch);
     let required = if lenient { Loading::Optional } else { Loading::Required };
-    let loading = |name: &str| match head {
+    let loading = |name: &str| match keep_head(config) {
         _ if !name.starts_with("head.") => required,
-        ForeignHead::Keep => required,
-        ForeignHead::Fitting => Loading::Optional,
-        ForeignHead::New => Loading::Skip,
+        KeepHead::Yes => required,
+        KeepHead::Fitting => Loading::Optional,
+        KeepHead::No => Loading::Skip,
     };
     let (network, report) = weights.load(network, &config.network, input, data.classes(), loading)?;
-    say_loaded(&report);
     if report.loaded.iter().any(|name| name.starts_with("head.")) {
         tracing::warn!(
             "the file does not name its classes: they are taken to be those of the data in this order: {}",
             listed(&data.training.class_names)
         );
     }
-    Ok(Started { network, report, head: None })
+    Ok(Started { network, report: Some(report), head: None })
 }
 
-fn shares_a_class(classes: &[String], data: &Dataset) -> bool {
-    data.class_names.iter().any(|name| classes.contains(name))
+fn keep_head(config: &TrainConfig) -> KeepHead {
+    config.finetune.as_ref().map_or(KeepHead::No, |finetune| finetune.keep_head)
+}
+
+/// Whether a head of these classes is taken over.
+fn keeps_head(config: &TrainConfig, classes: &[String], data: &Splits) -> bool {
+    match keep_head(config) {
+        KeepHead::No => false,
+        KeepHead::Yes => true,
+        KeepHead::Fitting => data.training.class_names.iter().any(|name| classes.contains(name)),
+    }
 }
 
 /// What was taken and what is new.

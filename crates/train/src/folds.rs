@@ -110,11 +110,21 @@ fn at_one_place(
 
 /// When the cross-validation in a folder began, in seconds since 1970; `None` where there is none, or a finished one.
 pub(crate) fn unfinished_since(folder: &Path) -> Option<u64> {
-    let first = read_record(&folder.join("fold-1")).ok()?;
+    if !folder.join("fold-1").is_dir() {
+        return None;
+    }
+    let began = match read_record(&folder.join("fold-1")) {
+        Ok(record) => record.started,
+        // Killed before the first fold began.
+        Err(_) => {
+            let written = std::fs::metadata(folder.join("config.toml")).and_then(|config| config.modified());
+            written.ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()
+        }
+    };
     let result = std::fs::read(folder.join(FOLDS_FILE)).ok();
     let result = result.and_then(|bytes| serde_json::from_slice::<FoldsResult>(&bytes).ok());
     let is_finished = result.is_some_and(|result| result.finished);
-    (folder.join("config.toml").is_file() && !is_finished).then_some(first.started)
+    (folder.join("config.toml").is_file() && !is_finished).then_some(began)
 }
 
 /// Cross-validates and prints what came out; `start` is the folder of a cross-validation to go on with, or anything
@@ -145,7 +155,7 @@ pub fn run(
     let folder = match start {
         Start::Resume(folder) => folder,
         // Each fold opens the file anew.
-        Start::Foreign(..) | Start::Weights(_) | Start::Scratch => {
+        Start::Foreign(_) | Start::Weights(_) | Start::Scratch => {
             let label = format!("{command}-folds-{}", short_name(&config.data.dataset));
             RunFolder::create(&common.out, common.name.as_deref(), &label)?
         }

@@ -30,6 +30,17 @@ pub enum FreezeError {
         /// The network's groups.
         groups: String,
     },
+    /// Everything would be frozen.
+    #[error(
+        "finetune.freeze = {pattern} leaves nothing to train in epoch {epoch}: every parameter is frozen; freeze fewer, \
+         for example `features`, or let some thaw in epoch 1"
+    )]
+    Everything {
+        /// What was given.
+        pattern: String,
+        /// The first such epoch.
+        epoch: usize,
+    },
     /// More stages than groups.
     #[error("finetune.unfreeze_at has {found} epochs, but {expected} layer groups are frozen: {groups}")]
     Stages {
@@ -56,7 +67,7 @@ impl Freezing {
     /// unfreezing, Howard & Ruder 2018, section 3.3).
     ///
     /// # Errors
-    /// When `freeze` is no regular expression or matches nothing, and when there are more epochs than groups.
+    /// When `freeze` is no regular expression, matches nothing or leaves nothing to train, and when there are more epochs than groups.
     pub fn new(finetune: &FinetuneConfig, network: &Network) -> Result<Option<Self>, FreezeError> {
         let groups = network.layer_groups();
         let pattern = match finetune.freeze.as_str() {
@@ -107,7 +118,14 @@ impl Freezing {
                 }
             }
         }
-        Ok(Some(Self { stages }))
+        let freezing = Self { stages };
+        for (epoch, _) in &freezing.stages {
+            let frozen = freezing.at(*epoch);
+            if frozen.is_some_and(|group| paths.iter().all(|(id, path)| group.matches(id, Some(path)))) {
+                return Err(FreezeError::Everything { pattern: finetune.freeze.clone(), epoch: *epoch });
+            }
+        }
+        Ok(Some(freezing))
     }
 
     /// What is frozen in an epoch, counted from 1.
@@ -223,9 +241,10 @@ mod tests {
             assert_eq!(held(freezing.at(epoch)), expected, "epoch {epoch}");
         }
         // Fewer epochs than groups: the rest stays frozen. Two groups in one epoch is fine.
-        let all = Freezing::new(&finetune(".", UnfreezeAt::Stages(vec![2, 2])), &network()).unwrap().unwrap();
-        assert_eq!(held(all.at(1)), ["blocks.0", "blocks.1", "dense.0", "head"]);
-        assert_eq!(held(all.at(2)), ["blocks.0", "blocks.1"]);
+        let freeze = finetune("blocks|dense", UnfreezeAt::Stages(vec![2, 2]));
+        let most = Freezing::new(&freeze, &network()).unwrap().unwrap();
+        assert_eq!(held(most.at(1)), ["blocks.0", "blocks.1", "dense.0"]);
+        assert_eq!(held(most.at(2)), ["blocks.0"]);
     }
 
     #[test]
@@ -248,6 +267,14 @@ mod tests {
             nothing.contains("layer4") && nothing.contains("network.Cnn.blocks.0.conv.weight"),
             "{nothing}"
         );
+        for at in [UnfreezeAt::All(0), UnfreezeAt::All(3), UnfreezeAt::Stages(vec![2])] {
+            for freeze in [".*", "network", "blocks|dense|head"] {
+                let all = error(freeze, at.clone());
+                assert!(all.contains(freeze) && all.contains("nothing to train in epoch 1"), "{all}");
+            }
+        }
+        // The head thaws at once.
+        assert!(Freezing::new(&finetune(".*", UnfreezeAt::Stages(vec![1])), &network()).is_ok());
         let stages = error("features", UnfreezeAt::Stages(vec![1, 2, 3]));
         assert!(stages.contains("3 epochs") && stages.contains("blocks.1, blocks.0"), "{stages}");
     }

@@ -12,9 +12,7 @@ use burn_train::TrainStep;
 use serde::Serialize;
 
 use crate::config::TrainConfig;
-use crate::fit::{
-    FitError, Splits, Start, Surroundings, class_weights, foreign_weights, short_name, start_weights,
-};
+use crate::fit::{FitError, Splits, Start, Surroundings, begin, class_weights, short_name};
 use crate::optimizer::{learning_rates, optimizer};
 use crate::report::{RangeTestPicture, render_range_test};
 use crate::run_folder::{RunFolder, RunFolderError};
@@ -117,6 +115,7 @@ pub fn range_test(
     surroundings: &Surroundings,
     start: Start,
 ) -> Result<Option<RangeTest>, FitError> {
+    config.kernels.apply()?;
     let device = config.backend.device()?;
     let config = TrainConfig { test: false, ..config.clone() };
     let data = Splits::load(&config, &surroundings.search)?;
@@ -173,11 +172,7 @@ fn losses(
 ) -> Result<Option<Losses>, FitError> {
     let input = data.pair.preprocessing.input;
     let network = config.network.init(input, data.classes(), config.seed, device)?;
-    let network = match start {
-        Start::Weights(model) => start_weights(network, &model, config, data)?.network,
-        Start::Foreign(weights, head) => foreign_weights(network, &weights, head, config, data)?.network,
-        Start::Scratch | Start::Resume(_) => network,
-    };
+    let network = begin(network, start, config, data)?.network;
     let weights = class_weights(&config.regularization.class_weights, data)?;
     let objective = Objective::new(&config.regularization, weights, config.finetune.as_ref(), &network)?;
     let base = config.optimizer.rate();

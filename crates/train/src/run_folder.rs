@@ -13,7 +13,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,8 +25,10 @@ use crate::checkpoint::CheckpointStore;
 use crate::confidence::Calibration;
 use crate::data_record::{ChangedData, DataRecord};
 use crate::device::Adapter;
-use crate::files::write_atomically;
+use crate::files::{is_unfinished, remove_unfinished, write_atomically};
 use crate::fit::KeptHead;
+use crate::history::Computed;
+use crate::lock::{FolderLock, LockError};
 use crate::metrics_log::EpochRecord;
 use crate::report::ReportFile;
 use crate::tensorboard;
@@ -79,8 +81,11 @@ pub struct RunRecord {
     /// The graphics adapter, for `wgpu`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<Adapter>,
-    /// The path the CPU kernels took.
+    /// The path the CPU kernels take, or took last.
     pub kernels: String,
+    /// Which code computed which part of the run, in the order of the steps. Absent in old runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Computed>,
     /// Threads of the CPU pool.
     pub threads: usize,
     /// Versions of Kiln and Burn.
@@ -100,6 +105,9 @@ pub struct RunRecord {
     /// What went wrong, for a failed run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether that was a loss which became infinite or no number: it would again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub diverged: bool,
     /// The end of a finished run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<RunResult>,
@@ -191,23 +199,29 @@ pub enum RunFolderError {
         /// What is missing or wrong.
         reason: String,
     },
-    /// Another process has it.
-    #[error("another process is working on {0}; wait for it or stop it first")]
-    Locked(PathBuf),
+    /// It cannot be had for this process alone.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// Nothing to resume.
-    #[error("{0} holds no unfinished run to resume")]
-    NothingUnfinished(PathBuf),
+    #[error("{folder} holds no unfinished run to resume{}", if .skipped.is_empty() { String::new() } else { format!(":\n  {}", .skipped.join("\n  ")) })]
+    NothingUnfinished {
+        /// The folder of runs.
+        folder: PathBuf,
+        /// One line for each run that is not finished and was passed over.
+        skipped: Vec<String>,
+    },
 }
 
 /// The open folder of one run, locked against other processes.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    _lock: Arc<File>,
+    lock: Arc<FolderLock>,
 }
 
 impl RunFolder {
-    /// Creates `artifacts/<name>`; without a name, one from `label` and the date.
+    /// Creates `artifacts/<name>`; without a name, one from `label` and the date. What is there of a run that was
+    /// killed before it had begun is replaced.
     ///
     /// # Errors
     /// When the name is taken or not plain, or the folder cannot be written.
@@ -225,7 +239,10 @@ impl RunFolder {
             match fs::create_dir(&path) {
                 Ok(()) => return Self::lock(path),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && named => {
-                    return Err(RunFolderError::Exists(path));
+                    return match never_began(&path) {
+                        true => Self::lock(path),
+                        false => Err(RunFolderError::Exists(path)),
+                    };
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {}
                 Err(source) => return Err(failed("create", &path, source)),
@@ -248,7 +265,11 @@ impl RunFolder {
     /// When it does not hold that file, or another process holds it.
     pub fn open_with(path: &Path, mark: &str) -> Result<Self, RunFolderError> {
         if !path.join(mark).is_file() {
-            let reason = format!("it has no {mark}");
+            let reason = if path.is_dir() && never_began(path) {
+                format!("it has no {mark}, since it was stopped before it began; start it again with --name")
+            } else {
+                format!("it has no {mark}")
+            };
             return Err(RunFolderError::NotARun { path: path.to_owned(), reason });
         }
         Self::lock(path.to_owned())
@@ -280,37 +301,54 @@ impl RunFolder {
         fs::remove_dir_all(&self.path).map_err(|source| failed("remove", &self.path, source))
     }
 
-    /// The newest run in `artifacts` that is not finished and has a checkpoint.
+    /// The newest run in `artifacts` that is not finished and can go on. Those that diverged would diverge again, and
+    /// those that another process works on are not free: they are passed over, and `say` hears of it.
     ///
     /// # Errors
     /// When there is none.
-    pub fn open_newest_unfinished(artifacts: &Path) -> Result<Self, RunFolderError> {
-        let runs = list(artifacts)?.into_iter().filter(|run| {
-            let committed = CheckpointStore::new(run.path.join("checkpoints")).steps();
-            run.record.status != RunStatus::Finished && committed.is_ok_and(|steps| !steps.is_empty())
-        });
+    pub fn open_newest_unfinished(
+        artifacts: &Path,
+        mut say: impl FnMut(&str),
+    ) -> Result<Self, RunFolderError> {
+        let runs = list(artifacts)?.into_iter().filter(|run| run.record.status != RunStatus::Finished);
+        let runs = runs.map(|run| (run.record.started, run.path, run.record.has_diverged()));
         let series = folders(artifacts)?.into_iter().filter_map(|path| {
             let started = crate::folds::unfinished_since(&path)?;
-            Some((started, path))
+            Some((started, path, false))
         });
-        match runs.map(|run| (run.record.started, run.path)).chain(series).max() {
-            Some((_, path)) => Self::open(&path),
-            None => Err(RunFolderError::NothingUnfinished(artifacts.to_owned())),
+        let mut unfinished: Vec<(u64, PathBuf, bool)> = runs.chain(series).collect();
+        unfinished.sort();
+        let mut skipped = Vec::new();
+        for (_, path, diverged) in unfinished.into_iter().rev() {
+            let reason = if diverged {
+                format!("{} diverged; to go on with it all the same, name it", path.display())
+            } else {
+                match Self::open(&path) {
+                    Ok(run) => {
+                        skipped.iter().for_each(|line: &String| say(line));
+                        return Ok(run);
+                    }
+                    Err(error) => error.to_string(),
+                }
+            };
+            skipped.push(format!("passed over: {reason}"));
         }
+        Err(RunFolderError::NothingUnfinished { folder: artifacts.to_owned(), skipped })
     }
 
     fn lock(path: PathBuf) -> Result<Self, RunFolderError> {
-        let file = path.join(".lock");
-        let lock = File::create(&file).map_err(|source| failed("create", &file, source))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: Arc::new(lock) }),
-            Err(TryLockError::WouldBlock) => Err(RunFolderError::Locked(path)),
-            // A file system without locks: go on without.
-            Err(TryLockError::Error(error)) => {
-                tracing::debug!(%error, "no file locks here");
-                Ok(Self { path, _lock: Arc::new(lock) })
-            }
-        }
+        let lock = FolderLock::take(&path)?;
+        // Nobody else writes here now.
+        remove_unfinished(&path);
+        Ok(Self { path, lock: Arc::new(lock) })
+    }
+
+    /// Whether the folder is still the one that this process has for itself.
+    ///
+    /// # Errors
+    /// When it, or its lock, was removed or replaced: another process may work there.
+    pub fn check_held(&self) -> Result<(), LockError> {
+        self.lock.check()
     }
 
     /// The folder.
@@ -338,6 +376,7 @@ impl RunFolder {
     /// # Errors
     /// When the system refuses.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunFolderError> {
+        self.check_held()?;
         let path = self.path.join(name);
         write_atomically(&path, bytes).map_err(|source| failed("write", &path, source))
     }
@@ -369,6 +408,7 @@ impl RunFolder {
         epochs: &[EpochRecord],
     ) -> Result<(), (PathBuf, io::Error)> {
         let path = self.path.join("metrics.jsonl");
+        self.check_held().map_err(|error| (path.clone(), io::Error::other(error)))?;
         let lines: String = epochs.iter().map(EpochRecord::to_line).collect();
         write_atomically(&path, lines.as_bytes()).map_err(|error| (path, error))?;
         let path = self.path.join("tensorboard").join(tensorboard::file_name(started));
@@ -387,6 +427,14 @@ impl RunFolder {
     /// When the system refuses.
     pub fn write_report(&self, files: &[ReportFile]) -> Result<(), RunFolderError> {
         files.iter().try_for_each(|file| self.write(&format!("report/{}", file.name), &file.bytes))
+    }
+}
+
+impl RunRecord {
+    /// Whether its loss became infinite or no number. Runs of the first version say so in words only.
+    pub fn has_diverged(&self) -> bool {
+        let in_words = |error: &String| error.starts_with("training diverged");
+        self.status == RunStatus::Failed && (self.diverged || self.error.as_ref().is_some_and(in_words))
     }
 }
 
@@ -444,6 +492,16 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> RunFolderErro
     RunFolderError::Io { action, path: path.to_owned(), source }
 }
 
+/// Whether a folder holds no more than what a run leaves that was killed before its configuration was written.
+fn never_began(path: &Path) -> bool {
+    let ours = |name: &str| name == ".lock" || name == "run.json" || is_unfinished(name);
+    fs::read_dir(path).is_ok_and(|listing| {
+        listing
+            .map(|entry| entry.map(|entry| ours(&entry.file_name().to_string_lossy())))
+            .all(|ours| ours.unwrap_or(false))
+    })
+}
+
 fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
     !name.is_empty() && name.len() <= 120 && !name.starts_with('.') && name.chars().all(plain)
@@ -480,6 +538,7 @@ mod tests {
     fn a_taken_name_and_a_crooked_name_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let first = RunFolder::create(folder.path(), Some("one"), "x").unwrap();
+        first.write("config.toml", b"").unwrap();
         assert!(matches!(RunFolder::create(folder.path(), Some("one"), "x"), Err(RunFolderError::Exists(_))));
         for name in ["", "../up", "a/b", ".hidden", "a b"] {
             assert!(matches!(
@@ -488,9 +547,30 @@ mod tests {
             ));
         }
         fs::write(first.path().join("config.toml"), "").unwrap();
-        assert!(matches!(RunFolder::open(first.path()), Err(RunFolderError::Locked(_))));
+        assert!(matches!(RunFolder::open(first.path()), Err(RunFolderError::Lock(LockError::Taken(_)))));
         let path = first.path().to_owned();
         drop(first);
         RunFolder::open(&path).unwrap();
+    }
+
+    #[test]
+    fn what_a_run_left_that_never_began_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let create = || RunFolder::create(folder.path(), Some("one"), "x");
+        let first = create().unwrap();
+        assert!(matches!(create(), Err(RunFolderError::Lock(LockError::Taken(_)))), "it is being begun");
+        let path = first.path().to_owned();
+        drop(first);
+        for name in ["run.json", ".kiln-x1.tmp"] {
+            fs::write(path.join(name), "half").unwrap();
+            let error = RunFolder::open(&path).unwrap_err().to_string();
+            assert!(error.contains("before it began"), "{error}");
+            drop(create().unwrap());
+        }
+        for name in ["config.toml", "notes.txt"] {
+            fs::write(path.join(name), "").unwrap();
+            assert!(matches!(create(), Err(RunFolderError::Exists(_))), "{name}");
+            fs::remove_file(path.join(name)).unwrap();
+        }
     }
 }

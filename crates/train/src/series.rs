@@ -2,14 +2,10 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
-use model::ModelFileError;
-
-use crate::config::{ConfigError, ConfigLayers, TrainConfig};
-use crate::fit::{FitError, ForeignHead, Outcome, Start, Surroundings, fit};
-use crate::model_io::ModelIoError;
+use crate::config::TrainConfig;
+use crate::fit::{FitError, Outcome, Start, Surroundings, fit};
 use crate::run_folder::{RunFolder, RunResult, RunStatus, read_record};
-use crate::weights::ForeignWeights;
+use crate::start::recorded_start;
 
 /// How a member of a series ended.
 #[derive(Debug)]
@@ -40,12 +36,12 @@ pub fn complete(
         let folder = RunFolder::open_any(&path)?;
         if folder.checkpoints().steps()?.is_empty() {
             folder.discard()?;
-            from_the_beginning(config, surroundings)?
+            recorded_start(config, &surroundings.search)?
         } else {
             Start::Resume(folder)
         }
     } else {
-        from_the_beginning(config, surroundings)?
+        recorded_start(config, &surroundings.search)?
     };
     let surroundings =
         Surroundings { artifacts: parent.to_owned(), name: Some(name.to_owned()), ..surroundings.clone() };
@@ -63,62 +59,6 @@ fn finished(path: &Path, config: &TrainConfig) -> Option<RunResult> {
     }
     let stored = std::fs::read_to_string(path.join("config.toml")).unwrap_or_default();
     record.result.filter(|_| config.to_toml().is_ok_and(|text| text == stored))
-}
-
-/// Where a run of this configuration starts: from the model or the foreign weights it was made for, or from scratch.
-///
-/// # Errors
-/// When the file cannot be read, or has changed.
-pub fn from_the_beginning(config: &TrainConfig, surroundings: &Surroundings) -> Result<Start, FitError> {
-    let Some(finetune) = &config.finetune else { return Ok(Start::Scratch) };
-    let path = Path::new(&finetune.from);
-    let (start, found) = match crate::model_io::load(path, &Device::flex()) {
-        Ok(model) => {
-            let sha256 = model.metadata.weights_sha256.clone();
-            (Start::Weights(Box::new(model)), sha256)
-        }
-        Err(ModelIoError::Content {
-            source: ModelFileError::NotAModel { .. } | ModelFileError::NoSeal { .. },
-            ..
-        }) => {
-            let weights = ForeignWeights::open(&finetune.from, &surroundings.search)?;
-            // As the commands do it: `finetune` begins with a new head unless told otherwise.
-            let head = match surroundings.command {
-                _ if finetune.keep_head => ForeignHead::Keep,
-                "finetune" => ForeignHead::New,
-                _ => ForeignHead::Fitting,
-            };
-            let sha256 = weights.sha256.clone();
-            (Start::Foreign(weights, head), sha256)
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if found != finetune.from_weights_sha256 {
-        return Err(FitError::WeightsChanged {
-            path: path.to_owned(),
-            found,
-            expected: finetune.from_weights_sha256.clone(),
-        });
-    }
-    Ok(start)
-}
-
-/// Layers that fine-tune (`finetune.from`) get the network of the model they start from and the digest of its weights.
-///
-/// # Errors
-/// When the model cannot be read.
-pub fn with_start(mut layers: ConfigLayers) -> Result<ConfigLayers, FitError> {
-    let from = layers.get("finetune.from").and_then(toml::Value::as_str).filter(|from| !from.is_empty());
-    let Some(from) = from.map(|from| crate::model_io::model_path(Path::new(from))) else { return Ok(layers) };
-    let metadata = crate::model_io::load_metadata(&from)?;
-    let network = toml::Value::try_from(&metadata.network).map_err(|error| ConfigError::Parse {
-        origin: from.display().to_string(),
-        message: error.to_string(),
-    })?;
-    layers.set("network", network);
-    layers.set("finetune.from", from.display().to_string());
-    layers.set("finetune.from_weights_sha256", metadata.weights_sha256);
-    Ok(layers)
 }
 
 /// Mean and sample standard deviation (with `n - 1`) of some figures; the deviation of a single one is 0.

@@ -46,17 +46,37 @@ pub enum Ending {
     Interrupted(usize),
     /// A loss was NaN or infinite.
     Diverged {
+        /// Which loss.
+        split: LossOf,
         /// Epoch, from 1.
         epoch: usize,
         /// Batch in the whole run, from 1.
         step: usize,
         /// The loss.
-        loss: f32,
+        loss: f64,
         /// The learning rate of that step.
         learning_rate: f64,
     },
     /// burn-train's interrupter holds the error.
     Failed,
+}
+
+/// The images behind a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossOf {
+    /// A batch to learn from.
+    Training,
+    /// The validation split, after an epoch.
+    Validation,
+}
+
+impl std::fmt::Display for LossOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Training => "loss",
+            Self::Validation => "validation loss",
+        })
+    }
 }
 
 /// What the loop leaves behind besides the model.
@@ -190,7 +210,10 @@ impl Run<'_> {
                 Ok(ended) => ended,
                 Err(ending) => return ending,
             };
-            let stop_here = self.finish_epoch(&ended);
+            let stop_here = match self.finish_epoch(&ended) {
+                Ok(stop_here) => stop_here,
+                Err(ending) => return ending,
+            };
             self.checkpoint();
             if stop_here && self.state.epoch <= self.parts.config.epochs {
                 return Ending::EarlyStopped(self.state.epoch - 1);
@@ -297,10 +320,23 @@ impl Run<'_> {
         Ok(EndedEpoch { rate, seconds, items })
     }
 
-    /// Validates, records, and decides whether early stopping ends the run.
-    fn finish_epoch(&mut self, ended: &EndedEpoch) -> bool {
+    /// Validates, records, and decides whether early stopping ends the run. A validation loss that is no finite number
+    /// is recorded nowhere: it can be compared with nothing.
+    fn finish_epoch(&mut self, ended: &EndedEpoch) -> Result<bool, Ending> {
         let epoch = self.state.epoch;
         let validation = self.validate(epoch);
+        if self.interrupter.error().is_some() {
+            return Err(Ending::Failed);
+        }
+        if !validation.loss.is_finite() {
+            return Err(Ending::Diverged {
+                split: LossOf::Validation,
+                epoch,
+                step: self.state.step,
+                loss: validation.loss,
+                learning_rate: ended.rate,
+            });
+        }
         let running = std::mem::take(&mut self.state.running);
         let images = running.images.max(1) as f64;
         let record = EpochRecord {
@@ -340,7 +376,7 @@ impl Run<'_> {
             observer.epoch_finished(&record, epochs, Duration::from_secs_f64(left), state);
         });
         self.event(LearnerEvent::EndEpoch(epoch));
-        stop
+        Ok(stop)
     }
 
     fn early_stop(&mut self, loss: f64) -> bool {
@@ -415,9 +451,10 @@ impl Run<'_> {
         for read in read {
             if !read.loss.is_finite() {
                 return Err(Ending::Diverged {
+                    split: LossOf::Training,
                     epoch: self.state.epoch,
                     step: read.step,
-                    loss: read.loss,
+                    loss: f64::from(read.loss),
                     learning_rate: read.rate,
                 });
             }

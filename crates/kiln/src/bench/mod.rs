@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use model::InputShape;
 use serde::{Deserialize, Serialize};
 use train::command::{Failure, log_to_stderr, print, print_json};
-use train::device::Backend;
+use train::device::{Backend, Kernels};
 
 use crate::table::table;
 
@@ -37,6 +37,9 @@ pub(crate) struct BenchArguments {
     /// Where tensors live; may be repeated [default: every backend that works here]
     #[arg(long, value_enum)]
     backend: Vec<Backend>,
+    /// Code of the CPU operators [default: the variable KILN_KERNELS, else the fastest that the processor can run]
+    #[arg(long, value_enum, default_value = "auto", hide_default_value = true)]
+    kernels: Kernels,
     /// What is measured [default: both]
     #[arg(long, value_enum)]
     work: Option<Work>,
@@ -149,13 +152,14 @@ struct Report {
 struct Job {
     net: nets::Net,
     backend: Backend,
+    kernels: Kernels,
     work: Work,
 }
 
 pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, Failure> {
     let jobs = jobs(arguments)?;
     log_to_stderr(arguments.json || jobs.len() == 1);
-    kernels::path().map_err(Failure::usage)?;
+    arguments.kernels.apply()?;
     let mut measurements = Vec::new();
     if let [job] = &jobs[..] {
         kernels::keep_freed_memory();
@@ -204,7 +208,8 @@ fn jobs(arguments: &BenchArguments) -> Result<Vec<Job>, Failure> {
             )));
         }
         for &backend in backends {
-            jobs.extend(works.iter().map(|&work| Job { net: net.clone(), backend, work }));
+            let kernels = arguments.kernels;
+            jobs.extend(works.iter().map(|&work| Job { net: net.clone(), backend, kernels, work }));
         }
     }
     Ok(jobs)
@@ -237,7 +242,7 @@ fn apart(job: &Job, arguments: &BenchArguments) -> Result<Vec<Measurement>, Fail
     let program = std::env::current_exe().map_err(Failure::failed)?;
     let mut command = Command::new(program);
     command.args(["bench", "--json", "--net", &job.net.name, "--work", job.work.name()]);
-    command.args(["--backend", &job.backend.to_string()]);
+    command.args(["--backend", &job.backend.to_string(), "--kernels", &arguments.kernels.to_string()]);
     command.args(["--rounds", &arguments.rounds.to_string(), "--seconds", &arguments.seconds.to_string()]);
     command.args(["--data", arguments.data.name()]);
     if let Some(Input(InputShape { channels, height, width })) = arguments.input {

@@ -77,6 +77,7 @@ fn epochs(
         epochs,
         batch_size,
         backend: job.backend,
+        kernels: job.kernels,
         data: DataConfig {
             dataset: name.clone(),
             valid_fraction: valid_images as f64 / all_images as f64,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use data::Search;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -9,7 +10,7 @@ use super::SweepError;
 use super::halving::{Rung, rungs};
 use super::space::{MOST_TRIALS, Parameter, Values, grid, parameters, random};
 use crate::config::{ConfigError, ConfigLayers, TrainConfig};
-use crate::series::with_start;
+use crate::start::settle;
 
 /// How trials are chosen, and how long each may train.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,23 +62,27 @@ pub struct SweepFile {
     parameters: Vec<Parameter>,
 }
 
+/// A file's configuration and its table `[sweep]`.
+fn parts(path: &Path) -> Result<(ConfigLayers, Table), SweepError> {
+    let mut layers = ConfigLayers::from_file(path)?;
+    match layers.take("sweep") {
+        Some(Value::Table(sweep)) => Ok((layers, sweep)),
+        Some(other) => Err(SweepError::setting("sweep", other, "a table with strategy and parameters")),
+        None => Err(SweepError::setting(
+            &path.display().to_string(),
+            "no [sweep]",
+            "a table [sweep] with strategy and parameters",
+        )),
+    }
+}
+
 impl SweepFile {
     /// Reads a sweep's file, with `--set` expressions over its base.
     ///
     /// # Errors
     /// When it or its base cannot be read, or a setting is out of range.
-    pub fn read(path: &Path, set: &[String]) -> Result<Self, SweepError> {
-        let mut layers = ConfigLayers::from_file(path)?;
-        let sweep = layers.take("sweep").ok_or_else(|| {
-            SweepError::setting(
-                &path.display().to_string(),
-                "no [sweep]",
-                "a table [sweep] with strategy and parameters",
-            )
-        })?;
-        let Value::Table(mut sweep) = sweep else {
-            return Err(SweepError::setting("sweep", sweep, "a table with strategy and parameters"));
-        };
+    pub fn read(path: &Path, set: &[String], search: &Search) -> Result<Self, SweepError> {
+        let (mut layers, mut sweep) = parts(path)?;
         if let Some(base) = sweep.remove("base") {
             let name = base
                 .as_str()
@@ -88,6 +93,7 @@ impl SweepFile {
         for expression in set {
             layers.set_expression(expression)?;
         }
+        let (layers, _) = settle(layers, search)?;
         Self::new(layers, sweep, path)
     }
 
@@ -96,7 +102,9 @@ impl SweepFile {
     /// # Errors
     /// As [`SweepFile::read`].
     pub fn stored(path: &Path) -> Result<Self, SweepError> {
-        Self::read(path, &[])
+        // As it is: the trials were made for it.
+        let (layers, sweep) = parts(path)?;
+        Self::new(layers, sweep, path)
     }
 
     fn new(base: ConfigLayers, table: Table, path: &Path) -> Result<Self, SweepError> {
@@ -105,7 +113,7 @@ impl SweepFile {
             message: error.to_string().trim().to_owned(),
         })?;
         let parameters = parameters(&sweep.parameters)?;
-        let file = Self { base: with_start(base)?, sweep, table, parameters };
+        let file = Self { base, sweep, table, parameters };
         file.check()?;
         Ok(file)
     }

@@ -67,6 +67,9 @@ pub enum SweepError {
     /// The file.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Where the trials start.
+    #[error(transparent)]
+    Start(#[from] crate::start::StartError),
     /// A run.
     #[error(transparent)]
     Fit(#[from] FitError),
@@ -100,6 +103,7 @@ impl SweepError {
             Self::Setting { .. } | Self::Fixed { .. } | Self::Config(_) => true,
             Self::Trial { source, .. } => source.is_usage(),
             Self::Fit(error) => error.is_usage(),
+            Self::Start(error) => error.is_usage(),
             Self::Folder(error) => matches!(error, RunFolderError::Exists(_) | RunFolderError::Name(_)),
             Self::Data(_) | Self::Record { .. } | Self::AllDiverged(_) => false,
         }

@@ -53,20 +53,42 @@ const FORMS: &str = "a list of values, or one of { choice = [...] }, { uniform =
                      { log_uniform = [low, high] } and { integer = [low, high] }, the last three with `steps` for a grid";
 const KINDS: [&str; 4] = ["choice", "uniform", "log_uniform", "integer"];
 
-/// Keys that a sweep must not vary: accuracies on other validation images, or after other numbers of epochs,
-/// cannot be compared.
+/// Keys that a sweep must not vary: accuracies on other validation images, on the same ones prepared in another way, or
+/// after other numbers of epochs, cannot be compared.
 const FIXED: &[(&str, &str)] = &[
     ("seed", "it also decides which images are held back"),
-    ("data.dataset", "accuracies on other data cannot be compared"),
-    ("data.valid_fraction", "accuracies on other images cannot be compared"),
-    ("data.limit", "accuracies on other images cannot be compared"),
-    ("data.limit_per_class", "accuracies on other images cannot be compared"),
+    ("data.dataset", OTHER_IMAGES),
+    ("data.valid_fraction", OTHER_IMAGES),
+    ("data.test_fraction", OTHER_IMAGES),
+    ("data.limit", OTHER_IMAGES),
+    ("data.limit_per_class", OTHER_IMAGES),
+    ("data.on_bad_image", OTHER_IMAGES),
+    ("data.memory_mib", OTHER_IMAGES),
+    ("data.input", PREPARED_OTHERWISE),
+    ("data.channels", PREPARED_OTHERWISE),
+    ("data.fit", PREPARED_OTHERWISE),
+    ("data.resize", PREPARED_OTHERWISE),
     ("data.fold", "use sweep.folds"),
     ("data.folds", "use sweep.folds"),
     ("test", "no trial reads the test split"),
+    ("backend", "it decides how fast a trial is, not how good"),
+    ("kernels", "it decides how fast a trial is, not how good"),
     ("finetune.from", "start one sweep for each model"),
     ("finetune.from_weights_sha256", "it follows from finetune.from"),
 ];
+const OTHER_IMAGES: &str = "accuracies on other images cannot be compared";
+const PREPARED_OTHERWISE: &str =
+    "the images are read once for all trials, and accuracies on images of another size cannot be compared";
+
+/// Why a key cannot be varied; nor can a table as a whole that holds such a key.
+fn fixed(key: &str) -> Option<&'static str> {
+    let inside = |fixed: &str| fixed.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+    FIXED.iter().find_map(|(fixed, reason)| match *fixed {
+        fixed if fixed == key => Some(*reason),
+        fixed if inside(fixed) => Some("it holds keys that cannot be varied; name the others one by one"),
+        _ => None,
+    })
+}
 
 /// Reads `[sweep.parameters]`. Keys may be quoted (`"optimizer.name"`) or nested.
 ///
@@ -95,7 +117,7 @@ fn collect(prefix: &str, table: &Table, found: &mut Vec<Parameter>) -> Result<()
                 collect(&key, inner, found)?;
             }
             _ => {
-                if let Some((_, reason)) = FIXED.iter().find(|(fixed, _)| *fixed == key) {
+                if let Some(reason) = fixed(&key) {
                     return Err(SweepError::Fixed { key, reason });
                 }
                 let range = Range::parse(value)
@@ -331,6 +353,20 @@ mod tests {
         }
         assert!(space("").unwrap_err().to_string().contains("at least one key"));
         assert!(space("seed = [1, 2]").unwrap_err().to_string().contains("held back"));
+        for (key, reason) in FIXED {
+            for text in [format!("\"{key}\" = [1, 2]"), format!("{key} = {{ choice = [1] }}")] {
+                let error = space(&text).unwrap_err().to_string();
+                assert!(error.contains(key) && error.contains(reason), "{text}: {error}");
+            }
+        }
+        // A whole table would bring such a key along.
+        for table in
+            ["data = [{ limit = 10 }, { limit = 20 }]", "finetune = { choice = [{ freeze = \"none\" }] }"]
+        {
+            let error = space(table).unwrap_err().to_string();
+            assert!(error.contains("one by one"), "{table}: {error}");
+        }
+        space("data.augment = [{ shift = 1.0 }, { shift = 2.0 }]").unwrap();
         let twice = space("\"a.b\" = [1]\n[a]\nb = [2]").unwrap_err().to_string();
         assert!(twice.contains("a.b") && twice.contains("once"), "{twice}");
     }
