@@ -315,14 +315,13 @@ fn a_small_folder_is_learned_by_default_and_a_guess_is_called_one() {
     }
 }
 
-/// `count` pictures of stripes, of a width that tells the class; `shift` makes them others.
-fn write_stripes(folder: &Path, width: u32, count: u32, shift: u32) {
+/// Forty pictures of stripes, of a width that tells the class; no two are equal, and another `shift` makes others.
+fn write_stripes(folder: &Path, width: u32, shift: u32) {
     fs::create_dir_all(folder).expect("a folder");
-    for number in 0..count {
-        let shade = |x: u32| if (x + number) / width % 2 == 0 { 230 } else { 20 };
-        let picture =
-            image::GrayImage::from_fn(16, 16, |x, y| image::Luma([shade(x) + (y * shift % 7) as u8]));
-        picture.save(folder.join(format!("{number}.png"))).expect("saved");
+    for number in 0..40 {
+        let shade = |x: u32| if ((x + number) / width).is_multiple_of(2) { 200 } else { 20 };
+        let pixel = |x, y| image::Luma([(shade(x) + number + y * shift % 7) as u8]);
+        image::GrayImage::from_fn(16, 16, pixel).save(folder.join(format!("{number}.png"))).expect("saved");
     }
 }
 
@@ -332,7 +331,7 @@ fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
     let bench = bench();
     let stripes = |folder: &str, classes: &[(&str, u32)], shift| {
         for (class, width) in classes {
-            write_stripes(&bench.path(folder).join(class), *width, 20, shift);
+            write_stripes(&bench.path(folder).join(class), *width, shift);
         }
     };
     stripes("own", &[("fine", 1), ("middle", 3), ("wide", 7)], 0);
@@ -355,11 +354,15 @@ fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
     };
     // What the model was trained on: what was held back from it, wherever a copy lies and whatever its files are called.
     let own = evaluate("own", &[]);
-    assert_eq!((&own["split"], &own["images"]), (&"test".into(), &9.into()), "{own}");
+    let record = fs::read_to_string(bench.path("artifacts/m/run.json")).expect("run.json");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    let tested = &record["images"]["test"];
+    assert!(tested.as_u64().is_some_and(|count| count > 0 && count < 60), "{record}");
+    assert_eq!((&own["split"], &own["images"]), (&"test".into(), tested), "{own}");
     assert_eq!(own["test_accuracy"], trained["test_accuracy"]);
     fs::rename(bench.path("own"), bench.path("copy")).expect("moved");
-    assert_eq!(evaluate("copy", &[])["images"], 9);
-    assert_eq!(evaluate("copy", &["--split", "all"])["images"], 60);
+    assert_eq!(&evaluate("copy", &[])["images"], tested);
+    assert_eq!(evaluate("copy", &["--split", "all"])["images"], 120);
     bench.run(&["evaluate", "--model", "artifacts/m"]).fails(1, &["own", "--dataset"]);
 
     // Other pictures: all of them, in folders, parts, and lists.
@@ -367,29 +370,29 @@ fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
     let new = evaluate("new", &[]);
     assert_eq!(
         (&new["split"], &new["images"], &new["labelled_images"]),
-        (&"all".into(), &60.into(), &60.into())
+        (&"all".into(), &120.into(), &120.into())
     );
     stripes("tests/test", &[("fine", 1), ("wide", 7)], 1);
     let tests = evaluate("tests", &[]);
-    assert_eq!((&tests["split"], &tests["images"]), (&"test".into(), &40.into()));
+    assert_eq!((&tests["split"], &tests["images"]), (&"test".into(), &80.into()));
     assert_eq!(tests["classes"]["absent"], serde_json::json!(["middle"]));
     assert_eq!(tests["classes"]["without_images"], serde_json::json!(["middle"]));
     assert!(tests["per_class"][1]["f1"].is_null() && tests["per_class"][0]["f1"].is_number());
-    let rows: String = (0..20).map(|n| format!("new/wide/{n}.png,wide,test\n")).collect();
+    let rows: String = (0..40).map(|n| format!("new/wide/{n}.png,wide,test\n")).collect();
     fs::write(bench.path("list.csv"), format!("path,label,split\n{rows}")).expect("written");
     let list = evaluate("list.csv", &[]);
-    assert_eq!((&list["images"], &list["classes"]["mapped"]), (&20.into(), &serde_json::json!(["wide"])));
+    assert_eq!((&list["images"], &list["classes"]["mapped"]), (&40.into(), &serde_json::json!(["wide"])));
 
     // A class that the model does not know is never counted as another.
     stripes("shifted", &[("bar", 1), ("middle", 3), ("wide", 7)], 1);
     let shifted = ["evaluate", "--model", "artifacts/m", "--dataset", "shifted"];
-    bench.run(&shifted).fails(1, &["bar (20)", "fine, middle, wide", "--unknown-classes skip"]);
+    bench.run(&shifted).fails(1, &["bar (40)", "fine, middle, wide", "--unknown-classes skip"]);
     let skipped = evaluate("shifted", &["--unknown-classes", "skip"]);
-    assert_eq!((&skipped["images"], &skipped["classes"]["unknown_images"]), (&40.into(), &20.into()));
+    assert_eq!((&skipped["images"], &skipped["classes"]["unknown_images"]), (&80.into(), &40.into()));
     assert_eq!(skipped["classes"]["unknown"], serde_json::json!(["bar"]));
-    assert!(skipped["warnings"][0].as_str().is_some_and(|text| text.contains("bar (20)")), "{skipped}");
+    assert!(skipped["warnings"][0].as_str().is_some_and(|text| text.contains("bar (40)")), "{skipped}");
     let foreign = evaluate("new", &["--rejection", "shifted"]);
-    assert_eq!(foreign["rejection"]["images"], 20, "only bars are foreign");
+    assert_eq!(foreign["rejection"]["images"], 40, "only bars are foreign");
 
     // The data changed since: said, and evaluated all the same.
     fs::rename(bench.path("copy"), bench.path("own")).expect("moved");
