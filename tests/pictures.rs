@@ -362,7 +362,9 @@ fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
     assert_eq!(own["test_accuracy"], trained["test_accuracy"]);
     fs::rename(bench.path("own"), bench.path("copy")).expect("moved");
     assert_eq!(&evaluate("copy", &[])["images"], tested);
-    assert_eq!(evaluate("copy", &["--split", "all"])["images"], 120);
+    let all = evaluate("copy", &["--split", "all"]);
+    assert_eq!((&all["images"], &all["trained_on"]), (&120.into(), &record["images"]["train"]));
+    assert_eq!(evaluate("copy", &[])["trained_on"], 0);
     bench.run(&["evaluate", "--model", "artifacts/m"]).fails(1, &["own", "--dataset"]);
 
     // Other pictures: all of them, in folders, parts, and lists.

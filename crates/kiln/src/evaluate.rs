@@ -74,6 +74,8 @@ struct EvaluationResult {
     split_because: String,
     /// Labelled images in all parts together.
     labelled_images: usize,
+    /// How many of the images the model was trained on, as far as that is remembered.
+    trained_on: Option<usize>,
     classes: Classes,
     warnings: Vec<String>,
     backend: String,
@@ -168,6 +170,7 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
                 unknown_images: judged.left_out,
                 without_images: evaluation.without_samples(),
             },
+            trained_on: judged.trained_on,
             warnings,
             dataset: judged.dataset,
             backend: arguments.backend.to_string(),

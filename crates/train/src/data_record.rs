@@ -1,10 +1,10 @@
 //! What a run learns from, remembered so that a change shows: `run.json` holds hashes and classes, `data.csv` every
 //! picture.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use data::{Changes, DatasetPair, Entry, InputRequest};
+use data::{Changes, ContentHash, DatasetPair, Entry, InputRequest, Part};
 use serde::{Deserialize, Serialize};
 
 use crate::config::TrainConfig;
@@ -303,6 +303,21 @@ fn files_differ(before: &BTreeMap<String, String>, now: &BTreeMap<String, String
     names.sort();
     names.dedup();
     format!("another SHA-256: {}", data::listed(&names))
+}
+
+/// What the pictures show that a run has learned from; `None` where it does not remember them.
+///
+/// # Errors
+/// When a listing is damaged.
+pub fn learned_from(run: &Path, record: &RunRecord) -> Result<Option<HashSet<ContentHash>>, DataRecordError> {
+    let mut seen: Option<HashSet<ContentHash>> = None;
+    for changes in 0..=record.changed_data.len() {
+        if let Some(listing) = read_listing(&run.join(listing_name(changes)))? {
+            let learned = listing.iter().filter(|entry| entry.part == Some(Part::Train));
+            seen.get_or_insert_default().extend(learned.map(|entry| entry.content));
+        }
+    }
+    Ok(seen)
 }
 
 /// The file with what a run was trained on last.

@@ -546,6 +546,12 @@ fn labelled_and_valid(config: &TrainConfig, training: &Dataset, named: &[u32]) -
     (labelled, valid)
 }
 
+/// How many images of `pair.train` a run of this configuration learns from.
+pub(crate) fn trained_images(config: &TrainConfig, pair: &DatasetPair) -> usize {
+    let (labelled, valid) = labelled_and_valid(config, &pair.train, &pair.valid);
+    labelled.len() - valid.len()
+}
+
 /// The images of `pair.train` that a run of this configuration validates on, in ascending order.
 pub(crate) fn validation_part(config: &TrainConfig, pair: &DatasetPair) -> Vec<u32> {
     labelled_and_valid(config, &pair.train, &pair.valid).1
@@ -1134,17 +1140,18 @@ fn foreign_weights(
     data: &Splits,
 ) -> Result<Started, FitError> {
     let input = data.pair.preprocessing.input;
+    let lenient = config.finetune.as_ref().is_some_and(|finetune| finetune.allow_mismatch);
+    let required = if lenient { Loading::Optional } else { Loading::Required };
     // A file that names its classes is one of ours in another form.
     if let Some(classes) = weights.class_names()
         && keeps_head(config, &classes, data)
     {
         let donor = config.network.init(input, classes.len(), config.seed, &Device::flex())?;
-        let required = |_: &str| Loading::Required;
-        let (donor, _) = weights.load(donor, &config.network, input, classes.len(), required)?;
-        return taken_from(network, &donor, Some(&classes), &data.training);
+        let loading = |name: &str| if name.starts_with("head.") { Loading::Required } else { required };
+        let (donor, report) = weights.load(donor, &config.network, input, classes.len(), loading)?;
+        let started = taken_from(network, &donor, Some(&classes), &data.training)?;
+        return Ok(Started { report, ..started });
     }
-    let lenient = config.finetune.as_ref().is_some_and(|finetune| finetune.allow_mismatch);
-    let required = if lenient { Loading::Optional } else { Loading::Required };
     let loading = |name: &str| match keep_head(config) {
         _ if !name.starts_with("head.") => required,
         KeepHead::Yes => required,

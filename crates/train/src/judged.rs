@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::config::TrainConfig;
 use crate::data_record::{self, DataRecordError};
-use crate::fit::validation_part;
+use crate::fit::{trained_images, validation_part};
 use crate::run_folder::{RunRecord, read_record};
 
 /// A part of labelled data.
@@ -82,6 +82,8 @@ pub struct Judged {
     pub classes: ClassAgreement,
     /// Images left out since the model does not know their classes.
     pub left_out: usize,
+    /// How many of the images the model was trained on, as far as that is remembered.
+    pub trained_on: Option<usize>,
     /// What a user has to know about the figures; complete sentences.
     pub warnings: Vec<String>,
 }
@@ -178,6 +180,8 @@ impl Judged {
         let (part, why) = choose(question.part, &pair, is_own);
         let map = ClassMap::new(&pair.train.class_names, &metadata.classes);
         let labelled = pair.train.len() + pair.test.len();
+        let of_own = origin.config.as_ref().filter(|_| is_same && matches!(part, Part::Train | Part::All));
+        let of_own = of_own.map(|config| trained_images(config, &pair));
         let images = take(part, pair, origin.config.as_ref().filter(|_| is_own), dataset)?;
         let left_out = check_classes(&map, &images, dataset, &metadata.classes, question.unknown)?;
         if let Some((images, unknown)) = &left_out {
@@ -186,10 +190,17 @@ impl Judged {
             ));
         }
         let images = map.apply(images);
+        let trained_on = origin.learned_from(&images)?.or(of_own);
+        if let Some(count) = trained_on.filter(|count| *count > 0) {
+            warnings.push(format!(
+                "the model was trained on {count} of these {} images: on new ones it is hardly as good",
+                images.len()
+            ));
+        }
         let classes = map.agreement().clone();
         let dataset = dataset.to_owned();
         let left_out = left_out.map_or(0, |(images, _)| images);
-        Ok(Self { dataset, images, part, why, labelled, classes, left_out, warnings })
+        Ok(Self { dataset, images, part, why, labelled, classes, left_out, trained_on, warnings })
     }
 }
 
@@ -257,6 +268,13 @@ impl<'a> Origin<'a> {
             };
             files.len() == pair.sha256.len() && files.iter().all(same)
         })
+    }
+
+    /// How many of these images the run has learned from, where it remembers them.
+    fn learned_from(&self, images: &Dataset) -> Result<Option<usize>, JudgeError> {
+        let Some((folder, record)) = &self.run else { return Ok(None) };
+        let seen = data_record::learned_from(folder, record)?;
+        Ok(seen.map(|seen| images.content.iter().filter(|content| seen.contains(*content)).count()))
     }
 
     /// What is different from what the run was trained on.
