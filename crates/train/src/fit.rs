@@ -1150,7 +1150,7 @@ fn foreign_weights(
         let loading = |name: &str| if name.starts_with("head.") { Loading::Required } else { required };
         let (donor, report) = weights.load(donor, &config.network, input, classes.len(), loading)?;
         let started = taken_from(network, &donor, Some(&classes), &data.training)?;
-        return Ok(Started { report, ..started });
+        return Ok(Started { report: Some(report), ..started });
     }
     let loading = |name: &str| match keep_head(config) {
         _ if !name.starts_with("head.") => required,
