@@ -129,7 +129,9 @@ pub enum DecodeError {
 
 impl DecodeError {
     pub(crate) fn damaged(format: impl ToString, reason: impl ToString) -> Self {
-        Self::Damaged { format: format.to_string(), reason: reason.to_string() }
+        // Some decoders say it in several lines.
+        let reason = reason.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        Self::Damaged { format: format.to_string(), reason }
     }
 }
 
