@@ -1,7 +1,7 @@
 //! TIFF files (TIFF 6.0, its supplements, and `BigTIFF`), as scanners, microscopes and cameras write them.
 //!
 //! The decoder of `image` 0.25 panics on tiles in planes, holds a picture several times, and refuses palettes, fax
-//! codes of Group 3, JPEG in YCbCr and numbers of 32 bits. Here a file is read row by row through the crates that
+//! codes of Group 3, JPEG in `YCbCr` and numbers of 32 bits. Here a file is read row by row through the crates that
 //! decompress, and nothing is reserved that the file or the limits do not hold.
 
 use std::collections::BTreeMap;
@@ -454,7 +454,7 @@ fn decode_first(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Fault> {
         // A checksum comes after the last row of a strip.
         if matches!(layout.compression, 8 | 32946) && (layout.tiled || band_rows == layout.chunk[1]) {
             for source in &mut sources {
-                source.read(&mut [0]).map_err(|error| error.to_string())?;
+                let _beyond = source.read(&mut [0]).map_err(|error| error.to_string())?;
             }
         }
     }
@@ -488,7 +488,7 @@ fn palette(directory: &Directory, layout: &Layout) -> Result<Vec<[u8; 3]>, Fault
 impl Layout {
     /// The sample at `index` of a row of a chunk. Whole numbers of up to 53 bits are exact.
     fn sample(&self, row: &[u8], index: usize, little_endian: bool) -> f64 {
-        if self.bits % 8 != 0 {
+        if !self.bits.is_multiple_of(8) {
             let (at, shift) = (index * self.bits / 8, index * self.bits % 8);
             // At most 15 bits from any bit on lie in three bytes.
             let three =

@@ -54,7 +54,7 @@ pub struct JpegHeader {
     pub width: usize,
     /// Rows, likewise.
     pub height: usize,
-    /// 1 for grey, 3 for YCbCr or RGB, 4 for CMYK.
+    /// 1 for grey, 3 for `YCbCr` or RGB, 4 for CMYK.
     pub components: usize,
     /// Whether it is sent in several passes, so that a decoder holds all coefficients.
     pub progressive: bool,
@@ -91,7 +91,7 @@ pub fn check(bytes: &[u8]) -> Result<JpegHeader, JpegError> {
 }
 
 /// Checks the file, and gives the picture with the mean of every 8x8 pixels for a pixel: an eighth as wide and high,
-/// rounded up. Grey files give one channel, YCbCr and RGB files three.
+/// rounded up. Grey files give one channel, `YCbCr` and RGB files three.
 ///
 /// # Errors
 /// As [`check`]; four components.
@@ -510,7 +510,7 @@ impl Scan<'_, '_> {
         };
         let mut restarts = 0;
         for unit in 0..units {
-            if restart_interval > 0 && unit > 0 && unit % restart_interval == 0 {
+            if unit > 0 && unit.is_multiple_of(restart_interval) {
                 if !self.bits.restart(restarts) {
                     return Err(self.stopped(Stop::Early, unit * blocks_of_unit));
                 }
