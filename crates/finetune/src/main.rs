@@ -3,12 +3,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use finetune::{FinetuneProgram, REFERENCE_MODEL, finetune};
-use train::command::exit;
+use train::command::{exit, parsed};
 
 fn main() -> ExitCode {
     train::model_io::provide_reference(REFERENCE_MODEL);
-    let program = FinetuneProgram::parse();
+    let program = parsed::<FinetuneProgram>();
     exit(finetune(&program.arguments))
 }

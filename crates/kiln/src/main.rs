@@ -22,7 +22,7 @@ mod table;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use train::command::exit;
+use train::command::{exit, parsed};
 
 /// Train, evaluate and fine-tune image classifiers.
 #[derive(Parser, Debug)]
@@ -68,7 +68,7 @@ enum Command {
 
 fn main() -> ExitCode {
     train::model_io::provide_reference(finetune::REFERENCE_MODEL);
-    let program = Program::parse();
+    let program = parsed::<Program>();
     // Before anything else: the operators would take a slower way without a word.
     if let Err(error) = kernels::path_by_default() {
         return exit(Err(error.into()));

@@ -100,6 +100,18 @@ pub struct TrainProgram {
     pub arguments: TrainArguments,
 }
 
+/// The flags of this program; says what is wrong with them, ends it, and lets no name among them act on the terminal.
+pub fn parsed<P: clap::Parser>() -> P {
+    P::try_parse().unwrap_or_else(|error| {
+        let text = error.render().to_string();
+        if visible(&text) == text {
+            error.exit();
+        }
+        say(text.trim_end());
+        std::process::exit(error.exit_code())
+    })
+}
+
 /// Ends a program: prints the failure, and gives the status.
 pub fn exit(result: Result<ExitCode, Failure>) -> ExitCode {
     result.unwrap_or_else(|failure| {

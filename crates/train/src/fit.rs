@@ -12,6 +12,7 @@ use burn::tensor::{Bytes, Device};
 use burn_train::logger::InMemoryMetricLogger;
 use burn_train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
+use data::text::one_line;
 use data::{
     BatchLoader, ClassAgreement, ClassMap, Dataset, DatasetPair, LoaderConfig, Sampler, Search, listed,
 };
@@ -1231,7 +1232,8 @@ fn median_rate(state: &TrainingState) -> f64 {
 /// `cat 12, dog 9`, cut short after many classes.
 fn in_words(names: &[String], counts: &[usize]) -> String {
     const SHOWN: usize = 25;
-    let shown = names.iter().zip(counts).take(SHOWN).map(|(name, count)| format!("{name} {count}"));
+    let shown =
+        names.iter().zip(counts).take(SHOWN).map(|(name, count)| format!("{} {count}", one_line(name)));
     let mut text = shown.collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN {
         text.push_str(&format!(" and {} more classes", names.len() - SHOWN));

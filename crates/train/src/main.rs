@@ -3,10 +3,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use train::command::{TrainProgram, exit, train};
+use train::command::{TrainProgram, exit, parsed, train};
 
 fn main() -> ExitCode {
-    let program = TrainProgram::parse();
+    let program = parsed::<TrainProgram>();
     exit(train(&program.arguments))
 }

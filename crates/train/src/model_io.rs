@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
+use data::text::composed;
 use model::{Metadata, Model, ModelFileError};
 
 use crate::run_folder::MODEL_FILE;
@@ -72,7 +73,9 @@ pub fn model_path(path: &Path) -> PathBuf {
 pub fn load(path: &Path, device: &Device) -> Result<Model, ModelIoError> {
     let path = model_path(path);
     let bytes = read(&path)?;
-    model::decode(&bytes, device).map_err(|source| ModelIoError::Content { path, source })
+    let mut model = model::decode(&bytes, device).map_err(|source| ModelIoError::Content { path, source })?;
+    compose(&mut model.metadata);
+    Ok(model)
 }
 
 /// Only what the file says about itself.
@@ -82,7 +85,17 @@ pub fn load(path: &Path, device: &Device) -> Result<Model, ModelIoError> {
 pub fn load_metadata(path: &Path) -> Result<Metadata, ModelIoError> {
     let path = model_path(path);
     let bytes = read(&path)?;
-    model::read_metadata(&bytes).map_err(|source| ModelIoError::Content { path, source })
+    let mut metadata =
+        model::read_metadata(&bytes).map_err(|source| ModelIoError::Content { path, source })?;
+    compose(&mut metadata);
+    Ok(metadata)
+}
+
+/// Names of classes in the form in which those of data come, to compare them.
+fn compose(metadata: &mut Metadata) {
+    for name in &mut metadata.classes {
+        *name = composed(name);
+    }
 }
 
 /// The bytes of a model file; those inside the program for a reference model that is not there as a file.

@@ -164,7 +164,10 @@ fn load(
     let picture = &decoded.picture;
     let image = preprocessing.prepare(picture).map_err(|error| error.to_string())?;
     out.copy_from_slice(&image);
-    let named = path.extension().and_then(ImageFormat::from_extension);
+    let named = path.extension().and_then(|extension| match extension.to_str() {
+        Some(extension) if extension.eq_ignore_ascii_case("jpe") => Some(ImageFormat::Jpeg),
+        _ => ImageFormat::from_extension(extension),
+    });
     let mut notes = Vec::new();
     let mut pixels = picture.pixels().chunks_exact(picture.channels());
     let first = pixels.next();

@@ -13,7 +13,7 @@ use super::walk::{
 };
 use crate::error::DataError;
 use crate::options::Purpose;
-use crate::text::composed;
+use crate::text::{composed, one_line};
 
 /// Labels are bytes.
 pub(crate) const MAX_CLASSES: usize = 256;
@@ -68,12 +68,12 @@ const ADDED: [&str; 17] = [
     "seg", "split", "subset", "folder", "dir", "part",
 ];
 
-/// A name in lower case without separators, numbers at its end and what people add to the names of parts. What is
+/// A name in lower case without separators, numbers around it and what people add to the names of parts. What is
 /// only such an addition becomes nothing.
 fn core(name: &str) -> String {
     let lower = composed(name).to_lowercase();
     let letters: String = lower.chars().filter(|character| character.is_alphanumeric()).collect();
-    let mut core = letters.trim_end_matches(|character: char| character.is_ascii_digit());
+    let mut core = letters.trim_matches(|character: char| character.is_ascii_digit());
     loop {
         if Part::ALL.iter().any(|part| part.names().contains(&core)) {
             return core.to_owned();
@@ -599,7 +599,7 @@ fn impossible(names: &[String], named: usize) -> Option<String> {
 
 pub(crate) fn shortened(names: &[String]) -> String {
     const SHOWN: usize = 10;
-    let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let mut text = names.iter().take(SHOWN).map(|name| one_line(name)).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
@@ -714,6 +714,7 @@ mod tests {
             ("train-data", Train),
             ("Training Images", Train),
             ("train2017", Train),
+            ("01_train", Train),
             ("dataset_train", Train),
             ("valid", Valid),
             ("val", Valid),
