@@ -111,15 +111,20 @@ const IS_VALID: [&str; 3] = ["isvalid", "isval", "isvalidation"];
 const IS_TEST: [&str; 1] = ["istest"];
 
 impl Columns {
-    fn of(header: &csv::StringRecord) -> Result<Self, String> {
+    /// `names_parts` tells of a column whether parts are named in it: one that is not called `split` may be about something
+    /// else.
+    fn of(header: &csv::StringRecord, names_parts: impl Fn(usize) -> bool) -> Result<Self, String> {
         let names: Vec<String> = header
             .iter()
             .map(|name| name.to_lowercase().chars().filter(|character| character.is_alphanumeric()).collect())
             .collect();
-        let column = |what: &str, known: &[&str]| -> Result<Option<usize>, String> {
+        let column = |what: &str,
+                      known: &[&str],
+                      fits: &dyn Fn(usize) -> bool|
+         -> Result<Option<usize>, String> {
             let at = |name: &str| (0..names.len()).filter(|&at| names[at] == name).collect::<Vec<_>>();
             let usual = at(known[0]);
-            let others = || known.iter().flat_map(|name| at(name)).collect::<Vec<_>>();
+            let others = || known.iter().flat_map(|name| at(name)).filter(|&at| fits(at)).collect::<Vec<_>>();
             let found = if usual.is_empty() { others() } else { usual };
             match found[..] {
                 [] => Ok(None),
@@ -140,11 +145,11 @@ impl Columns {
                 "expected a header line `path,label` or `path,label,split`, separated by commas, semicolons or tabs, found `{found}`"
             )
         };
-        let path = column("paths", &PATHS)?.ok_or_else(missing)?;
-        let label = column("labels", &LABELS)?.ok_or_else(missing)?;
-        let valid = column("validation flags", &IS_VALID)?;
-        let test = column("test flags", &IS_TEST)?;
-        let parts = match (column("parts", &SPLITS)?, valid.or(test)) {
+        let path = column("paths", &PATHS, &|_| true)?.ok_or_else(missing)?;
+        let label = column("labels", &LABELS, &|_| true)?.ok_or_else(missing)?;
+        let valid = column("validation flags", &IS_VALID, &|_| true)?;
+        let test = column("test flags", &IS_TEST, &|_| true)?;
+        let parts = match (column("parts", &SPLITS, &names_parts)?, valid.or(test)) {
             (Some(split), Some(flag)) => {
                 return Err(format!(
                     "`{}` and `{}` both say which part a picture belongs to; keep one",
@@ -232,7 +237,11 @@ impl Reader<'_> {
         let columns = separators.into_iter().find_map(|separator| {
             let mut header = csv::StringRecord::new();
             reader(separator).read_record(&mut header).ok()?;
-            match Columns::of(&header) {
+            let names_parts = |column: usize| {
+                let mut rows = reader(separator).into_records().skip(1).flatten();
+                rows.any(|row| row.get(column).is_some_and(|cell| Part::named(cell).is_some()))
+            };
+            match Columns::of(&header, names_parts) {
                 Ok(columns) => Some((separator, columns)),
                 Err(wrong) => {
                     // What is said of several columns says more than what is said of one.
@@ -554,6 +563,9 @@ mod tests {
             let error = stops(&listed(text.as_bytes()));
             assert!(words.iter().all(|word| error.contains(word)), "{text:?}: {error}");
         }
+        // A column that names no part is about something else.
+        let listing = listed(b"path,label,dataset,set\na.png,cat,birds,1\nb.png,dog,birds,2\n");
+        assert_eq!((stops(&listing), listing.samples.len()), (String::new(), 2));
         // The usual name of a column is taken where others are there too.
         let listing = listed(b"file,path,class,label\nx,a.png,1,cat\nx,b.png,2,dog\n");
         assert_eq!(
