@@ -13,6 +13,7 @@ mod range_test;
 mod samples;
 mod trials;
 
+use data::text::csv_cell;
 use image::RgbImage;
 use serde::Serialize;
 
@@ -302,7 +303,7 @@ fn predictions(input: &ReportInput) -> Result<Vec<u8>, ReportError> {
             p.predicted.to_string(),
             answer.map_or(p.probability, |answer| answer.probability).to_string(),
             p.loss.to_string(),
-            (input.name)(p.index),
+            csv_cell(&(input.name)(p.index)),
             answer.map_or_else(String::new, |answer| answer.rejected.to_string()),
         ])?;
     }
@@ -420,6 +421,12 @@ mod tests {
         let rows: Vec<&str> = text(&files, "predictions.csv").lines().collect();
         assert_eq!(rows[1], "0,0,1,0.5,2,\"cats, and/0.png\",false");
         assert_eq!(rows[4], "3,1,0,0.53,5,\"cats, and/3.png\",true");
+        let formula = |index: u32| format!("=1+{index}");
+        let files = render(&ReportInput { name: &formula, ..input(&evaluation, &[]) }).expect("renders");
+        assert!(
+            text(&files, "predictions.csv").contains("0,0,1,0.75,2,'=1+0,"),
+            "no formula for a spreadsheet"
+        );
         let page = text(&files, "index.html");
         // The two mistakes, worst first.
         let places = ["53.00 %, rejected<br><span>cats, and/3.png", "50.00 %<br><span>cats, and/0.png"]
