@@ -405,3 +405,101 @@ fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
         assert!(changed.stderr.contains(words), "`{words}` is not in {}", changed.stderr);
     }
 }
+
+/// Whether a terminal would act on something in it; ends of lines are ours.
+#[cfg(unix)]
+fn acts(text: &str) -> bool {
+    let turns = ['\u{202e}', '\u{2066}', '\u{200f}', '\u{2028}'];
+    text.contains(|character: char| {
+        (character.is_control() && !matches!(character, '\n' | '\t')) || turns.contains(&character)
+    })
+}
+
+#[cfg(unix)]
+#[test]
+fn names_of_classes_and_files_act_on_no_terminal_and_are_no_formulas() {
+    let bench = bench();
+    let (clears, turns) = ("=1+cmd\u{1b}[2J\u{9b}31m", "@sum\u{202e}\u{7f}\rb");
+    for (class, number) in [clears, turns].iter().flat_map(|class| (0..12).map(move |number| (class, number)))
+    {
+        let folder = bench.path(&format!("evil/{class}"));
+        fs::create_dir_all(&folder).expect("a folder");
+        let value = if *class == clears { 40 } else { 200 } + number;
+        let image = RgbImage::from_pixel(8, 8, Rgb([value, value, value]));
+        image.save(folder.join(format!("{number}.png"))).expect("a picture");
+    }
+    let rest = "\u{1b}]0;owned\u{7}\nerror: not ours";
+    fs::write(bench.path(&format!("evil/{clears}/-2+3{rest}.png")), "no picture").expect("written");
+    fs::write(bench.path(&format!("evil/{turns}/note{rest}")), "").expect("written");
+    fs::create_dir(bench.path(&format!("evil/empty{rest}"))).expect("a folder");
+    let train = ["train", "--dataset", "evil", "--progress", "plain", "--epochs", "1", "--batch-size", "4"];
+    let small = ["--model", "mlp", "--threads", "1", "--valid-fraction", "0.2"];
+    let skip = ["--on-bad-image", "skip"];
+    let model = ["--model", "artifacts/a"];
+    let bad = format!("evil/{clears}/-2+3{rest}.png");
+    for (status, arguments) in [
+        (1, [&train[..], &small].concat()),
+        (0, [&train[..], &small, &skip, &["--name", "a"]].concat()),
+        (0, [&train[..], &small, &skip, &["--name", "b", "--seed", "2"]].concat()),
+        (1, vec!["data", "check", "evil"]),
+        (1, vec!["data", "check", "evil", "--json"]),
+        (0, [&["evaluate"][..], &model, &skip].concat()),
+        (0, [&["evaluate", "--json"][..], &model, &skip].concat()),
+        (1, [&["predict", "evil", &bad[..]][..], &model].concat()),
+        (1, [&["predict", "evil", "--csv"][..], &model].concat()),
+        (1, [&["predict", "evil", "--json"][..], &model].concat()),
+        (1, [&["explain", "evil", "--out", "why"][..], &model].concat()),
+        (0, vec!["runs"]),
+        (0, vec!["compare", "artifacts/a", "artifacts/b"]),
+        (1, vec!["train", "--dataset", "e\u{1b}[2Jvil"]),
+        (2, vec!["train", "--e\u{1b}[2Jvil"]),
+        (1, vec!["predict", "--model", "no\u{1b}[2Jmodel", "evil"]),
+    ] {
+        let ran = bench.run(&arguments);
+        assert_eq!(ran.status, status, "{arguments:?}\n{}{}", ran.stdout, ran.stderr);
+        for text in [&ran.stdout, &ran.stderr] {
+            assert!(!acts(text), "{arguments:?}: {text:?}");
+            assert!(!text.contains("\nerror: not ours"), "{arguments:?}: {text}");
+        }
+        if arguments.contains(&"--json") {
+            let names =
+                ran.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+            assert!(
+                names.map(|value| value.to_string()).any(|text| text.contains('\u{9b}')),
+                "{arguments:?}"
+            );
+        }
+        if arguments.contains(&"--csv") {
+            let cells: Vec<&str> = ran.stdout.lines().skip(1).flat_map(|line| line.split(',')).collect();
+            assert!(cells.iter().any(|cell| cell.starts_with("'=1+cmd\\x1b")), "{}", ran.stdout);
+            assert!(!cells.iter().any(|cell| cell.starts_with(['=', '+', '-', '@'])), "{}", ran.stdout);
+        }
+    }
+}
+
+#[test]
+fn predict_takes_from_a_folder_what_training_takes() {
+    let bench = bench();
+    write_pictures(&bench.path("digits"), 100);
+    let one = files(&bench.path("digits")).first().cloned().expect("a picture");
+    for name in
+        ["._x.png", "@eaDir/x.png", ".ipynb_checkpoints/x.png", "Thumbs.db", "__MACOSX/x.png", "deep/x.JFIF"]
+    {
+        let to = bench.path("mixed").join(name);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        fs::copy(bench.path("digits").join(&one), to).expect("copied");
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("..", bench.path("mixed/deep/up")).expect("a link");
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../artifacts/reference");
+    let predict = ["predict", "mixed", "--json", "--model", reference.to_str().expect("UTF-8")];
+    let ran = bench.run(&predict);
+    assert_eq!((ran.status, ran.stdout.lines().count(), &ran.stderr[..]), (0, 1, ""), "{}", ran.stdout);
+    assert!(ran.stdout.contains("mixed/deep/x.JFIF"));
+    fs::write(bench.path("mixed/a.heic"), "").expect("written");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("nowhere", bench.path("mixed/gone.png")).expect("a link");
+    let words: &[&str] =
+        if cfg!(unix) { &["a.heic: a picture of the format HEIC", "gone.png"] } else { &["HEIC"] };
+    bench.run(&predict).fails(1, words);
+}

@@ -103,11 +103,14 @@ pub struct TrainProgram {
 /// The flags of this program; says what is wrong with them, ends it, and lets no name among them act on the terminal.
 pub fn parsed<P: clap::Parser>() -> P {
     P::try_parse().unwrap_or_else(|error| {
-        let text = error.render().to_string();
-        if visible(&text) == text {
+        let odd = |argument: std::ffi::OsString| {
+            let text = argument.to_string_lossy();
+            visible(&text) != text
+        };
+        if !std::env::args_os().any(odd) {
             error.exit();
         }
-        say(text.trim_end());
+        say(error.render().to_string().trim_end());
         std::process::exit(error.exit_code())
     })
 }

@@ -29,6 +29,7 @@ use crate::error::DataError;
 use crate::fetch::Search;
 use crate::options::{ImageOptions, InputRequest, OnBadImage, Purpose};
 use crate::split::stratified_test;
+use crate::text::one_line;
 use cache::{Content, Header, Names};
 use listing::Listing;
 
@@ -136,8 +137,11 @@ fn load(
         return Err(DataError::Findings { path: root.to_owned(), findings: stopping });
     };
     if !report.bad.is_empty() {
-        let lines: Vec<String> =
-            report.bad.iter().map(|bad| format!("  {}: {}", bad.path, bad.reason)).collect();
+        let lines: Vec<String> = report
+            .bad
+            .iter()
+            .map(|bad| format!("  {}: {}", one_line(&bad.path), one_line(&bad.reason)))
+            .collect();
         tracing::warn!(
             "{}: {} left out, unusable\n{}",
             root.display(),
