@@ -416,17 +416,14 @@ mod tests {
         let answers: Vec<Answer> =
             (0..6).map(|at| Answer { probability: 0.5 + at as f32 / 100.0, rejected: at == 3 }).collect();
         let name = |index: u32| format!("cats, and/{index}.png");
-        let input = ReportInput { answers: &answers, name: &name, ..input(&evaluation, &[]) };
-        let files = render(&input).expect("renders");
+        let bare = input(&evaluation, &[]);
+        let files = render(&ReportInput { answers: &answers, name: &name, ..bare }).expect("renders");
         let rows: Vec<&str> = text(&files, "predictions.csv").lines().collect();
         assert_eq!(rows[1], "0,0,1,0.5,2,\"cats, and/0.png\",false");
         assert_eq!(rows[4], "3,1,0,0.53,5,\"cats, and/3.png\",true");
         let formula = |index: u32| format!("=1+{index}");
-        let files = render(&ReportInput { name: &formula, ..input(&evaluation, &[]) }).expect("renders");
-        assert!(
-            text(&files, "predictions.csv").contains("0,0,1,0.75,2,'=1+0,"),
-            "no formula for a spreadsheet"
-        );
+        let named = render(&ReportInput { name: &formula, ..input(&evaluation, &[]) }).expect("renders");
+        assert!(text(&named, "predictions.csv").contains("0,0,1,0.75,2,'=1+0,"), "no formula");
         let page = text(&files, "index.html");
         // The two mistakes, worst first.
         let places = ["53.00 %, rejected<br><span>cats, and/3.png", "50.00 %<br><span>cats, and/0.png"]
