@@ -377,7 +377,7 @@ fn files_have_the_mode_that_the_umask_leaves() {
     let bench = bench();
     let program = env!("CARGO_BIN_EXE_train");
     let script = format!(
-        "umask 027; exec '{program}' --dataset mnist-sample --limit 100 --epochs 1 --progress none --name private"
+        "umask 027; exec '{program}' --dataset mnist-sample --limit 300 --epochs 1 --progress none --name private"
     );
     let status =
         std::process::Command::new("bash").args(["-c", &script]).current_dir(bench.path(".")).status();
