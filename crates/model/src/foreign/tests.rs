@@ -360,7 +360,7 @@ fn layers_in_a_row_are_told_by_their_order() {
 /// Hugging Face's ResNet and timm's transformer, by the shapes that ours has.
 #[test]
 fn names_of_other_libraries_are_known() {
-    let input = InputShape::new(3, 32, 32);
+    let input = InputShape::new(3, 28, 28);
     let resnet = NetworkConfig::ResNet(ResNetConfig { depth: 18, ..ResNetConfig::default() });
     let vit = NetworkConfig::named("vit-tiny").unwrap().config;
     let hugging_face = |name: &str| {
