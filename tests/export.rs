@@ -58,6 +58,7 @@ fn untrained(config: CnnConfig) -> Vec<u8> {
         classes: ["plain", "with \"quotes\"", "ünïcode??/", "back\\slash"].map(String::from).into(),
         provenance: BTreeMap::new(),
         confidence: Some(Confidence { temperature: 0.8, novelty: None }),
+        seen: None,
     };
     encode(&built, description).expect("a model")
 }

@@ -535,7 +535,7 @@ fn bad_input_is_an_error_that_says_what_to_do() {
     bench.run(&with(&["--config", "none.toml"])).fails(2, &["none.toml"]);
     bench.run(&with(&["--set", "network.dense=[0]"])).fails(2, &["dense.0"]);
     bench.run(&with(&["--name", "../up"])).fails(2, &["--name"]);
-    bench.run(&with(&["--limit", "12"])).fails(1, &["12 labelled images"]);
+    bench.run(&with(&["--limit", "12"])).fails(1, &["--limit 12 leaves no image to validate on"]);
     bench.run(&["--dataset", "nowhere", "--progress", "none"]).fails(1, &["nowhere", "mnist"]);
     bench.run(&["--resume"]).fails(1, &["artifacts", "no unfinished run"]);
     bench.run(&["--resume", "nothing"]).fails(1, &["nothing", "not a run folder"]);

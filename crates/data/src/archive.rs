@@ -99,7 +99,8 @@ pub(crate) fn load(known: &'static KnownArchive, search: &Search) -> Result<Data
 }
 
 fn assemble(known: &'static KnownArchive, files: Files, origin: &str) -> Result<DatasetPair, DataError> {
-    cifar::assemble(known.name, Path::new(known.layout.folder), known.layout, files, origin)
+    let pair = cifar::assemble(known.name, Path::new(known.layout.folder), known.layout, files, origin)?;
+    Ok(pair.fixed())
 }
 
 fn no_source(known: &KnownArchive, attempts: Vec<Attempt>) -> DataError {

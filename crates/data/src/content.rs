@@ -47,6 +47,11 @@ impl ContentHash {
         images.collect()
     }
 
+    /// Of a group of images that belong together, whatever they show.
+    pub(crate) fn of_group(name: &str) -> Self {
+        Sha256::new().chain_update("kiln: group").chain_update(name).into()
+    }
+
     /// The 32 bytes.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0

@@ -38,6 +38,9 @@ pub struct Dataset {
     pub files: Arc<[String]>,
     /// What each image showed before it was made to fit, `[N]`.
     pub content: Arc<[ContentHash]>,
+    /// What belongs together in one part, `[N]`: the content of each image, or a hash of the group that it is named to
+    /// be of. Empty for known data sets: their content never changes, so they are divided by index.
+    pub units: Arc<[ContentHash]>,
 }
 
 impl Dataset {
@@ -49,8 +52,14 @@ impl Dataset {
         shape: InputShape,
         class_names: Vec<String>,
     ) -> Self {
-        let content = ContentHash::of_each(shape, &pixels).into();
-        Self { name: name.into(), pixels, labels, shape, class_names, files: Arc::default(), content }
+        let content: Arc<[ContentHash]> = ContentHash::of_each(shape, &pixels).into();
+        let units = Arc::clone(&content);
+        Self { name: name.into(), pixels, labels, shape, class_names, files: Arc::default(), content, units }
+    }
+
+    /// Whether its content never changes, and it is divided by index; see [`Dataset::units`].
+    pub fn is_fixed(&self) -> bool {
+        self.units.is_empty()
     }
 
     /// No image, with the names and the shape of this one.
@@ -76,6 +85,7 @@ impl Dataset {
             class_names: self.class_names.clone(),
             files: indices.iter().filter_map(|&index| self.files.get(index as usize).cloned()).collect(),
             content: indices.iter().filter_map(|&index| self.content.get(index as usize).copied()).collect(),
+            units: indices.iter().filter_map(|&index| self.units.get(index as usize).copied()).collect(),
         }
     }
 
@@ -87,6 +97,7 @@ impl Dataset {
         self.labels.extend(other.labels);
         self.files = self.files.iter().chain(other.files.iter()).cloned().collect();
         self.content = self.content.iter().chain(other.content.iter()).copied().collect();
+        self.units = self.units.iter().chain(other.units.iter()).copied().collect();
         self
     }
 
@@ -171,6 +182,14 @@ pub struct DatasetPair {
 }
 
 impl DatasetPair {
+    /// As a data set whose content never changes, see [`Dataset::units`].
+    #[must_use]
+    pub fn fixed(mut self) -> Self {
+        self.train.units = Arc::default();
+        self.test.units = Arc::default();
+        self
+    }
+
     /// Both parts with 1 or 3 channels, see [`Dataset::with_channels`]. Grey images that become RGB keep their mean
     /// and standard deviation, for each channel; those of RGB images that become grey are measured anew.
     ///
@@ -217,8 +236,9 @@ pub fn load(name: &str, search: &Search) -> Result<DatasetPair, DataError> {
 /// - a folder of pictures for each class, named for it, or `train`, `valid` and `test` with such folders, under the
 ///   usual names for these parts.
 ///
-/// A file `*.csv` lists pictures: a header `path,label` or `path,label,split`, paths relative to the file. Where
-/// no test part is named, a stratified share of [`ImageOptions::test_fraction`] is set aside, the same in every run.
+/// A file `*.csv` lists pictures: a header `path,label`, with `split` and `group` where they are wanted, paths relative
+/// to the file. Where no test part is named, a share of [`ImageOptions::test_fraction`] is set aside by what the
+/// pictures show, see [`membership`](crate::membership).
 ///
 /// Mean and standard deviation are those of the training images. Images of another size than
 /// [`ImageOptions::input`] are fitted to it: grey ones become RGB by repetition, RGB ones grey by their luma.
@@ -398,7 +418,8 @@ pub(crate) fn assemble_known(
         valid: Vec::new(),
         pictures: None,
         test_set_aside: false,
-    })
+    }
+    .fixed())
 }
 
 /// Checks that the files belong together, and moves their bytes into a training and a test set.
@@ -562,7 +583,7 @@ pub(crate) fn measure(train: &Dataset) -> Preprocessing {
         let moment = |power: i32| -> f64 {
             let sum: f64 =
                 (0..256).map(|value| histogram[value] as f64 * (value as f64 / 255.0).powi(power)).sum();
-            sum / (train.len() * plane) as f64
+            sum / (train.len() * plane).max(1) as f64
         };
         mean[channel] = moment(1) as f32;
         // Images of one colour have no deviation: they are shifted, not scaled.

@@ -25,7 +25,7 @@ pub struct ImageOptions {
     pub fit: Option<Fit>,
     /// What a picture that cannot be decoded means.
     pub on_bad_image: OnBadImage,
-    /// Share of the labelled images set aside for the test when the data names none.
+    /// Share of the labelled images set aside for the test when the data names none, each by what it shows.
     pub test_fraction: f64,
     /// What the images are for.
     pub purpose: Purpose,

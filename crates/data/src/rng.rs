@@ -17,7 +17,6 @@ pub(crate) enum Purpose {
     Order = 4,
     Augment = 5,
     Shard = 6,
-    Test = 7,
     Photo = 8,
     Mix = 9,
     Balance = 10,

@@ -72,7 +72,8 @@ pub(crate) fn load() -> Result<DatasetPair, DataError> {
         valid: Vec::new(),
         pictures: None,
         test_set_aside: false,
-    })
+    }
+    .fixed())
 }
 
 #[cfg(test)]

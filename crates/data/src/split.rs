@@ -44,17 +44,6 @@ pub fn stratified_subset(labels: &[u8], indices: &[u32], n: usize, seed: u64) ->
     divide(classes, n).0
 }
 
-/// Seed of [`stratified_test`]. It never changes: what one run tests on, no other may train on.
-const TEST_SEED: u64 = 0;
-
-/// `n` of the samples `indices` for the test, at most all of them, with the class shares of `indices`; in
-/// ascending order. Data without a test part of its own is divided by this, the same in every run whatever its
-/// seed, so that runs compare and a model can be tested again.
-pub fn stratified_test(labels: &[u8], indices: &[u32], n: usize) -> Vec<u32> {
-    let classes = shuffled_classes(labels, indices.iter().copied(), TEST_SEED, Purpose::Test);
-    divide(classes, n).0
-}
-
 /// `n` of the samples of every class among `indices`, all of a class that has fewer; in ascending order.
 pub fn balanced_subset(labels: &[u8], indices: &[u32], n: usize, seed: u64) -> Vec<u32> {
     let mut taken: Vec<u32> = shuffled_classes(labels, indices.iter().copied(), seed, Purpose::Subset)
@@ -96,7 +85,7 @@ fn divide(classes: Vec<Vec<u32>>, n: usize) -> (Vec<u32>, Vec<u32>) {
 }
 
 /// Divides `n` among classes in proportion to their counts, by the largest remainder.
-fn shares(counts: &[usize], n: usize) -> Vec<usize> {
+pub(crate) fn shares(counts: &[usize], n: usize) -> Vec<usize> {
     let total: usize = counts.iter().sum();
     let n = n.min(total);
     if total == 0 {

@@ -117,7 +117,7 @@ pub(crate) fn run(arguments: &DataArguments) -> Result<ExitCode, Failure> {
             let options = ImageOptions { on_bad_image: OnBadImage::Skip, ..check.images.options() };
             let checked = data::check(&check.name, &search, &options).map_err(Failure::failed)?;
             tell(&check.name, &checked, arguments.json)?;
-            if checked.findings.iter().any(|finding| finding.kind.stops()) {
+            if checked.findings.iter().any(|finding| finding.kind.is_fault()) {
                 return Ok(ExitCode::FAILURE);
             }
         }

@@ -371,6 +371,7 @@ mod tests {
             classes: (0..10).map(|digit| digit.to_string()).collect(),
             provenance: BTreeMap::new(),
             confidence: None,
+            seen: None,
         };
         let built = network.init(description.preprocessing.input, 10, 3, &Device::flex()).unwrap();
         let model = decode(&encode(&built, description).unwrap(), device).unwrap();

@@ -288,6 +288,7 @@ mod tests {
             classes: vec!["yes".into(), "no".into()],
             provenance: BTreeMap::new(),
             confidence: None,
+            seen: None,
         };
         let model = decode(&encode(&network, description).unwrap(), &Device::flex()).unwrap();
         Classifier::new(model, Device::flex())

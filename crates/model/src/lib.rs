@@ -35,6 +35,7 @@ mod reading;
 mod record;
 mod resnet;
 mod rnn;
+mod seen;
 mod shape;
 mod summary;
 mod vgg;
@@ -77,6 +78,7 @@ pub use record::{
 };
 pub use resnet::{ResNet, ResNetConfig, ResidualBlock};
 pub use rnn::{Cell, RecurrentLayer, Rnn, RnnConfig};
+pub use seen::{MOST_SEEN, Seen};
 pub use shape::ShapeError;
 pub use summary::{LayerSummary, Summary, TensorSpec, thousands};
 pub use vgg::VggConfig;

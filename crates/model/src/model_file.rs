@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Confidence, ConfidenceError, InputShape, LoadReport, Network, NetworkConfig, Preprocessing,
-    PreprocessingError, RecordError, ShapeError, Summary,
+    PreprocessingError, RecordError, Seen, ShapeError, Summary,
     record::{Loading, compare, floats, hex, little_endian, load, named_tensors, values, weights_sha256},
 };
 
@@ -169,6 +169,8 @@ pub struct Description {
     pub provenance: BTreeMap<String, serde_json::Value>,
     /// What calibrates its answers, where that was fitted.
     pub confidence: Option<Confidence>,
+    /// The pictures that it has seen, where they are recorded.
+    pub seen: Option<Seen>,
 }
 
 /// What a model file says about itself.
@@ -196,6 +198,10 @@ pub struct Metadata {
     /// What calibrates its answers. Absent in files of the first versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<Confidence>,
+    /// The pictures that it has seen. Absent for known data sets, for very many pictures, and in files of the first
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
 }
 
 /// A loaded model.
@@ -213,7 +219,7 @@ pub struct Model {
 /// # Errors
 /// A description that does not fit the network, or weights that are not finite.
 pub fn encode(network: &Network, description: Description) -> Result<Vec<u8>, ModelFileError> {
-    let Description { network: config, preprocessing, classes, provenance, confidence } = description;
+    let Description { network: config, preprocessing, classes, provenance, confidence, seen } = description;
     preprocessing.validate()?;
     confidence.as_ref().map_or(Ok(()), Confidence::validate)?;
     let summary = config.summary(preprocessing.input, classes.len())?;
@@ -239,6 +245,7 @@ pub fn encode(network: &Network, description: Description) -> Result<Vec<u8>, Mo
         classes,
         provenance,
         confidence,
+        seen,
     };
     let json = serde_json::to_string(&metadata).map_err(|e| unreadable("metadata", &e))?;
     seal(&tensors, &json)
@@ -546,6 +553,7 @@ mod tests {
                 ("data".into(), json!({ "train": "ba8910" })),
             ]),
             confidence: None,
+            seen: Seen::new([&[1; 32], &[2; 32]], [&[3; 32]]),
         }
     }
 
@@ -597,9 +605,10 @@ mod tests {
                 let logits = |network: &Network| network.valid().forward(images.clone()).into_data();
                 assert_eq!(logits(&network), logits(&trained));
 
-                let Description { network, preprocessing, classes, provenance, confidence } =
+                let Description { network, preprocessing, classes, provenance, confidence, seen } =
                     description(batch_norm);
                 assert_eq!(metadata.confidence, confidence);
+                assert_eq!((metadata.seen.as_ref(), seen.is_some()), (seen.as_ref(), true));
                 assert_eq!(metadata.network, network);
                 assert_eq!(metadata.preprocessing, preprocessing);
                 assert_eq!(metadata.classes, classes);

@@ -109,7 +109,7 @@ pub struct DataConfig {
     pub on_bad_image: OnBadImage,
     /// Memory that the decoded images may take, in MiB.
     pub memory_mib: u64,
-    /// Share of the labelled images that is set aside for the test when the data names none.
+    /// Share of the labelled images that is set aside for the test when the data names none, each by what it shows.
     pub test_fraction: f64,
     /// `once`: every image once an epoch; `balanced`: every class equally often.
     pub sampler: Sampler,

@@ -67,8 +67,14 @@ pub fn federated(
     let data = Splits::load(&config, &surroundings.search)?;
     let shards = shards(&data, &config, federated.nodes);
     let sizes: Vec<usize> = shards.iter().map(|shard| shard.len()).collect();
-    if let Some(smallest) = sizes.iter().copied().min().filter(|smallest| *smallest == 0) {
-        return Err(FitError::TooFew { images: data.train.len(), train: smallest, valid: data.valid.len() });
+    if sizes.contains(&0) {
+        let reason = format!(
+            "{} images to train on cannot be dealt to {} nodes; {} nodes are possible",
+            data.train.len(),
+            federated.nodes,
+            data.train.len()
+        );
+        return Err(FitError::TooFew { dataset: config.data.dataset.clone(), reason });
     }
     let classes = data.classes();
     let mut network = config.network.init(data.pair.preprocessing.input, classes, config.seed, &device)?;

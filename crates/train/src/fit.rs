@@ -17,7 +17,8 @@ use data::{
     BatchLoader, ClassAgreement, ClassMap, Dataset, DatasetPair, LoaderConfig, Sampler, Search, listed,
 };
 use model::{
-    Confidence, Description, Fit, Head, InputShape, LoadReport, Loading, Network, Policy, WeightAverage,
+    Confidence, Description, Fit, Head, InputShape, LoadReport, Loading, MOST_SEEN, Network, Policy, Seen,
+    WeightAverage,
 };
 use serde_json::json;
 
@@ -28,6 +29,7 @@ use crate::confidence::{Calibration, Scored, coverage, fit_confidence};
 use crate::config::{ClassWeighting, ClassWeights, ConfigError, KeepHead, TrainConfig};
 use crate::data_record::{self, DataRecord, DataRecordError};
 use crate::device::DeviceError;
+use crate::division::{Parts, divide};
 use crate::evaluate::{EvaluateError, evaluate};
 use crate::files::sha256_hex;
 use crate::freeze::FreezeError;
@@ -40,7 +42,7 @@ use crate::run_folder::{RunFolder, RunFolderError, RunRecord, RunResult, RunStat
 use crate::schedule::{PlateauFactor, Schedule};
 use crate::start::{StartError, recorded_start};
 use crate::step::{Objective, Trainable};
-use crate::strategy::{EVALUATION_BATCH, Ending, EpochLoop, LoopResult, LossOf, mix};
+use crate::strategy::{EVALUATION_BATCH, Ending, EpochLoop, LoopResult, LossOf};
 use crate::weights::{ForeignWeights, WeightsError};
 
 /// Updates in a run below which a user hears of it: the default batch leaves a small folder of pictures a dozen.
@@ -183,16 +185,12 @@ pub enum FitError {
     #[error(transparent)]
     Average(#[from] model::AverageError),
     /// Too few images for a split.
-    #[error(
-        "{images} labelled images leave {train} for training and {valid} for validation: expected at least one of each class in both; raise --limit or change --valid-fraction"
-    )]
+    #[error("{dataset}: {reason}")]
     TooFew {
-        /// Labelled images.
-        images: usize,
-        /// Training images.
-        train: usize,
-        /// Validation images.
-        valid: usize,
+        /// The data set.
+        dataset: String,
+        /// What there is too little of, why, and what would help.
+        reason: String,
     },
     /// One weight per class is needed.
     #[error("regularization.class_weights has {found} weights, the data has {expected} classes")]
@@ -453,20 +451,21 @@ impl Splits {
     }
 
     fn new(config: &TrainConfig, mut pair: DatasetPair) -> Result<Self, FitError> {
+        let Parts { train, valid } = divide(config, &pair)?;
         // Taken out rather than copied: 47 MB for MNIST.
         let empty = pair.test.emptied();
         if !config.test {
             pair.test = empty.clone();
+        } else if pair.test.is_empty() {
+            tracing::warn!(
+                "{}: there is no image to test on, so the figures of this run are those of validation; add images, or \
+                 raise data.test_fraction",
+                pair.train.name
+            );
         }
         let training = std::mem::replace(&mut pair.train, empty);
-        let (labelled, valid) = labelled_and_valid(config, &training, &pair.valid);
         let labels = &training.labels;
-        let is_valid: std::collections::HashSet<u32> = valid.iter().copied().collect();
-        let train: Vec<u32> = labelled.iter().copied().filter(|index| !is_valid.contains(index)).collect();
         let classes = training.class_names.len();
-        if train.len() < classes || valid.len() < classes {
-            return Err(FitError::TooFew { images: labelled.len(), train: train.len(), valid: valid.len() });
-        }
         let counts = data::balance::class_counts(
             &train.iter().map(|index| labels[*index as usize]).collect::<Vec<_>>(),
             classes,
@@ -511,64 +510,36 @@ impl Splits {
         Ok(BatchLoader::new(images, indices, self.pair.preprocessing.clone(), loading, device.clone())?)
     }
 
+    /// Whether there is something to test on: runs that are chosen from have nothing, and few pictures may have none.
+    fn is_tested(&self) -> bool {
+        !self.pair.test.is_empty()
+    }
+
     /// What a finished run is evaluated on: name, data set and positions in it.
-    fn held_out(&self, test: bool) -> (&'static str, &Dataset, Vec<u32>) {
-        if test {
+    fn held_out(&self) -> (&'static str, &Dataset, Vec<u32>) {
+        if self.is_tested() {
             ("test", &self.pair.test, (0..self.pair.test.len() as u32).collect())
         } else {
             ("validation", &self.training, self.valid.to_vec())
         }
     }
-}
 
-/// The labelled images that a configuration uses, and those among them to validate on, each in ascending order; `named`
-/// are those that the data itself names for validation.
-fn labelled_and_valid(config: &TrainConfig, training: &Dataset, named: &[u32]) -> (Vec<u32>, Vec<u32>) {
-    let labels = &training.labels;
-    let everything: Vec<u32> = (0..labels.len() as u32).collect();
-    let labelled = match (config.data.limit, config.data.limit_per_class) {
-        (0, 0) => everything,
-        (0, limit) => {
-            for (class, count) in training.class_names.iter().zip(training.class_counts()) {
-                if count < limit {
-                    tracing::warn!("class {class} has {count} labelled images, fewer than the limit {limit}");
-                }
-            }
-            data::split::balanced_subset(labels, &everything, limit, config.seed)
+    /// The pictures that a model of this data has seen; `None` for known data sets, and where they are too many.
+    fn seen(&self) -> Option<Seen> {
+        if self.training.is_fixed() {
+            return None;
         }
-        (limit, _) => data::split::stratified_subset(labels, &everything, limit, config.seed),
-    };
-    let valid = if named.is_empty() || config.data.folds > 0 {
-        held_back(labels, &labelled, config)
-    } else {
-        // The data says what to validate on.
-        labelled.iter().copied().filter(|index| named.binary_search(index).is_ok()).collect()
-    };
-    (labelled, valid)
-}
-
-/// How many images of `pair.train` a run of this configuration learns from.
-pub(crate) fn trained_images(config: &TrainConfig, pair: &DatasetPair) -> usize {
-    let (labelled, valid) = labelled_and_valid(config, &pair.train, &pair.valid);
-    labelled.len() - valid.len()
-}
-
-/// The images of `pair.train` that a run of this configuration validates on, in ascending order.
-pub(crate) fn validation_part(config: &TrainConfig, pair: &DatasetPair) -> Vec<u32> {
-    labelled_and_valid(config, &pair.train, &pair.valid).1
-}
-
-/// Which of the labelled images are held back for validation.
-fn held_back(labels: &[u8], labelled: &[u32], config: &TrainConfig) -> Vec<u32> {
-    let seed = mix(&[config.seed, 1]);
-    if config.data.fold == 0 {
-        let share = (labelled.len() as f64 * config.data.valid_fraction).round() as usize;
-        return data::split::stratified_subset(labels, labelled, share, seed);
+        let content = |indices: &[u32]| {
+            indices.iter().map(|&index| *self.training.content[index as usize].bytes()).collect::<Vec<_>>()
+        };
+        let seen = Seen::new(&content(&self.train), &content(&self.valid));
+        if seen.is_none() {
+            tracing::warn!(
+                "more than {MOST_SEEN} images: the model does not record them, so evaluating on them will not be noticed"
+            );
+        }
+        seen
     }
-    let of_labelled: Vec<u8> = labelled.iter().map(|index| labels[*index as usize]).collect();
-    let folds = data::split::stratified_folds(&of_labelled, config.data.folds, seed);
-    let fold = folds.get(config.data.fold - 1).map_or(&[][..], |fold| &fold.valid);
-    fold.iter().map(|position| labelled[*position as usize]).collect()
 }
 
 /// Everything that is ready before the first step.
@@ -787,7 +758,7 @@ impl Experiment {
         // The one look at the test split, for a run that is not one of several to choose from.
         let config = &self.config;
         let class_names = &data.training.class_names;
-        let (subset, images, indices) = data.held_out(config.test);
+        let (subset, images, indices) = data.held_out();
         let preprocessing = &data.pair.preprocessing;
         let evaluation = evaluate(&network, preprocessing, class_names, images, &indices, &self.device)?;
         let chance = Chance::of(&evaluation.confusion);
@@ -798,9 +769,9 @@ impl Experiment {
         if let Some(notice) = &notice {
             tracing::warn!("{notice}");
         }
-        let tested = |figure: f64| config.test.then_some(figure);
+        let tested = |figure: f64| data.is_tested().then_some(figure);
         let test_accuracy = tested(evaluation.accuracy());
-        let test_macro_f1 = evaluation.confusion.macro_average().f1.filter(|_| config.test);
+        let test_macro_f1 = evaluation.confusion.macro_average().f1.filter(|_| data.is_tested());
         if let Some(notice) = without_samples_notice(&evaluation, subset) {
             tracing::warn!("{notice}");
         }
@@ -812,7 +783,7 @@ impl Experiment {
         let confidence =
             fit_confidence(&network, preprocessing, &data.training, &data.train, &valid, &self.device)?;
         let judged = score(images, &indices)?;
-        let calibration = config.test.then(|| Calibration::measure(&confidence, &valid, &judged));
+        let calibration = data.is_tested().then(|| Calibration::measure(&confidence, &valid, &judged));
         let answers = believed(&confidence, preprocessing.fit, &judged);
 
         let weights_sha256 = model::weights_sha256(&network);
@@ -840,6 +811,7 @@ impl Experiment {
             classes: class_names.clone(),
             provenance,
             confidence: Some(confidence),
+            seen: data.seen(),
         };
         let bytes = model::encode(&network, description)?;
         self.run.write(crate::run_folder::MODEL_FILE, &bytes)?;
@@ -939,7 +911,14 @@ impl Experiment {
             (
                 "Test",
                 test_figures.map_or_else(
-                    || "not read: this run is one of several to choose from".to_owned(),
+                    || {
+                        let reason = if self.config.test {
+                            "there is no image to test on"
+                        } else {
+                            "not read: this run is one of several to choose from"
+                        };
+                        reason.to_owned()
+                    },
                     |(accuracy, f1)| format!("accuracy {:.2} %, macro F1 {f1:.4}", accuracy * 100.0),
                 ),
             ),

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::config::TrainConfig;
 use crate::data_record::{self, DataRecordError};
-use crate::fit::{trained_images, validation_part};
+use crate::division::{trained_images, validation_part};
 use crate::run_folder::{RunRecord, read_record};
 
 /// A part of labelled data.
@@ -190,7 +190,12 @@ impl Judged {
             ));
         }
         let images = map.apply(images);
-        let trained_on = origin.learned_from(&images)?.or(of_own);
+        // The model file says it too, where it has left its run.
+        let recorded = metadata
+            .seen
+            .as_ref()
+            .map(|seen| images.content.iter().filter(|content| seen.trained_on(content.bytes())).count());
+        let trained_on = origin.learned_from(&images)?.or(recorded).or(of_own);
         if let Some(count) = trained_on.filter(|count| *count > 0) {
             warnings.push(format!(
                 "the model was trained on {count} of these {} images: on new ones it is hardly as good",

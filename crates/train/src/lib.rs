@@ -18,6 +18,7 @@ pub mod config;
 mod container;
 pub mod data_record;
 pub mod device;
+mod division;
 pub mod evaluate;
 pub mod federated;
 pub mod files;

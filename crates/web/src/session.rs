@@ -171,14 +171,15 @@ impl Session {
     /// # Errors
     /// Weights that are not finite.
     pub fn save(&self) -> Result<Vec<u8>, SessionError> {
-        let Metadata { network, preprocessing, classes, provenance, weights_sha256, confidence, .. } =
-            self.metadata().clone();
+        let Metadata {
+            network, preprocessing, classes, provenance, weights_sha256, confidence, seen, ..
+        } = self.metadata().clone();
         let provenance = if self.lessons.is_empty() {
             provenance
         } else {
             self.taught_provenance(provenance, &weights_sha256)
         };
-        let description = Description { network, preprocessing, classes, provenance, confidence };
+        let description = Description { network, preprocessing, classes, provenance, confidence, seen };
         Ok(model::encode(&self.model.network, description)?)
     }
 
@@ -257,6 +258,7 @@ mod tests {
             classes: (0..classes).map(|class| format!("class {class}")).collect(),
             provenance: BTreeMap::from([("test_accuracy".into(), json!(0.5)), ("seed".into(), json!(1))]),
             confidence: None,
+            seen: None,
         };
         model::encode(&network, description).unwrap()
     }

@@ -178,7 +178,7 @@ mod tests {
 
     fn webp_with(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
         let whole = encoded(&picture(0), ImageFormat::WebP);
-        let mut body = b"VP8X\x0a\0\0\0\x2c\0\0\0\x08\0\0\x06\0\0".to_vec();
+        let mut body = b"VP8X\x0a\0\0\0\x08\0\0\0\x08\0\0\x06\0\0".to_vec();
         body.extend(&whole[12..]);
         for (name, content) in chunks {
             body.extend(*name);

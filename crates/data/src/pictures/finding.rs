@@ -20,8 +20,14 @@ pub enum FindingKind {
     Unreachable,
     /// A picture that cannot be decoded.
     Unusable,
-    /// A class of which no usable picture is left for training.
-    NoPictureLeft,
+    /// A class of which too few usable pictures are left for training.
+    TooFew,
+    /// One picture under several labels.
+    Contradicting,
+    /// One picture that is tested on and also in another part.
+    Tested,
+    /// A group that the data set itself divides among parts.
+    TornGroup,
     /// An empty class folder; it is left out.
     EmptyClass,
     /// A class that has pictures to train on, but none in this part.
@@ -46,12 +52,25 @@ pub enum FindingKind {
     FewBits,
     /// Too large for the limits, and made smaller while it was read.
     Reduced,
+    /// A class of which no picture was set aside for the test.
+    Untested,
+    /// One picture both to train on and to validate on.
+    Validated,
+    /// One picture in several groups, which may be in different parts.
+    AcrossGroups,
+    /// One picture under several names.
+    Duplicate,
 }
 
 impl FindingKind {
     /// Whether training refuses data with such a finding.
     pub fn stops(self) -> bool {
-        self <= Self::NoPictureLeft
+        self <= Self::TooFew
+    }
+
+    /// Whether it must be mended, or what comes of the data is not what it seems.
+    pub fn is_fault(self) -> bool {
+        self <= Self::TornGroup
     }
 
     /// The head of a list of such findings.
@@ -61,7 +80,10 @@ impl FindingKind {
             Self::Line => "lines that cannot be followed",
             Self::Unreachable => "cannot be followed",
             Self::Unusable => "cannot be used",
-            Self::NoPictureLeft => "classes without a usable picture",
+            Self::TooFew => "classes with too few pictures to train on",
+            Self::Contradicting => "duplicates with contradicting labels",
+            Self::Tested => "duplicates on both sides of the test, which make it too easy",
+            Self::TornGroup => "groups that the list itself divides among the parts",
             Self::EmptyClass => "empty class folders, left out",
             Self::MissingClass => "classes without a picture in a part",
             Self::NotRead => "not read",
@@ -74,6 +96,10 @@ impl FindingKind {
             Self::SingleColor => "pictures of a single colour",
             Self::FewBits => "of 16 bits with values of fewer, stretched from black to white",
             Self::Reduced => "too large to be decoded whole, made smaller while read",
+            Self::Untested => "classes without a picture in the test part, which says nothing about them",
+            Self::Validated => "duplicates both to train on and to validate on",
+            Self::AcrossGroups => "duplicates in several groups, which may be in different parts",
+            Self::Duplicate => "duplicates, one picture under several names",
         }
     }
 }

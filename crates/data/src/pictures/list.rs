@@ -16,8 +16,8 @@ const MAX_LIST_BYTES: u64 = 512 << 20;
 /// What may separate columns; a line `sep=…` at the beginning may name another.
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
-/// Lists the pictures that a CSV file names: a header with `path` and `label`, and `split` if it is wanted, in any
-/// order and case, or under the names that others give them ([`Columns`]); columns separated by commas, semicolons or
+/// Lists the pictures that a CSV file names: a header with `path` and `label`, and `split` and `group` (what belongs
+/// together in one part) if they are wanted, in any order and case, or under the names that others give them ([`Columns`]); columns separated by commas, semicolons or
 /// tabs; UTF-8, UTF-16 or Windows-1252. Paths are relative to the file. Classes are in the order of their names.
 ///
 /// # Errors
@@ -67,6 +67,7 @@ struct Columns {
     path: usize,
     label: usize,
     parts: Parts,
+    group: Option<usize>,
     /// Columns of the header.
     count: usize,
 }
@@ -107,6 +108,7 @@ const LABELS: [&str; 9] =
     ["label", "labels", "class", "classes", "classname", "labelname", "category", "categoryname", "target"];
 const SPLITS: [&str; 9] =
     ["split", "splits", "set", "subset", "part", "partition", "dataset", "phase", "datasplit"];
+const GROUPS: [&str; 4] = ["group", "groups", "groupid", "groupname"];
 const IS_VALID: [&str; 3] = ["isvalid", "isval", "isvalidation"];
 const IS_TEST: [&str; 1] = ["istest"];
 
@@ -142,11 +144,12 @@ impl Columns {
         let missing = || {
             let found = header.iter().collect::<Vec<_>>().join(",");
             format!(
-                "expected a header line `path,label` or `path,label,split`, separated by commas, semicolons or tabs, found `{found}`"
+                "expected a header line `path,label`, with `split` and `group` where they are wanted, separated by commas, semicolons or tabs, found `{found}`"
             )
         };
         let path = column("paths", &PATHS, &|_| true)?.ok_or_else(missing)?;
         let label = column("labels", &LABELS, &|_| true)?.ok_or_else(missing)?;
+        let group = column("groups", &GROUPS, &|_| true)?;
         let valid = column("validation flags", &IS_VALID, &|_| true)?;
         let test = column("test flags", &IS_TEST, &|_| true)?;
         let parts = match (column("parts", &SPLITS, &names_parts)?, valid.or(test)) {
@@ -160,7 +163,7 @@ impl Columns {
             (None, Some(_)) => Parts::Flags { valid, test },
             (None, None) => Parts::None,
         };
-        Ok(Self { path, label, parts, count: header.len() })
+        Ok(Self { path, label, parts, group, count: header.len() })
     }
 
     /// The part that a row names.
@@ -201,6 +204,8 @@ struct Row {
     name: String,
     path: PathBuf,
     label: String,
+    /// What it belongs together with, where that is named.
+    group: Option<String>,
     line: u64,
 }
 
@@ -299,7 +304,8 @@ impl Reader<'_> {
         }
         let part = columns.part(record)?;
         let path = located(self.folder, name);
-        Ok(Some(Row { part, name: name.to_owned(), path, label: composed(label), line }))
+        let group = columns.group.map(cell).filter(|group| !group.is_empty()).map(composed);
+        Ok(Some(Row { part, name: name.to_owned(), path, label: composed(label), group, line }))
     }
 
     /// Says of files that are not there what may help, and finds those whose names have another form of Unicode.
@@ -346,10 +352,11 @@ impl Reader<'_> {
         if let Some(reason) = similar(&class_names) {
             self.find(FindingKind::Names, 0, reason);
         }
-        for Row { part, name, path, label, line } in rows {
+        for Row { part, name, path, label, group, line } in rows {
             match class_names.binary_search(&label) {
                 Ok(class) if class < MAX_CLASSES => {
-                    self.listing.samples.push(Sample::new(name, path, class as u8, part));
+                    let sample = Sample::new(name, path, class as u8, part);
+                    self.listing.samples.push(Sample { group, ..sample });
                 }
                 Ok(_) => {}
                 Err(_) => {
@@ -410,6 +417,10 @@ impl Rows {
                 first.part.name(),
                 row.part.name()
             );
+            reader.find(FindingKind::Line, row.line, reason);
+        } else if first.group != row.group {
+            let reason =
+                format!("`{name}` is listed twice, first in line {line}, in two groups; keep one of them");
             reader.find(FindingKind::Line, row.line, reason);
         } else {
             let reason = format!("`{name}` is listed already in line {line}");

@@ -58,6 +58,12 @@ impl Part {
     }
 }
 
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// The names of folders that are known for parts, for messages.
 pub(crate) const PART_NAMES: &str = "train or training, valid, val, validation or dev, and test, testing or eval, in any case, also as train_set, \
      test_images, valid_data and the like";
@@ -95,6 +101,8 @@ pub(crate) struct Sample {
     pub(crate) path: PathBuf,
     pub(crate) label: u8,
     pub(crate) part: Part,
+    /// What it is named to belong together with: pictures of one group are in one part.
+    pub(crate) group: Option<String>,
     /// Length and time of change (nanoseconds since 1970); 0 where the system does not tell.
     pub(crate) bytes: u64,
     pub(crate) modified: u128,
@@ -108,7 +116,7 @@ impl Sample {
         let modified = metadata.and_then(|metadata| metadata.modified().ok());
         let modified =
             modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_nanos());
-        Self { name, path, label, part, bytes, modified }
+        Self { name, path, label, part, group: None, bytes, modified }
     }
 }
 

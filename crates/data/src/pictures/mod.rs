@@ -4,6 +4,7 @@
 
 mod cache;
 mod content;
+mod duplicates;
 mod finding;
 mod hints;
 mod ingest;
@@ -11,24 +12,27 @@ mod list;
 mod listing;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use model::{Fit, InputShape};
 use serde::Serialize;
 
+pub use duplicates::{Copied, Duplicates, in_line};
 pub use finding::{Finding, FindingKind, grouped};
 pub use ingest::{BadImage, Sizes};
 pub use listing::Part;
 pub use walk::{EXTENSIONS, Found, What, unread, walk};
 pub(crate) use walk::{Entry, Kind, entries};
 
+use crate::content::ContentHash;
 use crate::dataset::{Dataset, DatasetPair, measure};
 use crate::decode::{DecodeLimits, Probe};
 use crate::error::DataError;
 use crate::fetch::Search;
+use crate::membership::test_draw;
 use crate::options::{ImageOptions, InputRequest, OnBadImage, Purpose};
-use crate::split::stratified_test;
 use crate::text::one_line;
 use cache::{Content, Header, Names};
 use listing::Listing;
@@ -55,6 +59,12 @@ pub struct PictureReport {
     pub sizes: Sizes,
     /// Whether the images come from the cache of an earlier run.
     pub from_cache: bool,
+    /// Classes of which no picture was set aside for the test, where the data names no test part.
+    pub untested: Vec<String>,
+    /// Groups whose pictures the data itself names for different parts.
+    pub torn_groups: Vec<String>,
+    /// Pictures that show the same.
+    pub duplicates: Duplicates,
 }
 
 /// Loads `root/<class>/…` or `root/train/<class>/…` with its siblings.
@@ -95,13 +105,15 @@ pub(crate) fn check(
     let stopped = |report: &PictureReport| {
         report.findings.iter().any(|finding| finding.kind.stops() && finding.kind != FindingKind::Unusable)
     };
-    let pair = content.and_then(|content| match pair(root, content, options) {
-        Ok(pair) => Some(pair),
-        Err(findings) => {
-            report.findings.extend(findings);
-            None
-        }
-    });
+    let pair = content.map(|content| pair(root, &listing, content, options, &mut report));
+    let mut pair = pair.filter(|_| !stopped(&report));
+    if let Some(pair) = &mut pair {
+        pair.pictures = Some(PictureReport::default());
+        let too_few = crate::shortages(pair, pair.valid.is_empty());
+        let finding =
+            |short: &crate::Shortage| Finding::new(FindingKind::TooFew, &short.class, short.to_string());
+        report.findings.extend(too_few.iter().map(finding));
+    }
     let pair = pair.filter(|_| !stopped(&report));
     Ok((pair.map(|pair| DatasetPair { pictures: Some(report.clone()), ..pair }), report))
 }
@@ -113,22 +125,14 @@ fn load(
     options: &ImageOptions,
 ) -> Result<DatasetPair, DataError> {
     let (content, mut report) = examine(root, listing, search, options)?;
+    let pair = content.map(|content| pair(root, listing, content, options, &mut report));
     tell(root, &report);
-    let pair = content.map(|content| pair(root, content, options));
     let mut stopping: Vec<Finding> =
         report.findings.iter().filter(|finding| finding.kind.stops()).cloned().collect();
     let skips = options.on_bad_image == OnBadImage::Skip;
     if skips {
         stopping.retain(|finding| finding.kind != FindingKind::Unusable);
     }
-    let pair = match pair {
-        Some(Ok(pair)) => Some(pair),
-        Some(Err(findings)) => {
-            stopping.extend(findings);
-            None
-        }
-        None => None,
-    };
     if !skips && !report.bad.is_empty() && stopping.len() == report.bad.len() {
         let (path, images) = (root.to_owned(), listing.samples.len());
         return Err(DataError::BadImages { path, images, bad: report.bad });
@@ -192,8 +196,14 @@ fn examine(
     Ok((Some(content), report))
 }
 
-/// The parts of decoded pictures, or the classes that cannot be trained on.
-fn pair(root: &Path, content: Content, options: &ImageOptions) -> Result<DatasetPair, Vec<Finding>> {
+/// The parts of decoded pictures; what is found out about them goes to the report.
+fn pair(
+    root: &Path,
+    listing: &Listing,
+    content: Content,
+    options: &ImageOptions,
+    report: &mut PictureReport,
+) -> DatasetPair {
     let Content { header, names, pixels, sha256 } = content;
     let origin = root.display().to_string();
     let name = root.file_stem().map_or_else(|| origin.clone(), |name| name.to_string_lossy().into_owned());
@@ -203,35 +213,31 @@ fn pair(root: &Path, content: Content, options: &ImageOptions) -> Result<Dataset
         labels: header.labels,
         shape: header.input,
         class_names: header.class_names,
+        units: units(listing, &names),
         files: names.files.into(),
         content: names.content.into(),
     };
     let mut parts = header.parts;
     let test_set_aside = !parts.contains(&Part::Test);
     if test_set_aside {
-        set_test_aside(&all, &mut parts, options.test_fraction);
+        report.untested = set_test_aside(&all, &mut parts, options.test_fraction);
     }
-    let left = |class: usize| {
-        let mut labels = all.labels.iter().zip(&parts);
-        labels.any(|(&label, part)| usize::from(label) == class && *part == Part::Train)
-    };
-    let missing: Vec<Finding> = (0..all.class_names.len())
-        .filter(|&class| options.purpose == Purpose::Training && !left(class))
-        .map(|class| {
-            let name = &all.class_names[class];
-            let reason = format!("no usable picture of class `{name}` is left for training");
-            Finding::new(FindingKind::NoPictureLeft, name, reason)
-        })
-        .collect();
-    if !missing.is_empty() {
-        return Err(missing);
-    }
+    report.torn_groups = torn_groups(listing);
+    report.duplicates = Duplicates::of(&all, &parts);
+    let findings = report.duplicates.findings();
+    report.findings.extend(findings);
+    // What is judged by all of the data has no test part.
+    let untested = report.untested.iter().filter(|_| options.purpose == Purpose::Training);
+    report.findings.extend(untested.map(|name| Finding::new(FindingKind::Untested, name, "")));
+    report
+        .findings
+        .extend(report.torn_groups.iter().map(|name| Finding::new(FindingKind::TornGroup, name, "")));
     let (train, test) = divide(all, &parts);
     let labelled = parts.iter().filter(|part| **part != Part::Test);
     let valid = labelled.enumerate().filter(|(_, part)| **part == Part::Valid).map(|(index, _)| index as u32);
     let mut preprocessing = measure(&train);
     preprocessing.fit = header.fit;
-    Ok(DatasetPair {
+    DatasetPair {
         valid: valid.collect(),
         train,
         test,
@@ -240,7 +246,7 @@ fn pair(root: &Path, content: Content, options: &ImageOptions) -> Result<Dataset
         origin,
         pictures: None,
         test_set_aside,
-    })
+    }
 }
 
 /// Images from the cache, else decoded and then cached; and whether they were cached.
@@ -371,18 +377,50 @@ fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// Moves a stratified share of the training images to the test part.
-fn set_test_aside(all: &Dataset, parts: &mut [Part], fraction: f64) {
-    let train: Vec<u32> =
-        (0..all.len() as u32).filter(|&index| parts[index as usize] == Part::Train).collect();
-    let count = ((train.len() as f64 * fraction).round() as usize).max(1);
-    for index in stratified_test(&all.labels, &train, count) {
-        parts[index as usize] = Part::Test;
+/// What belongs together: the content of each picture, or its group.
+fn units(listing: &Listing, names: &Names) -> Arc<[ContentHash]> {
+    let groups: HashMap<String, &String> = listing
+        .samples
+        .iter()
+        .filter_map(|sample| Some((slashed(&sample.name), sample.group.as_ref()?)))
+        .collect();
+    let unit = |(file, content): (&String, &ContentHash)| {
+        groups.get(file).map_or(*content, |group| ContentHash::of_group(group))
+    };
+    names.files.iter().zip(&names.content).map(unit).collect()
+}
+
+/// Groups with pictures that the data itself names for different parts.
+fn torn_groups(listing: &Listing) -> Vec<String> {
+    let mut first: HashMap<&String, Part> = HashMap::new();
+    let mut torn = BTreeSet::new();
+    for sample in &listing.samples {
+        if let Some(group) = &sample.group
+            && *first.entry(group).or_insert(sample.part) != sample.part
+        {
+            torn.insert(group.clone());
+        }
+    }
+    torn.into_iter().collect()
+}
+
+/// Moves training images to the test part, by their units alone; gives the classes of which none was moved.
+fn set_test_aside(all: &Dataset, parts: &mut [Part], fraction: f64) -> Vec<String> {
+    let mut counts = vec![0; all.class_names.len()];
+    for ((part, unit), &label) in parts.iter_mut().zip(all.units.iter()).zip(&all.labels) {
+        if *part == Part::Train && test_draw(unit) < fraction {
+            *part = Part::Test;
+            counts[usize::from(label)] += 1;
+        }
     }
     tracing::info!(
-        "the data names no test part: {count} of {} pictures are set aside for the test, the same in every run",
-        train.len()
+        "the data names no test part: {} of {} pictures are set aside for the test, chosen by what they show, the same \
+         ones in every run",
+        counts.iter().sum::<usize>(),
+        all.len()
     );
+    let untested = all.class_names.iter().zip(counts).filter(|(_, count)| *count == 0);
+    untested.map(|(name, _)| name.clone()).collect()
 }
 
 /// Training (and validation) images, and test images. The former stay where they are in memory.
@@ -408,6 +446,7 @@ fn divide(all: Dataset, parts: &[Part]) -> (Dataset, Dataset) {
         class_names: all.class_names.clone(),
         files: of_part(&all.files, parts, is_test).collect(),
         content: of_part(&all.content, parts, is_test).collect(),
+        units: of_part(&all.units, parts, is_test).collect(),
     };
     (dataset(pixels, false), dataset(test_pixels, true))
 }

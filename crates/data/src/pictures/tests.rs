@@ -75,11 +75,15 @@ fn skip() -> ImageOptions {
 
 #[test]
 fn class_folders_become_images_names_and_a_test_part() {
-    let pair = World::two_classes(20, 10, 6).load(&ImageOptions::default()).unwrap();
+    let pair = World::two_classes(60, 10, 6).load(&ImageOptions::default()).unwrap();
     assert_eq!(pair.train.class_names, ["blue", "red"]);
     assert_eq!(pair.train.shape, InputShape::new(3, 6, 10));
-    // 15 % of 40.
-    assert_eq!((pair.train.class_counts(), pair.test.class_counts()), (vec![17, 17], vec![3, 3]));
+    let (train, test) = (pair.train.class_counts(), pair.test.class_counts());
+    assert_eq!([train[0] + test[0], train[1] + test[1]], [60, 60]);
+    // 15 % of 60, within three deviations of a binomial distribution.
+    assert!(test.iter().all(|count| (1..=17).contains(count)), "{test:?}");
+    assert!(pair.test.units.iter().all(|unit| test_draw(unit) < 0.15));
+    assert!(pair.train.units.iter().all(|unit| test_draw(unit) >= 0.15));
     for dataset in [&pair.train, &pair.test] {
         for index in 0..dataset.len() {
             let image = dataset.image(index);
@@ -88,8 +92,9 @@ fn class_folders_become_images_names_and_a_test_part() {
             assert!(red || image[120..].iter().all(|&v| v == 255));
         }
     }
-    // Half of the training images are all red.
-    assert!((pair.preprocessing.mean[0] - 0.5).abs() < 1e-6);
+    // The share of the training images that is all red.
+    let red = train[1] as f32 / (train[0] + train[1]) as f32;
+    assert!((pair.preprocessing.mean[0] - red).abs() < 1e-6);
     assert_eq!(pair.preprocessing.fit, Fit::Crop { resize: 0 });
     assert_eq!(
         pair.pictures.unwrap().sizes,
@@ -231,10 +236,12 @@ fn every_kind_of_bad_file_is_named_with_its_reason() {
 }
 
 #[test]
-fn a_class_of_bad_pictures_only_is_an_error_even_when_they_are_skipped() {
-    let world = World::two_classes(5, 8, 8);
+fn a_class_of_bad_pictures_only_is_short_of_images_when_they_are_skipped() {
+    let world = World::two_classes(20, 8, 8);
     world.put("zebra/1.png", b"");
-    assert!(world.fails(&skip()).contains("no usable picture of class `zebra` is left for training"));
+    let pair = world.load(&skip()).unwrap();
+    let shortages: Vec<String> = crate::shortages(&pair, true).iter().map(ToString::to_string).collect();
+    assert_eq!(shortages, ["class `zebra` has no usable image to train on: add some, or remove the class"]);
 }
 
 #[test]
@@ -299,23 +306,193 @@ fn named_parts_are_kept_and_nothing_is_set_aside() {
     assert_eq!(pair.train.labels[12..], [0, 0, 1, 1]);
 }
 
+fn kinds(report: &PictureReport) -> Vec<FindingKind> {
+    // These pictures are of one colour each.
+    let kinds = report.findings.iter().map(|finding| finding.kind);
+    kinds.filter(|kind| *kind != FindingKind::SingleColor).collect()
+}
+
+/// Which of some pictures are tested on: for each name its content, and whether it is in the test part.
+fn tested(pair: &DatasetPair) -> BTreeMap<String, (ContentHash, bool)> {
+    [&pair.train, &pair.test]
+        .into_iter()
+        .zip([false, true])
+        .flat_map(|(part, is_test)| {
+            let each = part.files.iter().zip(part.content.iter());
+            each.map(move |(file, content)| (file.clone(), (*content, is_test)))
+        })
+        .collect()
+}
+
 #[test]
-fn what_is_set_aside_is_the_same_in_every_run_and_in_no_other_part() {
-    let world = World::new();
-    for number in 0..60 {
-        world.put(&format!("a/{number:02}.png"), &grey(number, 8, 8));
-        world.put(&format!("b/{number:02}.png"), &grey(100 + number, 8, 8));
+fn what_is_set_aside_depends_on_what_a_picture_shows_and_on_nothing_else() {
+    let world = World::two_classes(60, 8, 8);
+    let before = tested(&world.load(&ImageOptions::default()).unwrap());
+    assert_eq!(before.len(), 120);
+    assert!(before.values().any(|(_, is_test)| *is_test));
+    // One picture more, one less, one under another name that sorts first, and a copy of each that is tested on.
+    world.put("red/new.png", &color([255, 1, 2], 8, 8));
+    let gone = before.iter().find(|(name, (_, is_test))| name.starts_with("red/") && !is_test).unwrap().0;
+    std::fs::remove_file(world.root().join(gone)).unwrap();
+    let kept: Vec<&String> = before.keys().filter(|name| *name != gone).collect();
+    std::fs::rename(world.root().join(kept[0]), world.root().join("blue/_first.png")).unwrap();
+    for (number, name) in kept[1..].iter().enumerate() {
+        let copy = format!("{}/copy {number}.png", name.split('/').next().unwrap());
+        std::fs::copy(world.root().join(name), world.root().join(copy)).unwrap();
     }
-    let values = |dataset: &Dataset| (0..dataset.len()).map(|i| dataset.image(i)[0]).collect::<Vec<u8>>();
-    let pair = world.load(&ImageOptions::default()).unwrap();
-    let (train, test) = (values(&pair.train), values(&pair.test));
-    assert_eq!((test.len(), pair.test.class_counts()), (18, vec![9, 9]));
-    let mut all = [&train[..], &test].concat();
-    all.sort_unstable();
-    assert_eq!(all, (0..60).chain(100..160).collect::<Vec<u8>>());
-    assert_eq!(values(&world.load(&ImageOptions::default()).unwrap().test), test);
+    let after = tested(&world.load(&ImageOptions::default()).unwrap());
+    assert_eq!(after.len(), 120 + 118);
+    let parts: BTreeMap<ContentHash, bool> = before.values().copied().collect();
+    for (name, (content, is_test)) in &after {
+        let old = parts.get(content);
+        assert!(old.is_none_or(|was_test| was_test == is_test), "{name} was moved");
+        assert!(old.is_some() || name == "red/new.png", "{name}");
+    }
+    // A larger share holds the smaller one.
     let half = ImageOptions { test_fraction: 0.5, ..ImageOptions::default() };
-    assert_eq!(world.load(&half).unwrap().test.len(), 60);
+    let half = tested(&world.load(&half).unwrap());
+    assert!(after.iter().all(|(name, (_, is_test))| !is_test || half[name].1));
+    assert!(half.values().filter(|(_, is_test)| *is_test).count() > 80);
+}
+
+#[test]
+fn classes_without_a_test_picture_are_named() {
+    let world = World::two_classes(60, 8, 8);
+    let draws = |pair: &DatasetPair| {
+        let units = pair.train.units.iter().zip(&pair.train.labels).filter(|(_, label)| **label == 0);
+        units.map(|(unit, _)| test_draw(unit)).fold(1.0, f64::min)
+    };
+    let none = ImageOptions { test_fraction: 1e-9, ..ImageOptions::default() };
+    let pair = world.load(&none).unwrap();
+    assert!(pair.test.is_empty());
+    assert_eq!(pair.pictures.as_ref().unwrap().untested, ["blue", "red"]);
+    let some = ImageOptions { test_fraction: draws(&pair) + 1e-9, ..ImageOptions::default() };
+    assert!(!world.load(&some).unwrap().pictures.unwrap().untested.contains(&"blue".to_owned()));
+}
+
+#[test]
+fn what_leaves_too_few_pictures_is_told_with_a_number_that_works() {
+    let world = World::new();
+    for number in 0..3 {
+        for class in 0..20 {
+            world.put(&format!("{class:02}/{number}.png"), &color([class, number, 7], 8, 8));
+        }
+    }
+    let most = ImageOptions { test_fraction: 0.9, ..ImageOptions::default() };
+    let shortages = crate::shortages(&world.load(&most).unwrap(), true);
+    assert!(shortages.len() > 10, "{shortages:?}");
+    let fraction = shortages[0].test_fraction.unwrap();
+    let text = shortages[0].to_string();
+    assert!(
+        text.contains("has 3 images") && text.contains(&format!("data.test_fraction={fraction}")),
+        "{text}"
+    );
+    let enough = ImageOptions { test_fraction: fraction, ..ImageOptions::default() };
+    assert_eq!(crate::shortages(&world.load(&enough).unwrap(), true), []);
+    // No share of the test helps one picture, or copies of one.
+    world.put("one/1.png", &color([1, 2, 3], 8, 8));
+    for number in 0..3 {
+        world.put(&format!("same/{number}.png"), &color([3, 2, 1], 8, 8));
+    }
+    let shortages = crate::shortages(&world.load(&enough).unwrap(), true);
+    let texts: Vec<String> = shortages.iter().map(ToString::to_string).collect();
+    assert!(texts.iter().all(|text| !text.contains("test_fraction") || text.contains("`same`")), "{texts:?}");
+    assert!(texts.iter().any(|text| text.contains("class `one` has 1 image")), "{texts:?}");
+    assert!(texts.iter().any(|text| text.contains("class `same` has 3 images")), "{texts:?}");
+}
+
+#[test]
+fn pictures_of_one_group_are_in_one_part() {
+    let world = World::two_classes(60, 8, 8);
+    let row = |number: usize, class: &str| format!("{class}/{number}.png;{class};patient {}", number / 6);
+    let rows = (0..60).flat_map(|number| [row(number, "red"), row(number, "blue")]);
+    let text = format!("path;LABEL;Group\n{}\n", rows.collect::<Vec<_>>().join("\n")).replace(';', ",");
+    world.put("list.csv", text.as_bytes());
+    let list = world.root().join("list.csv").display().to_string();
+    let load =
+        || load_with(&list, &world.search(), &ImageOptions { test_fraction: 0.4, ..ImageOptions::default() });
+    for pair in [load().unwrap(), load().unwrap()] {
+        let (train, test): (BTreeSet<_>, BTreeSet<_>) =
+            (pair.train.units.iter().collect(), pair.test.units.iter().collect());
+        assert_eq!((train.len() + test.len(), train.intersection(&test).count()), (10, 0));
+        assert!(!test.is_empty());
+        assert_eq!(pair.pictures.unwrap().torn_groups, Vec::<String>::new());
+    }
+    // A copy in another group is told, and a group that the list itself divides.
+    std::fs::copy(world.root().join("red/0.png"), world.root().join("red/59.png")).unwrap();
+    let text = text.replace("Group", "Group,split");
+    let halves = text.lines().enumerate().map(|(line, text)| match line {
+        0 => text.to_owned(),
+        1..6 => format!("{text},test"),
+        _ => format!("{text},train"),
+    });
+    world.put("list.csv", halves.collect::<Vec<_>>().join("\n").as_bytes());
+    let report = load().unwrap().pictures.unwrap();
+    assert_eq!(report.torn_groups, ["patient 0"]);
+    assert_eq!(report.duplicates.across_groups.len(), 1);
+    assert_eq!(kinds(&report).iter().filter(|kind| **kind == FindingKind::Tested).count(), 1);
+    assert!(kinds(&report).contains(&FindingKind::TornGroup));
+}
+
+#[test]
+fn pictures_that_show_the_same_are_found_across_classes_and_parts() {
+    let world = World::new();
+    for (name, value) in [
+        ("train/a/1.png", 1),
+        ("train/a/2.png", 2),
+        ("train/a/2 - Copy.png", 2),
+        ("train/b/3.png", 3),
+        ("train/b/one.png", 1),
+        ("valid/b/4.png", 4),
+        ("valid/b/three.png", 3),
+        ("test/a/two.png", 2),
+        ("test/b/5.png", 5),
+        ("test/b/five.png", 5),
+    ] {
+        world.put(name, &grey(value, 8, 8));
+    }
+    let bmp = DynamicImage::ImageRgb8(ImageBuffer::from_pixel(8, 8, Rgb([5; 3])));
+    world.put("test/b/5.bmp", &encoded(&bmp, ImageFormat::Bmp));
+    let report = world.load(&ImageOptions::default()).unwrap().pictures.unwrap();
+    let duplicates = &report.duplicates;
+    let lines = |sets: &[Vec<Copied>]| {
+        sets.iter()
+            .map(|set| in_line(set, |copy| format!("{}, {}", copy.class, copy.part)))
+            .collect::<Vec<_>>()
+    };
+    let one = "train/a/1.png (a, train) = train/b/one.png (b, train)";
+    let two = "train/a/2 - Copy.png (a, train) = train/a/2.png (a, train) = test/a/two.png (a, test)";
+    let three = "train/b/3.png (b, train) = valid/b/three.png (b, valid)";
+    let five = "test/b/5.bmp (b, test) = test/b/5.png (b, test) = test/b/five.png (b, test)";
+    assert_eq!(lines(&duplicates.contradicting), [one]);
+    assert_eq!(lines(&duplicates.across_parts), [two, three]);
+    assert_eq!(lines(&duplicates.harmless), [five]);
+    assert_eq!(duplicates.across_groups, Vec::<Vec<Copied>>::new());
+    let expected = [
+        FindingKind::Contradicting,
+        FindingKind::Tested,
+        FindingKind::MissingClass,
+        FindingKind::Validated,
+        FindingKind::Duplicate,
+    ];
+    assert_eq!(kinds(&report), expected);
+    // A check fails for those that contradict or are tested on, and for no others.
+    let checked =
+        crate::check(&world.root().display().to_string(), &world.search(), &ImageOptions::default()).unwrap();
+    let faults: Vec<FindingKind> =
+        checked.findings.iter().map(|finding| finding.kind).filter(|kind| kind.is_fault()).collect();
+    assert_eq!(faults, [FindingKind::Contradicting, FindingKind::Tested]);
+}
+
+#[test]
+fn a_class_without_pictures_in_the_part_to_validate_on_is_no_shortage() {
+    let world = World::new();
+    for (name, value) in [("train/a/1.png", 1), ("train/b/2.png", 2), ("val/a/3.png", 3)] {
+        world.put(name, &grey(value, 8, 8));
+    }
+    let all_to_train = ImageOptions { test_fraction: 1e-9, ..ImageOptions::default() };
+    let pair = world.load(&all_to_train).unwrap();
+    assert_eq!((crate::shortages(&pair, false), crate::shortages(&pair, true).len()), (vec![], 1));
 }
 
 #[test]
@@ -374,7 +551,10 @@ fn cifar_folders_are_recognised_as_they_unpack() {
 /// The findings of a check, a line each, and whether the data can be trained on.
 fn checked(name: &std::path::Path, search: &Search) -> (String, bool) {
     let checked = crate::check(&name.display().to_string(), search, &skip()).unwrap();
-    (grouped(&checked.findings, 100), checked.pair.is_some())
+    // So few pictures are not tested on in every class.
+    let mut findings = checked.findings;
+    findings.retain(|finding| finding.kind != FindingKind::Untested);
+    (grouped(&findings, 100), checked.pair.is_some())
 }
 
 #[test]
@@ -388,7 +568,7 @@ fn a_check_lists_everything_where_most_is_broken() {
     for words in [
         "cannot be used: 2\n  zebra/1.png: not a PNG",
         "zebra/2.png: the file is empty",
-        "classes without a usable picture: 1\n  zebra: no usable picture of class `zebra` is left for training",
+        "classes with too few pictures to train on: 1\n  zebra: class `zebra` has no usable image to train on",
         "_todo: an empty class folder",
         "_todo/later.heic: a picture of the format HEIC",
         "ignored: 1\n  red/notes.txt",
@@ -398,10 +578,7 @@ fn a_check_lists_everything_where_most_is_broken() {
     assert!(!usable);
     // Training refuses with the same list of what stops.
     let error = world.fails(&ImageOptions::default());
-    assert!(
-        error.contains("zebra/1.png: not a PNG") && error.contains("no usable picture of class `zebra`"),
-        "{error}"
-    );
+    assert!(error.contains("zebra/1.png: not a PNG"), "{error}");
     // Everything broken, at a name of its own each.
     for file in
         ["red", "blue"].iter().flat_map(|class| (0..5).map(move |number| format!("{class}/{number}.png")))
@@ -410,7 +587,9 @@ fn a_check_lists_everything_where_most_is_broken() {
     }
     let (findings, usable) = checked(&world.root(), &world.search());
     assert!(
-        !usable && findings.contains("cannot be used: 12\n") && findings.contains("usable picture: 3\n"),
+        !usable
+            && findings.contains("cannot be used: 12\n")
+            && findings.contains("too few pictures to train on: 3\n"),
         "{findings}"
     );
 }

@@ -117,6 +117,7 @@ impl Images {
             pictures: None,
             test_set_aside: false,
         }
+        .fixed()
     }
 }
 

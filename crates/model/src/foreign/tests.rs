@@ -509,6 +509,7 @@ fn burnpacks_keep_our_layout_and_model_files_are_verified() {
         classes: vec!["a".into(), "b".into()],
         provenance: BTreeMap::new(),
         confidence: None,
+        seen: None,
     };
     let sealed = crate::encode(&network, description).unwrap();
     for bytes in [burnpack(&network), sealed.clone()] {
