@@ -63,6 +63,7 @@ impl Dataset {
     }
 
     /// No image, with the names and the shape of this one.
+    #[must_use]
     pub fn emptied(&self) -> Self {
         Self::new(self.name.clone(), Vec::new(), Vec::new(), self.shape, self.class_names.clone())
     }

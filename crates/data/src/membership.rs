@@ -190,7 +190,9 @@ pub fn folds(dataset: &Dataset, indices: &[u32], k: usize, seed: u64) -> Vec<Vec
         unit.members.iter().for_each(|&index| counts[fold][usize::from(dataset.labels[index as usize])] += 1);
         folds[fold].extend(unit.members);
     }
-    folds.iter_mut().for_each(|fold| fold.sort_unstable());
+    for fold in &mut folds {
+        fold.sort_unstable();
+    }
     folds
 }
 
@@ -270,8 +272,8 @@ mod tests {
         assert_ne!(Purpose::Validation.draw(1, &unit), Purpose::Validation.draw(0, &unit));
     }
 
-    /// By Python's hashlib: the first 8 bytes of sha256(b"kiln: test" + bytes(8) + sha256(struct.pack("<QQQB", 1, 1, 1,
-    /// 7)).digest()), big-endian.
+    /// By Python: the first 8 bytes of
+    /// `sha256(b"kiln: test" + bytes(8) + sha256(struct.pack("<QQQB", 1, 1, 1, 7)).digest())`, big-endian.
     const TEST_DRAW: u64 = 0x98c2_574f_76b7_f267;
 
     #[test]
@@ -294,8 +296,8 @@ mod tests {
 
     #[test]
     fn a_class_that_drew_nothing_gives_its_smallest_draw_and_keeps_its_largest() {
-        let shown = distinct((0..40).collect());
-        let dataset = images(&shown);
+        let dataset = images(&distinct((0..40).collect()));
+        let shown_class = |index: u32| (index % u32::from(CLASSES)) as u8;
         // Nothing draws less than so little, and all draw less than so much.
         let smallest = validation(&dataset, &all(&dataset), 1e-9, 5);
         let largest = validation(&dataset, &all(&dataset), 1.0 - 1e-9, 5);
@@ -307,9 +309,6 @@ mod tests {
             assert_eq!(held_back, [of_class().min_by_key(|&index| draw(index)).unwrap()]);
             let kept: Vec<u32> = of_class().filter(|index| !largest.contains(index)).collect();
             assert_eq!(kept, [of_class().max_by_key(|&index| draw(index)).unwrap()]);
-        }
-        fn shown_class(index: u32) -> u8 {
-            (index % u32::from(CLASSES)) as u8
         }
     }
 

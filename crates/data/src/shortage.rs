@@ -85,7 +85,8 @@ impl fmt::Display for Shortage {
             );
         }
         write!(f, "class `{class}` has {}", counted(*images))?;
-        if *set_aside > 0 {
+        // Of too few, it is not the test that takes one.
+        if *set_aside > 0 && images >= needed {
             write!(f, ", of which {set_aside} belong to the test by what they show, so {left} are left")?;
         }
         if distinct < left {

@@ -64,7 +64,8 @@ fn print(sha256: &[u8; 32]) -> u64 {
 
 impl Serialize for Prints {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0.iter().map(|print| format!("{print:016x}")).collect::<String>())
+        let digits: Vec<String> = self.0.iter().map(|print| format!("{print:016x}")).collect();
+        serializer.serialize_str(&digits.concat())
     }
 }
 

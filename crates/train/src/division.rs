@@ -191,7 +191,7 @@ fn larger(from: usize, most: usize, works: impl Fn(usize) -> bool) -> usize {
     steps.take_while(|&number| number < most).find(|&number| works(number)).unwrap_or(most)
 }
 
-/// `class `a`, class `b``, cut short.
+/// The classes with their names, cut short.
 fn named(images: &Dataset, classes: &[usize]) -> String {
     let names: Vec<String> =
         classes.iter().map(|&class| format!("class `{}`", images.class_names[class])).collect();

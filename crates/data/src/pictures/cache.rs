@@ -84,9 +84,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 /// Of the images.
 fn digest(header: &[u8], pixels: &[u8]) -> Sha256 {
     let length = (header.len() as u64).to_le_bytes();
-    [&DIGEST_MAGIC[..], &length, header, pixels]
-        .iter()
-        .fold(Sha256::new(), |hash, part| hash.chain_update(part))
+    [&DIGEST_MAGIC[..], &length, header, pixels].iter().fold(Sha256::new(), Sha256::chain_update)
 }
 
 /// What comes before the header.

@@ -39,7 +39,7 @@ struct Kept<'a> {
     exif: Option<&'a [u8]>,
 }
 
-/// Without the segments APPn and COM, and without what follows the end of the picture. What cannot be followed is kept
+/// Without the segments `APPn` and `COM`, and without what follows the end of the picture. What cannot be followed is kept
 /// as it is.
 fn without_jpeg_metadata(bytes: &[u8]) -> Kept<'_> {
     const STUFFED: u8 = 0;
