@@ -49,7 +49,7 @@ const MAP: u8 = 5;
 
 /// The head of a data item, with its argument in eight bytes.
 fn head(out: &mut Vec<u8>, kind: u8, argument: u64) {
-    out.push(kind << 5 | 27);
+    out.push(kind << 5 | 0x1b);
     out.extend(argument.to_be_bytes());
 }
 

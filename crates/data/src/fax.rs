@@ -32,7 +32,7 @@ pub(crate) fn decode(bytes: &[u8], coding: Coding, width: usize, height: usize) 
         let ends = match coding {
             Coding::Runs => {
                 let ends = strip.one_dimensional()?;
-                strip.to_byte()?;
+                strip.next_byte()?;
                 ends
             }
             Coding::Group3 { two_dimensional } => {
@@ -60,8 +60,8 @@ impl<R: Iterator<Item = Result<u8, Infallible>>> Strip<R> {
         Some(value)
     }
 
-    fn to_byte(&mut self) -> Option<()> {
-        let bits = self.reader.bits_to_byte_boundary();
+    fn next_byte(&mut self) -> Option<()> {
+        let bits = self.reader.bits_next_byte_boundary();
         self.take(bits).map(drop)
     }
 

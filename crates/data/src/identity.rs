@@ -339,7 +339,9 @@ mod tests {
             ["1 images moved between the test part and the others: b/2"]
         );
         let swapped = changed(|e| {
-            e.iter_mut().for_each(|e| e.class = if e.class == "a" { "b".into() } else { "a".into() });
+            for entry in e {
+                entry.class = if entry.class == "a" { "b".into() } else { "a".into() };
+            }
         });
         assert!(lines(&swapped, &same)[0].starts_with("4 images have another class"));
     }

@@ -86,7 +86,7 @@ impl Rows {
         let fits = |factor: &usize| {
             cost(side(width, *factor), side(height, *factor), channels as u64, depth, turned) <= memory
         };
-        let factor = (1..).find(|factor| fits(factor) || *factor >= width.max(height)).unwrap_or(1);
+        let factor = (1..=width.max(height)).find(|factor| fits(factor)).unwrap_or(width.max(height).max(1));
         let (columns, rows) = (width.div_ceil(factor), height.div_ceil(factor));
         let len = columns * rows * channels;
         let samples = match depth {
@@ -259,9 +259,10 @@ fn floats_to_bytes(samples: &[f32], channels: usize) -> Vec<u8> {
 
 /// The picture turned as its file says.
 pub(crate) fn upright(picture: Picture, orientation: Orientation) -> Result<Picture, PictureError> {
+    /// From column and row of the result, width and height of the source, to column and row of the source.
+    type From = fn(usize, usize, usize, usize) -> (usize, usize);
     let (width, height, channels) = (picture.width(), picture.height(), picture.channels());
-    // Where the pixel at column x of row y of the result comes from.
-    let (turned, from): (bool, fn(usize, usize, usize, usize) -> (usize, usize)) = match orientation {
+    let (turned, from): (bool, From) = match orientation {
         Orientation::NoTransforms => return Ok(picture),
         Orientation::FlipHorizontal => (false, |x, y, w, _| (w - 1 - x, y)),
         Orientation::Rotate180 => (false, |x, y, w, h| (w - 1 - x, h - 1 - y)),

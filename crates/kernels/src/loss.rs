@@ -87,7 +87,9 @@ pub(crate) fn loss_and_gradient(
     }
     if total_weight == 0.0 {
         // No target counts. What is no number stays none, so that training that diverged is noticed.
-        gradient.iter_mut().for_each(|value| *value *= 0.0);
+        for value in &mut gradient {
+            *value *= 0.0;
+        }
         return ((total * 0.0) as f32, gradient);
     }
     let scale = (1.0 / total_weight) as f32;

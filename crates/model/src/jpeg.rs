@@ -436,7 +436,7 @@ impl<'a> Walk<'a> {
                         pixels.push(byte(luma + 1.772 * blue));
                     }
                     components => {
-                        pixels.extend(components.iter().map(|component| byte(mean(component, x, y))))
+                        pixels.extend(components.iter().map(|component| byte(mean(component, x, y))));
                     }
                 }
             }
@@ -576,9 +576,9 @@ impl Scan<'_, '_> {
         }
         let mut nonzero = self.frame.components[part.component].nonzero[block];
         if self.band.refines {
-            self.refine(codes, &mut nonzero)?
+            self.refine(codes, &mut nonzero)?;
         } else {
-            self.begin(codes, &mut nonzero)?
+            self.begin(codes, &mut nonzero)?;
         }
         self.frame.components[part.component].nonzero[block] = nonzero;
         Ok(())

@@ -848,7 +848,7 @@ mod tests {
         let data = [0xFF; 1024];
         let message = refusal(&with_tensors(&[("a", &[64], 0, 256), ("b", &[64], 256, 512)], &data));
         assert!(message.contains("unexpected: a, b"), "{message}");
-        let message = refusal(&with_tensors(&[("head.bias", &[1; 3_000], 0, 4)], &data));
+        let message = refusal(&with_tensors(&[("head.bias", &vec![1; 3_000], 0, 4)], &data));
         assert!(message.contains("3000 dimensions"), "{}", &message[..200]);
         // Names without end are not all of the message.
         let names: Vec<String> = (0..5_000).map(|index| format!("tensor-{index}")).collect();

@@ -16,7 +16,7 @@ pub struct CommonArguments {
     /// Where tensors live [default: flex]
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,
-    /// Code of the CPU operators; it decides the last bits [default: the variable KILN_KERNELS, else the fastest that the
+    /// Code of the CPU operators; it decides the last bits [default: the variable `KILN_KERNELS`, else the fastest that the
     /// processor can run]
     #[arg(long, value_enum)]
     pub kernels: Option<Kernels>,

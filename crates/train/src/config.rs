@@ -792,7 +792,7 @@ impl ConfigLayers {
             message: error.to_string(),
         })?;
         let before = self.table.get("network").and_then(Value::as_table);
-        if !before.is_some_and(|before| family(before) == family(&table)) {
+        if before.is_none_or(|before| family(before) != family(&table)) {
             self.table.remove("network");
         }
         for (key, value) in table {

@@ -346,8 +346,9 @@ pub fn write_listing(
     }
     let mut writer = csv::Writer::from_writer(Vec::new());
     let written = entries.iter().try_for_each(|entry| writer.serialize(entry));
-    let bytes =
-        written.map_err(std::io::Error::from).and_then(|()| writer.into_inner().map_err(|e| e.into_error()));
+    let bytes = written
+        .map_err(std::io::Error::from)
+        .and_then(|()| writer.into_inner().map_err(csv::IntoInnerError::into_error));
     let failed = |source| RunFolderError::Io { action: "serialise", path: run.path().join(&name), source };
     run.write(&name, &bytes.map_err(failed)?)
 }

@@ -96,10 +96,7 @@ impl FolderLock {
 fn take_file(folder: &Path) -> Result<Held, LockError> {
     let path = folder.join(LOCK_FILE);
     for _ in 0..ATTEMPTS {
-        let file = match open_or_create(&path)? {
-            Some(file) => file,
-            None => continue,
-        };
+        let Some(file) = open_or_create(&path)? else { continue };
         locked(&file, folder)?;
         if is_same(&file, &path) {
             return Ok(Held { file, path });

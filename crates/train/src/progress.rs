@@ -85,7 +85,7 @@ impl Observer for Silent {}
 /// Until the first line within an epoch, and between the first two; each pause is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(4);
 /// The longest pause between two lines.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Says every few seconds that the first step is not done yet, from a thread of its own, until it is dropped.
 struct Waiting(Option<(mpsc::Sender<()>, JoinHandle<()>)>);

@@ -239,9 +239,10 @@ impl RunFolder {
             match fs::create_dir(&path) {
                 Ok(()) => return Self::lock(path),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && named => {
-                    return match never_began(&path) {
-                        true => Self::lock(path),
-                        false => Err(RunFolderError::Exists(path)),
+                    return if never_began(&path) {
+                        Self::lock(path)
+                    } else {
+                        Err(RunFolderError::Exists(path))
                     };
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {}
@@ -325,7 +326,9 @@ impl RunFolder {
             } else {
                 match Self::open(&path) {
                     Ok(run) => {
-                        skipped.iter().for_each(|line: &String| say(line));
+                        for line in &skipped {
+                            say(line);
+                        }
                         return Ok(run);
                     }
                     Err(error) => error.to_string(),

@@ -12,15 +12,15 @@ const LOOKED_AT: usize = 200_000;
 /// The pictures below the folder of a list.
 pub(crate) struct Hints {
     /// By the composed form of the path below the folder.
-    by_path: HashMap<String, PathBuf>,
+    paths: HashMap<String, PathBuf>,
     /// Paths by the lower-case name of the file, and by that without its extension.
-    by_name: BTreeMap<String, Vec<String>>,
-    by_stem: BTreeMap<String, Vec<String>>,
+    names: BTreeMap<String, Vec<String>>,
+    stems: BTreeMap<String, Vec<String>>,
 }
 
 impl Hints {
     pub(crate) fn below(folder: &Path) -> Self {
-        let mut hints = Self { by_path: HashMap::new(), by_name: BTreeMap::new(), by_stem: BTreeMap::new() };
+        let mut hints = Self { paths: HashMap::new(), names: BTreeMap::new(), stems: BTreeMap::new() };
         // The folder of `list.csv` is the empty path.
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         for found in walk_some(folder, LOOKED_AT).into_iter().filter(|found| found.what == What::Picture) {
@@ -29,16 +29,16 @@ impl Hints {
             let lower = |part: Option<&std::ffi::OsStr>| {
                 part.map_or_else(String::new, |part| composed(&part.to_string_lossy()).to_lowercase())
             };
-            hints.by_name.entry(lower(below.file_name())).or_default().push(text.clone());
-            hints.by_stem.entry(lower(below.file_stem())).or_default().push(text.clone());
-            hints.by_path.insert(text, found.path);
+            hints.names.entry(lower(below.file_name())).or_default().push(text.clone());
+            hints.stems.entry(lower(below.file_stem())).or_default().push(text.clone());
+            hints.paths.insert(text, found.path);
         }
         hints
     }
 
     /// The file whose path differs in the form of Unicode only, or in the separators.
     pub(crate) fn same_name(&self, name: &str) -> Option<PathBuf> {
-        self.by_path.get(&composed(&plain(name))).cloned()
+        self.paths.get(&composed(&plain(name))).cloned()
     }
 
     /// Why there is no file `name`, as far as can be told, and what to do.
@@ -49,7 +49,7 @@ impl Hints {
         let plain = composed(&plain(name));
         let lower = plain.to_lowercase();
         let last = lower.rsplit('/').next().unwrap_or_default();
-        if let Some(same) = self.by_name.get(last) {
+        if let Some(same) = self.names.get(last) {
             if let Some(same) = same.iter().find(|same| same.to_lowercase() == lower) {
                 return format!("no such file; `{same}` is there: the path differs in capitals");
             }
@@ -66,7 +66,7 @@ impl Hints {
         let extension = last.rsplit_once('.').map(|(_, extension)| extension);
         let named = extension.is_some_and(|extension| EXTENSIONS.contains(&extension));
         let stem = if named { last.rsplit_once('.').map_or(last, |(stem, _)| stem) } else { last };
-        if let Some(same) = self.by_stem.get(stem) {
+        if let Some(same) = self.stems.get(stem) {
             return found(
                 "no such file",
                 same,

@@ -310,7 +310,7 @@ impl Reader<'_> {
 
     /// Says of files that are not there what may help, and finds those whose names have another form of Unicode.
     fn located(&mut self, rows: Rows) -> Vec<Row> {
-        let mut rows = rows.rows;
+        let mut rows = rows.listed;
         let mut hints = None;
         for row in &mut rows {
             if row.path.symlink_metadata().is_ok() {
@@ -388,8 +388,8 @@ fn located(folder: &Path, name: &str) -> PathBuf {
 
 /// The pictures of the list, each file once.
 struct Rows {
-    rows: Vec<Row>,
-    /// Where in `rows` a file is, by its folder without links and its name.
+    listed: Vec<Row>,
+    /// Where in `listed` a file is, by its folder without links and its name.
     of_file: HashMap<PathBuf, usize>,
     /// Folders without links, by how they are written.
     folders: HashMap<PathBuf, PathBuf>,
@@ -399,11 +399,11 @@ impl Rows {
     fn push(&mut self, row: Row, reader: &mut Reader<'_>) {
         let file = self.file(&row.path);
         let Some(&first) = self.of_file.get(&file) else {
-            self.of_file.insert(file, self.rows.len());
-            self.rows.push(row);
+            self.of_file.insert(file, self.listed.len());
+            self.listed.push(row);
             return;
         };
-        let first = &self.rows[first];
+        let first = &self.listed[first];
         let (name, line) = (&row.name, first.line);
         if first.label != row.label {
             let reason = format!(

@@ -603,8 +603,9 @@ fn a_check_of_a_list_names_causes_and_of_an_odd_folder_asks() {
     let world = World::two_classes(6, 8, 8);
     let list = world.root().join("list.csv");
     let rows = |path: fn(&str, usize) -> String| {
-        let rows = ["red", "blue"]
-            .map(|class| (0..6).map(move |n| format!("{},{class}\n", path(class, n))).collect::<String>());
+        let rows = ["red", "blue"].map(|class| {
+            (0..6).map(move |n| format!("{},{class}\n", path(class, n))).collect::<Vec<_>>().concat()
+        });
         world.put("list.csv", format!("path,label\n{}", rows.concat()).as_bytes());
         checked(&list, &world.search())
     };
