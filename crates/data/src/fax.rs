@@ -61,7 +61,7 @@ impl<R: Iterator<Item = Result<u8, Infallible>>> Strip<R> {
     }
 
     fn next_byte(&mut self) -> Option<()> {
-        let bits = self.reader.bits_next_byte_boundary();
+        let bits = self.reader.bits_to_byte_boundary();
         self.take(bits).map(drop)
     }
 

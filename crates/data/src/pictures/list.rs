@@ -262,7 +262,7 @@ impl Reader<'_> {
                 reason.unwrap_or_else(|| "expected a header line `path,label`, found nothing".to_owned());
             return self.find(FindingKind::Layout, 1 + skipped, reason);
         };
-        let mut rows = Rows { rows: Vec::new(), of_file: HashMap::new(), folders: HashMap::new() };
+        let mut rows = Rows { listed: Vec::new(), of_file: HashMap::new(), folders: HashMap::new() };
         for record in reader(separator).into_records().skip(1) {
             match record {
                 Ok(record) => {
