@@ -284,6 +284,7 @@ fn other_origins_are_allowed_only_when_named() {
 /// What a browser would send on behalf of a page elsewhere, and what HTTP forbids.
 #[test]
 fn requests_that_are_not_for_this_server_are_refused() {
+    const POST: &str = "POST /v1/predict HTTP/1.1\r\n";
     let bench = bench();
     let server = Server::start(&bench, &["--allow-host", "kiln.example"]);
     let file = png(&digits().images[0]);
@@ -299,7 +300,6 @@ fn requests_that_are_not_for_this_server_are_refused() {
         }
         answer[9..12].to_owned()
     };
-    const POST: &str = "POST /v1/predict HTTP/1.1\r\n";
     for (head, expected) in [
         ("Host: localhost\r\n", "200"),
         ("Host: kiln.example:80\r\n", "200"),

@@ -20,10 +20,15 @@ pub(crate) enum Coding {
 }
 
 /// Decodes `height` rows of `width` pixels, packed, 1 is black; `None` where codes mean nothing or rows are missing.
-pub(crate) fn decode(bytes: &[u8], coding: Coding, width: usize, height: usize) -> Option<Vec<u8>> {
+pub(crate) fn decode(
+    bytes: impl Iterator<Item = u8>,
+    coding: Coding,
+    width: usize,
+    height: usize,
+) -> Option<Vec<u8>> {
     let width = u16::try_from(width).ok()?;
     // The tables look further than the last code.
-    let padded = bytes.iter().copied().chain([0; 4]).map(Ok::<u8, Infallible>);
+    let padded = bytes.chain([0; 4]).map(Ok::<u8, Infallible>);
     let mut strip = Strip { reader: ByteReader::new(padded).ok()?, width };
     let row_len = usize::from(width).div_ceil(8);
     let mut packed = vec![0; row_len.checked_mul(height)?];
@@ -104,18 +109,20 @@ impl<R: Iterator<Item = Result<u8, Infallible>>> Strip<R> {
     fn two_dimensional(&mut self, above: &[u16]) -> Option<Vec<u16>> {
         let (mut ends, mut at) = (Vec::<u16>::new(), 0u16);
         let mut begun = false;
+        let width = self.width;
+        let change = |index: usize| above.get(index).copied().unwrap_or(width);
+        // The first change of the row above to the right. Neither row goes back, so neither does this.
+        let mut next = 0;
         // Where the row is changed next to the other colour; of the row above, likewise.
-        while at < self.width {
+        while at < width {
             let black = ends.len() % 2 == 1;
-            // The first change of the row above to the right that has the colour opposite to ours.
-            let after = |end: &u16| *end > at || !begun && *end == at;
-            let first =
-                above.iter().enumerate().position(|(index, end)| (index % 2 == 1) == black && after(end));
-            let change = |index: Option<usize>| {
-                index.and_then(|index| above.get(index)).copied().unwrap_or(self.width)
-            };
+            while above.get(next).is_some_and(|&end| end < at || begun && end == at) {
+                next += 1;
+            }
+            // The first of those that has the colour opposite to ours.
+            let first = next + usize::from((next % 2 == 1) != black);
             match maps::mode::decode(&mut self.reader)? {
-                Mode::Pass => at = change(first.map(|index| index + 1)),
+                Mode::Pass => at = change(first + 1),
                 Mode::Horizontal => {
                     for black in [black, !black] {
                         at = at.checked_add(self.run(black)?)?.min(self.width);

@@ -257,7 +257,11 @@ impl Checked<'_> {
             writeln!(temporary, "{found}")?;
             temporary.persist(path).map_err(|error| error.error)
         });
-        kept.map(drop).map_err(|error| format!("{}: cannot keep the hash: {error}", path.display()))
+        match kept {
+            // Where the whole hash was asked for, nothing needs to be remembered.
+            Err(error) if !pinned => Err(format!("{}: cannot keep the hash: {error}", path.display())),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! codes of Group 3, JPEG in `YCbCr` and numbers of 32 bits. Here a file is read row by row through the crates that
 //! decompress, and nothing is reserved that the file or the limits do not hold.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -396,15 +397,16 @@ fn decode_first(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Fault> {
     let (width, height) = (layout.width, layout.height);
     let depth = layout.depth();
     let channels = layout.color.channels() + usize::from(layout.opacity != Opacity::None);
-    let line = (width * layout.samples * layout.bits).div_ceil(8);
+    // Whole chunks are decompressed, whatever of them is in the picture.
+    let planes = if layout.planar { layout.samples } else { 1 };
+    let line = layout.row_len() * width.div_ceil(layout.chunk[0]) * planes;
     limits.check_work(width as u32, height as u32, line as u64)?;
-    let chunks = Chunks { directory: &directory, layout: &layout };
+    let chunks = Chunks { directory: &directory, layout: &layout, limits, work: Cell::new(0) };
     limits.check_memory(width as u32, height as u32, chunks.held())?;
     let memory = limits.memory - chunks.held();
     let mut rows = Rows::new(width, height, channels, depth, is_turned(layout.orientation), memory);
     let palette = palette(&directory, &layout)?;
     let across = width.div_ceil(layout.chunk[0]);
-    let planes = if layout.planar { layout.samples } else { 1 };
     let sources_of_row = across * planes;
     let plain = matches!(layout.color, Color::Grey { inverted: false } | Color::Rgb | Color::YCbCr);
     let as_stored = depth == Depth::Bytes
@@ -635,7 +637,7 @@ impl Line {
                         [0, 1, 2].map(|channel| f64::from(((full - pixel[channel] as f32) * light).floor()));
                     &rgb
                 }
-                Color::YCbCr if layout.compression == 7 => {
+                Color::YCbCr if layout.compression == 7 && !layout.planar => {
                     // The JPEG decoder has given RGB.
                     rgb = [0, 1, 2].map(|channel| pixel[channel]);
                     &rgb
@@ -663,6 +665,9 @@ impl Line {
 struct Chunks<'a> {
     directory: &'a Directory<'a>,
     layout: &'a Layout,
+    limits: &'a DecodeLimits,
+    /// Bytes that JPEG chunks have cost so far: each may be higher than its chunk, and repeats the tables.
+    work: Cell<u64>,
 }
 
 impl<'a> Chunks<'a> {
@@ -690,11 +695,7 @@ impl<'a> Chunks<'a> {
         let reversed = self.directory.first(tag::FILL_ORDER, 1) == 2;
         let reversed = reversed && (compression <= 4 || compression == 32773);
         let fax = |coding: Coding| {
-            let strip = if reversed {
-                &bytes.iter().map(|byte| byte.reverse_bits()).collect::<Vec<_>>()
-            } else {
-                bytes
-            };
+            let strip = bytes.iter().map(|&byte| if reversed { byte.reverse_bits() } else { byte });
             let packed = fax::decode(strip, coding, chunk[0], rows);
             packed.ok_or_else(|| Fault::from("its fax codes end early or mean nothing; get a complete copy"))
         };
@@ -785,6 +786,14 @@ impl<'a> Chunks<'a> {
             )
             .into());
         }
+        let (width, height) = (self.layout.width as u32, self.layout.height as u32);
+        let work = self.work.get() + (header.width * header.height * samples + file.len()) as u64;
+        self.work.set(work);
+        self.limits.check_work(width, height, work.div_ceil(u64::from(height)))?;
+        // A progressive file is held as coefficients until its last scan.
+        let coefficients = header.coefficients as u64;
+        let beside = if header.progressive { 2 * coefficients + coefficients / 8 } else { 0 };
+        self.limits.check_memory(width, height, self.held() + beside)?;
         model::jpeg::check(&file).map_err(|error| error.to_string())?;
         let mut decoder = JpegDecoder::new(ZCursor::new(&file));
         let fault = |error: zune_jpeg::errors::DecodeErrors| Fault::from(error.to_string());

@@ -60,7 +60,7 @@ pub struct FinetuneArguments {
     /// Learning rate of each layer group, as a factor of that of the group above it [default: 1]
     #[arg(long, value_name = "FACTOR")]
     pub layer_decay: Option<f64>,
-    /// Keep the old classification head; the class counts must agree
+    /// Keep the old classification head for the classes that the data has too, by their names; other classes begin anew
     #[arg(long)]
     pub keep_head: bool,
     /// Also train from scratch on the same images with the same budget, and compare

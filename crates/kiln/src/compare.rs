@@ -139,7 +139,13 @@ fn same_images(first: &Run, second: &Run) -> Result<(), Failure> {
         )));
     }
     let same_targets = || (0..a.targets.len()).all(|position| a.class(position) == b.class(position));
-    if a.indices != b.indices || !same_targets() {
+    // Reports of earlier versions name no files.
+    let same_files = || {
+        let pairs = || a.files.iter().zip(&b.files);
+        pairs().any(|(own, other)| own.is_empty() != other.is_empty())
+            || pairs().all(|(own, other)| own == other)
+    };
+    if a.indices != b.indices || !same_targets() || !same_files() {
         return Err(refuse(format!(
             "they held back different images of {} ({} and {})",
             first.record.dataset,

@@ -145,7 +145,13 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     warnings.extend(without_samples_notice(&evaluation, split));
     let rejection = match &arguments.rejection {
         Some(name) => {
-            let foreign = foreign(name, arguments.split, &metadata.classes, &search)?;
+            let foreign = foreign(
+                name,
+                arguments.split,
+                arguments.on_bad_image.map(Into::into),
+                &metadata.classes,
+                &search,
+            )?;
             warnings.extend(foreign.warning);
             Some(measure(&model, images, &foreign.images, &device)?)
         }

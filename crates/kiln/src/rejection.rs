@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use data::{ClassMap, Dataset, ImageOptions, Purpose, Search, listed};
+use data::{ClassMap, Dataset, ImageOptions, OnBadImage, Purpose, Search, listed};
 use model::{Model, Novelty, Picture, Scores};
 use serde::Serialize;
 use train::command::Failure;
@@ -41,10 +41,13 @@ pub(crate) struct Foreign {
 pub(crate) fn foreign(
     name: &str,
     part: Option<Part>,
+    on_bad_image: Option<OnBadImage>,
     known: &[String],
     search: &Search,
 ) -> Result<Foreign, Failure> {
-    let options = ImageOptions { purpose: Purpose::Evaluation, ..ImageOptions::default() };
+    let own = ImageOptions::default();
+    let on_bad_image = on_bad_image.unwrap_or(own.on_bad_image);
+    let options = ImageOptions { purpose: Purpose::Evaluation, on_bad_image, ..own };
     let pair = data::load_with(name, search, &options).map_err(Failure::failed)?;
     let images = match part {
         Some(Part::Train) => pair.train,
@@ -52,6 +55,9 @@ pub(crate) fn foreign(
         None | Some(Part::Valid) if pair.test_set_aside => pair.train.joined(pair.test),
         None | Some(Part::Valid | Part::Test) => pair.test,
     };
+    if images.is_empty() {
+        return Err(Failure::failed(format!("{name} has no images in that part; choose another --split")));
+    }
     let map = ClassMap::new(&images.class_names, known);
     let is_strange = |label: u8| map.numbers()[usize::from(label)].is_none();
     let strange: Vec<u32> =

@@ -1,6 +1,7 @@
 //! The flags that `train` and `finetune` share, and how they become a configuration.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use clap::{Args, ValueEnum};
 use data::{FitName, InputRequest, OnBadImage, Search};
@@ -13,6 +14,9 @@ use crate::weights::ForeignWeights;
 /// What to train on, how, and where to put it.
 #[derive(Args, Clone, Debug, Default)]
 pub struct CommonArguments {
+    /// What the file of `config` holds, read once: it may be a pipe.
+    #[arg(skip)]
+    pub file: OnceLock<ConfigLayers>,
     /// Where tensors live [default: flex]
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,
@@ -178,7 +182,13 @@ impl CommonArguments {
     /// As [`ConfigLayers`].
     pub fn layers(&self, model: Option<&str>) -> Result<ConfigLayers, ConfigError> {
         let mut layers = match &self.config {
-            Some(path) => ConfigLayers::from_file(path)?,
+            Some(path) => match self.file.get() {
+                Some(read) => read.clone(),
+                None => {
+                    let read = ConfigLayers::from_file(path)?;
+                    self.file.get_or_init(|| read).clone()
+                }
+            },
             None => ConfigLayers::default(),
         };
         let integer = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);

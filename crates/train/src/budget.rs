@@ -27,6 +27,8 @@ pub struct Budget {
     pub epochs: usize,
     /// Training images.
     images: usize,
+    /// Updates of an epoch.
+    updates: usize,
     /// Whether more epochs would have taken too long.
     capped: bool,
 }
@@ -47,14 +49,13 @@ impl Budget {
         let epoch = macs.saturating_mul(PASSES).saturating_mul(images as u64).max(1);
         let affordable = usize::try_from(MOST_MACS / epoch).unwrap_or(usize::MAX);
         let capped = epochs > affordable.max(config.epochs);
-        Self { batch_size, epochs: epochs.min(affordable).max(config.epochs), images, capped }
+        Self { batch_size, epochs: epochs.min(affordable).max(config.epochs), images, updates, capped }
     }
 }
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { batch_size, epochs, images, capped } = self;
-        let updates = images.div_ceil(*batch_size);
+        let Self { batch_size, epochs, images, updates, capped } = self;
         write!(
             f,
             "for {images} pictures to train on: batches of {batch_size} and {epochs} epochs, which makes {updates} updates an epoch \

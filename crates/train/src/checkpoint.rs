@@ -211,6 +211,17 @@ impl CheckpointStore {
         Ok(())
     }
 
+    /// Removes the checkpoints behind `step`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn forget_after(&self, step: usize) -> Result<(), CheckpointError> {
+        self.steps()?
+            .into_iter()
+            .filter(|&later| later > step)
+            .try_for_each(|later| remove_all(&self.path(later)))
+    }
+
     /// Writes a checkpoint; it exists once this returns, and not before. One of the same step that is whole and was
     /// computed in the same way holds the same state, and stays.
     ///

@@ -365,7 +365,7 @@ fn report(finished: &Finished, json: bool) -> Result<(), Failure> {
     }
     let test = match result.test_accuracy.zip(result.test_macro_f1) {
         Some((accuracy, f1)) => format!("test accuracy {:.2}%  macro F1 {f1:.4}", accuracy * 100.0),
-        None => "the test split was not read".to_owned(),
+        None => "not tested (figures of the validation split)".to_owned(),
     };
     print(&format!(
         "{test}  (best epoch {} of {}, validation accuracy {:.2}%)\n\

@@ -69,6 +69,16 @@ pub enum DataRecordError {
         /// The working folder.
         here: PathBuf,
     },
+    /// `run.json` cannot be read, though there are checkpoints.
+    #[error(
+        "{run}: what it was trained on is not known any more ({reason}); restore its run.json, or begin a new run"
+    )]
+    Record {
+        /// The run folder.
+        run: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// `data.csv` is not what a run writes.
     #[error("{path} is damaged: {reason}; remove it to compare the data by its hash alone")]
     Listing {
@@ -124,8 +134,12 @@ pub fn place(run: &Path, named: Option<&str>, typed: &str) -> Result<String, Dat
 /// network of it.
 pub fn with_input(run: &Path, config: &TrainConfig) -> TrainConfig {
     let mut config = config.clone();
-    if config.data.channels == 0 && config.data.input.is_none() {
-        config.data.input = records_in(run).iter().find_map(|(_, record)| record.data.as_ref()?.input);
+    if let Some(recorded) = records_in(run).iter().find_map(|(_, record)| record.data.as_ref()?.input) {
+        config.data.input = Some(match config.data.channels {
+            0 => recorded,
+            // Those are made of what was loaded.
+            _ => InputRequest { channels: config.data.input.and_then(|input| input.channels), ..recorded },
+        });
     }
     config
 }
@@ -200,7 +214,14 @@ pub fn resume(
     pair: &mut DatasetPair,
     accept: bool,
 ) -> Result<Option<Remembered>, DataRecordError> {
-    let Ok(record) = read_record(run.path()) else { return Ok(None) };
+    let record = match read_record(run.path()) {
+        Ok(record) => record,
+        // Nothing was trained yet that other data could be mixed with.
+        Err(_) if run.checkpoints().steps().is_ok_and(|steps| steps.is_empty()) => return Ok(None),
+        Err(error) => {
+            return Err(DataRecordError::Record { run: run.path().to_owned(), reason: error.to_string() });
+        }
+    };
     let now = DataRecord::new(place, pair);
     let Some(Difference { lines, classes_differ }) = changes(run.path(), &record, pair, &now)? else {
         if let Some(listing) = read_listing(&listing_path(run.path(), &record))?

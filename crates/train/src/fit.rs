@@ -387,6 +387,10 @@ fn fit_pair(
     };
     let step = experiment.snapshot.as_ref().map_or(0, |snapshot| snapshot.state.step);
     let is_new = remembered.is_none_or(|remembered| remembered.put_into(&mut record, step));
+    if is_new {
+        // Computed from other data.
+        run.checkpoints().forget_after(step)?;
+    }
     // In this order: a finished run that is prolonged never stands there as finished with the new configuration.
     run.write_record(&record)?;
     run.write("config.toml", experiment.config_text.as_bytes())?;
@@ -570,10 +574,10 @@ impl Experiment {
         let network = config.network.init(input, data.classes(), config.seed, device)?;
         let objective =
             Objective::new(&config.regularization, class_weights, config.finetune.as_ref(), &network)?;
-        let config_text = config.to_toml()?;
+        let mut config_text = config.to_toml()?;
         let label = format!("{}-{}", surroundings.command, short_name(&config.data.dataset));
         let (run, snapshot, start) = match start {
-            Start::Resume(run) => match recover(&run, config, &config_text)? {
+            Start::Resume(run) => match recover(&run, config, &mut config_text)? {
                 Some(snapshot) => (Some(run), Some(snapshot), Start::Scratch),
                 None => {
                     tracing::warn!("{} has no whole checkpoint: it begins again", run.path().display());
@@ -1001,16 +1005,24 @@ pub struct KeptHead {
 
 /// The checkpoint that a run goes on from, of this configuration or of the same with fewer epochs; `None` when it has
 /// to begin again.
-fn recover(run: &RunFolder, config: &TrainConfig, config_text: &str) -> Result<Option<Snapshot>, FitError> {
+///
+/// A `config.toml` that means the same in other words becomes `config_text`: its hash is that of the checkpoints.
+fn recover(
+    run: &RunFolder,
+    config: &TrainConfig,
+    config_text: &mut String,
+) -> Result<Option<Snapshot>, FitError> {
     let Some(mut snapshot) = run.checkpoints().recover()? else { return Ok(None) };
     let config_sha256 = sha256_hex(config_text.as_bytes());
-    if snapshot.state.config_sha256 != config_sha256
-        && !is_as_written(run, config, &snapshot)
-        && !prolongs(config, &snapshot)?
-    {
-        return Err(FitError::ConfigChanged(run.path().join("config.toml")));
+    if snapshot.state.config_sha256 != config_sha256 {
+        if is_as_written(run, config, &snapshot) {
+            *config_text = run.config_text()?;
+        } else if prolongs(config, &snapshot)? {
+            snapshot.state.config_sha256 = config_sha256;
+        } else {
+            return Err(FitError::ConfigChanged(run.path().join("config.toml")));
+        }
     }
-    snapshot.state.config_sha256 = config_sha256;
     if snapshot.state.history.is_empty()
         && let Ok(record) = crate::run_folder::read_record(run.path())
     {

@@ -18,6 +18,8 @@ pub struct Predictions {
     pub targets: Vec<u8>,
     /// The answer to each, `[N]`.
     pub predicted: Vec<u8>,
+    /// The file of each, `[N]`; empty texts where images have none, and in reports of earlier versions.
+    pub files: Vec<String>,
 }
 
 /// Predictions that cannot be used.
@@ -60,6 +62,8 @@ struct Row {
     index: u32,
     target: u8,
     predicted: u8,
+    #[serde(default)]
+    file: String,
 }
 
 impl Predictions {
@@ -102,7 +106,7 @@ fn parse(
     samples: u64,
 ) -> Result<Predictions, String> {
     let (indices, targets, predicted) = (Vec::new(), Vec::new(), Vec::new());
-    let mut found = Predictions { subset, classes, indices, targets, predicted };
+    let mut found = Predictions { subset, classes, indices, targets, predicted, files: Vec::new() };
     for row in csv::Reader::from_reader(content).into_deserialize() {
         let row: Row = row.map_err(|error| error.to_string())?;
         if found.indices.len() as u64 == samples {
@@ -111,6 +115,7 @@ fn parse(
         found.indices.push(row.index);
         found.targets.push(row.target);
         found.predicted.push(row.predicted);
+        found.files.push(row.file);
     }
     if (found.indices.len() as u64) < samples {
         return Err(format!("it has {} rows, evaluation.json counts {samples}", found.indices.len()));

@@ -116,6 +116,7 @@ pub(crate) fn path(cache: &Path, root: &Path, listing: &Listing, options: &Image
         add(name);
     }
     for sample in &listing.samples {
+        add(&sample.name);
         add(&sample.path.to_string_lossy());
         add(&format!("{} {:?} {} {}", sample.label, sample.part, sample.bytes, sample.modified));
         add(&identity(sample));

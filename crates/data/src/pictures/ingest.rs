@@ -82,7 +82,8 @@ fn read(path: &Path, limits: &DecodeLimits) -> Result<Vec<u8>, String> {
 /// Size and channels of every picture whose header can be read.
 pub(crate) fn probe_all(samples: &[Sample], limits: &DecodeLimits) -> Vec<Probe> {
     let probes = samples.par_iter().filter_map(|sample| {
-        let regular = sample.path.metadata().is_ok_and(|metadata| metadata.is_file());
+        let regular =
+            sample.path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= limits.bytes);
         regular.then(|| probe(&sample.path, limits))?
     });
     probes.collect()

@@ -161,6 +161,12 @@ pub(crate) fn of_folder(root: &Path, purpose: Purpose) -> Result<Listing, DataEr
     } else {
         lister.parts(&top, &parts);
     }
+    if purpose == Purpose::Evaluation
+        && lister.listing.samples.is_empty()
+        && !lister.listing.findings.iter().any(|finding| finding.kind.stops())
+    {
+        lister.find(FindingKind::Layout, root, "none of its class folders holds a picture that is read");
+    }
     Ok(lister.listing)
 }
 

@@ -208,6 +208,11 @@ async fn prepare(
     choice: Choice,
     body: Option<Share>,
 ) -> Result<Ready, Problem> {
+    if choice.digits && loaded.classifier.metadata().preprocessing.fit != Fit::Digit {
+        return Err(Problem::bad_request(
+            "`digits` needs a model of digits; this one answers to whole pictures",
+        ));
+    }
     let bytes = sent.len() * loaded.classifier.input().len();
     let share = share(&app.prepared, bytes, "the images in the model's size")?;
     let mut work = Fitting {
@@ -310,8 +315,12 @@ impl Fitting {
             ClassifyError::Device(_) => Problem::internal(),
         };
         if self.choice.digits {
-            let answer = read_digits(classifier, &picture, &self.choice.policy());
-            return answer.map(Step::Read).map_err(fault);
+            let mut answer = read_digits(classifier, &picture, &self.choice.policy()).map_err(fault)?;
+            // Not sent; they would be held until the request ends.
+            for digit in answer.reading.iter_mut().flat_map(|reading| &mut reading.digits) {
+                digit.image = Vec::new();
+            }
+            return Ok(Step::Read(answer));
         }
         classifier.examine(&picture).map(Step::Image).map_err(fault)
     }
