@@ -319,7 +319,7 @@ impl RunFolder {
         });
         let mut unfinished: Vec<(u64, PathBuf, bool)> = runs.chain(series).collect();
         unfinished.sort();
-        let mut skipped = Vec::new();
+        let mut skipped: Vec<String> = Vec::new();
         for (_, path, diverged) in unfinished.into_iter().rev() {
             let reason = if diverged {
                 format!("{} diverged; to go on with it all the same, name it", path.display())
