@@ -193,7 +193,11 @@ fn check_reports_everything_and_its_status_says_whether_it_is_good() {
     fs::create_dir(bench.path("digits/_todo")).expect("a folder");
     fs::remove_file(bench.path("digits/one/bad.png")).expect("removed");
     let ran = bench.run(&["data", "check", "digits"]);
-    assert!(ran.status == 0 && ran.stdout.ends_with("five/other.png\n"), "{}", ran.stdout);
+    assert!(
+        ran.status == 0 && ran.stdout.contains("read by content: 1\n  five/other.png\n"),
+        "{}",
+        ran.stdout
+    );
     assert!(ran.stdout.contains("left out: 1\n  _todo: an empty class folder"), "{}", ran.stdout);
     for entry in fs::read_dir(bench.path("digits/six")).expect("pictures").flatten() {
         fs::write(entry.path(), "<html>").expect("written");
@@ -201,13 +205,15 @@ fn check_reports_everything_and_its_status_says_whether_it_is_good() {
     for flags in [&["data", "check", "digits"][..], &["data", "check", "digits", "--json"]] {
         let ran = bench.run(flags);
         assert_eq!((ran.status, &ran.stderr[..]), (1, ""));
-        for words in ["no usable picture of class `six`", "_todo", "one/notes.txt", "six/", "not a PNG"] {
+        for words in
+            ["class `six` has no usable image to train on", "_todo", "one/notes.txt", "six/", "not a PNG"]
+        {
             assert!(ran.stdout.contains(words), "`{words}` is not in:\n{}", ran.stdout);
         }
     }
     bench
         .run(&["train", "--dataset", "digits"])
-        .fails(1, &["no usable picture of class `six`", "six/", "not a PNG"]);
+        .fails(1, &["class `six` has no usable image to train on", "six/", "not a PNG"]);
 }
 
 #[test]
@@ -292,7 +298,7 @@ fn a_small_folder_is_learned_by_default_and_a_guess_is_called_one() {
     let result = bench.json(&[&train[..], &["--name", "default"]].concat());
     let accuracy = result["test_accuracy"].as_f64().expect("a number");
     let baseline = result["baseline_accuracy"].as_f64().expect("a number");
-    assert!(accuracy > 0.8 && baseline < 0.5, "{accuracy}, {baseline}");
+    assert!(accuracy > 0.8 && baseline < 0.7, "{accuracy}, {baseline}");
     assert_eq!(result["no_better_than_chance"], false);
     let config = fs::read_to_string(bench.path("artifacts/default/config.toml")).expect("a configuration");
     assert!(config.contains("batch_size = 16\n"), "{config}");

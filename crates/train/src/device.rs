@@ -232,7 +232,7 @@ impl Backend {
 /// Acquires the adapter that Burn's default `wgpu` device then uses, and names it.
 fn set_up_wgpu() -> Result<Adapter, String> {
     let (_, setup) =
-        Device::wgpu_options().init_with_setup().map_err(|error| first_line(&error.to_string()))?;
+        Device::wgpu_options().init_with_setup().map_err(|error| in_plain_words(&error.to_string()))?;
     let adapter = Adapter::new(&setup.adapter.get_info());
     tracing::info!("wgpu runs on {adapter}");
     if let Some(warning) = adapter.warning() {
@@ -271,6 +271,14 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
         .cloned()
         .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_default()
+}
+
+/// What the GPU stack says of a machine without an adapter, in words for everybody.
+fn in_plain_words(error: &str) -> String {
+    if error.contains("No adapter") || error.contains("no adapter") {
+        return "no graphics adapter was found".to_owned();
+    }
+    first_line(error)
 }
 
 fn first_line(text: &str) -> String {
