@@ -52,6 +52,8 @@ const STRANGEST: f32 = 1.2;
 /// than this they are strokes of one;
 const CLEAR: f32 = 0.3;
 const TOUCHING: f32 = 0.03;
+/// likewise one above the other, as the halves of a broken 1 are;
+const BROKEN: f32 = 0.15;
 /// between the two, all of them must be wider than so many times the highest, or less wide than this share of their
 /// height,
 const WIDER: f32 = 1.2;
@@ -213,7 +215,8 @@ impl Classifier {
         if apart.gap > CLEAR {
             return Ok(true);
         }
-        if apart.gap <= TOUCHING || !apart.is_long {
+        let touching = if apart.is_above { BROKEN } else { TOUCHING };
+        if apart.gap <= touching || !apart.is_long {
             return Ok(false);
         }
         let image = digit::place(&ink, &whole, |_| true, self.input());
@@ -241,6 +244,8 @@ struct Apart {
     /// The widest distance of a digit from its nearest neighbour, as a share of the highest digit; negative where their
     /// boxes overlap.
     gap: f32,
+    /// Whether they stand one above the other.
+    is_above: bool,
     /// Whether all together are wider, or higher, than a digit is.
     is_long: bool,
 }
@@ -264,12 +269,13 @@ impl Apart {
         let whole = digits.iter().copied().reduce(|a, b| a.union(&b))?;
         let highest = digits.iter().map(Component::height).max()? as f32;
         let widest = digits.iter().map(Component::width).max()? as f32;
-        let is_long = if beside >= above {
-            whole.width() as f32 > WIDER * highest
-        } else {
+        let is_above = above > beside;
+        let is_long = if is_above {
             widest < NARROWER * whole.height() as f32
+        } else {
+            whole.width() as f32 > WIDER * highest
         };
-        Some(Self { gap: beside.max(above) / highest.max(1.0), is_long })
+        Some(Self { gap: beside.max(above) / highest.max(1.0), is_above, is_long })
     }
 }
 

@@ -422,7 +422,7 @@ mod tests {
         fn picture(&self, name: &str, shade: u8) {
             let path = self.path("data").join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            GrayImage::from_fn(8, 8, |x, y| Luma([shade.wrapping_add((x * y) as u8)])).save(path).unwrap();
+            GrayImage::from_fn(12, 12, |x, y| Luma([shade.wrapping_add((x * y) as u8)])).save(path).unwrap();
         }
 
         fn rename(&self, from: &str, to: &str) {
