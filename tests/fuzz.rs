@@ -287,7 +287,7 @@ fn no_file_takes_more_memory_than_it_is_long() {
     let pack = forged::burnpack(&entries, &[], &data);
     let path = folder.write("views.bpk", &pack);
     within(pack.len(), || {
-        assert!(open(&path).is_err_and(|error| error.to_string().contains("over each other")))
+        assert!(open(&path).is_err_and(|error| error.to_string().contains("over each other")));
     });
     let mut sealed = forged::burnpack(&entries, &[("kiln", &json)], &data);
     sealed.extend_from_slice(b"KILNSEAL");

@@ -395,7 +395,7 @@ fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
     assert_eq!(tests["classes"]["absent"], serde_json::json!(["middle"]));
     assert_eq!(tests["classes"]["without_images"], serde_json::json!(["middle"]));
     assert!(tests["per_class"][1]["f1"].is_null() && tests["per_class"][0]["f1"].is_number());
-    let rows: String = (0..40).map(|n| format!("new/wide/{n}.png,wide,test\n")).collect();
+    let rows = (0..40).map(|n| format!("new/wide/{n}.png,wide,test\n")).collect::<Vec<_>>().concat();
     fs::write(bench.path("list.csv"), format!("path,label,split\n{rows}")).expect("written");
     let list = evaluate("list.csv", &[]);
     assert_eq!((&list["images"], &list["classes"]["mapped"]), (&40.into(), &serde_json::json!(["wide"])));

@@ -39,7 +39,7 @@ pub(crate) struct PredictArguments {
     /// Where tensors live
     #[arg(long, value_enum, default_value = "flex")]
     backend: Backend,
-    /// Code of the CPU operators [default: the variable KILN_KERNELS, else the fastest that the processor can run]
+    /// Code of the CPU operators [default: the variable `KILN_KERNELS`, else the fastest that the processor can run]
     #[arg(long, value_enum, default_value = "auto", hide_default_value = true)]
     kernels: Kernels,
     /// CPU threads [default: all]

@@ -584,8 +584,10 @@ pub(crate) mod tests {
     /// The files of a checkpoint with a weight average.
     pub(crate) const FILES: [&str; 6] = [MODEL, OPTIMIZER, SCHEDULE, AVERAGE, STATE, MANIFEST];
 
-    /// What can happen to a file.
-    pub(crate) const HARMS: [(&str, fn(&Path)); 4] = [
+    /// What can happen to a file, and its name.
+    type Harm = (&'static str, fn(&Path));
+
+    pub(crate) const HARMS: [Harm; 4] = [
         ("removed", |path| fs::remove_file(path).unwrap()),
         ("emptied", |path| fs::write(path, b"").unwrap()),
         ("cut", |path| {

@@ -1144,7 +1144,7 @@ mod tests {
             "finetune.feature_rate" | "finetune.layer_decay" => "0.5",
             "data.channels" => "3",
             "optimizer.name" => "sgd",
-            "optimizer.nesterov" => "true",
+            "optimizer.nesterov" | "finetune.allow_mismatch" => "true",
             "schedule.name" => "cosine",
             "regularization.class_weights" => "[1.0, 2.0]",
             "checkpoint.every" => "500 steps",
@@ -1154,7 +1154,6 @@ mod tests {
             "finetune.freeze" => "features",
             "finetune.unfreeze_at" => "[2, 4]",
             "finetune.keep_head" => "fitting",
-            "finetune.allow_mismatch" => "true",
             "network.activation" => "sigmoid",
             "network.initialization" => "{ normal = { std = 0.05 } }",
             "network.pool" => "max",
@@ -1196,7 +1195,9 @@ mod tests {
                     let mut layers = ConfigLayers::default();
                     layers.set(key, value.clone());
                     let mut under = ConfigLayers::default();
-                    base.iter().for_each(|expression| under.set_expression(expression).unwrap());
+                    for expression in &base {
+                        under.set_expression(expression).unwrap();
+                    }
                     assert_eq!(layers.over(under).resolve().unwrap(), whole, "{network}: {key} = {value}");
                 }
                 if key == "network.name" {

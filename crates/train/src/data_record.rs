@@ -486,10 +486,10 @@ mod tests {
         let cases: [(&str, bool, Change); 8] = [
             ("class circle is called ring now", false, |bench| bench.rename("circle", "ring")),
             ("1 new classes: bar", false, |bench| {
-                (0..14).for_each(|n| bench.picture(&format!("bar/{n}.png"), 200 + n))
+                (0..14).for_each(|n| bench.picture(&format!("bar/{n}.png"), 200 + n));
             }),
             ("1 classes are gone: cross", false, |bench| {
-                std::fs::remove_dir_all(bench.path("data/cross")).unwrap()
+                std::fs::remove_dir_all(bench.path("data/cross")).unwrap();
             }),
             ("28 images have another class", true, |bench| {
                 bench.rename("circle", "x");
@@ -501,7 +501,7 @@ mod tests {
                 std::fs::remove_file(bench.path("data/square/03.png")).unwrap();
             }),
             ("square/c.png (square instead of circle)", true, |bench| {
-                bench.rename("circle/03.png", "square/c.png")
+                bench.rename("circle/03.png", "square/c.png");
             }),
             ("1 images show something else: cross/02.png", true, |bench| bench.picture("cross/02.png", 251)),
         ];

@@ -37,7 +37,7 @@ pub(crate) struct BenchArguments {
     /// Where tensors live; may be repeated [default: every backend that works here]
     #[arg(long, value_enum)]
     backend: Vec<Backend>,
-    /// Code of the CPU operators [default: the variable KILN_KERNELS, else the fastest that the processor can run]
+    /// Code of the CPU operators [default: the variable `KILN_KERNELS`, else the fastest that the processor can run]
     #[arg(long, value_enum, default_value = "auto", hide_default_value = true)]
     kernels: Kernels,
     /// What is measured [default: both]

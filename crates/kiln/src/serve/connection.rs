@@ -126,9 +126,9 @@ async fn converse(
     let service = service_fn(move |mut request: Request<Incoming>| {
         // A body may be on its way; a handler that has it calls `work`.
         if request.body().is_end_stream() {
-            own.work()
+            own.work();
         } else {
-            own.wait()
+            own.wait();
         }
         request.extensions_mut().insert(Ends { peer, local: local.ip() });
         request.extensions_mut().insert(Arc::clone(&own));

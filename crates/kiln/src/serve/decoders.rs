@@ -4,6 +4,7 @@
 //! to the small, wait behind them, and are refused when they have waited too long.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::OccupiedEntry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -124,7 +125,7 @@ impl Decoders {
     pub(crate) fn give_way(&self) -> bool {
         let mut state = self.lock();
         let last = state.waiting.last_entry().filter(|last| last.get().0 > LARGE);
-        last.map(|last| last.remove()).is_some()
+        last.map(OccupiedEntry::remove).is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
