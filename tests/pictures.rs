@@ -206,14 +206,14 @@ fn check_reports_everything_and_its_status_says_whether_it_is_good() {
         let ran = bench.run(flags);
         assert_eq!((ran.status, &ran.stderr[..]), (1, ""));
         for words in
-            ["class `six` has no usable image to train on", "_todo", "one/notes.txt", "six/", "not a PNG"]
+            ["class `six` has no usable image to train on", "_todo", "one/notes.txt", "six/", "a web page"]
         {
             assert!(ran.stdout.contains(words), "`{words}` is not in:\n{}", ran.stdout);
         }
     }
     bench
         .run(&["train", "--dataset", "digits"])
-        .fails(1, &["class `six` has no usable image to train on", "six/", "not a PNG"]);
+        .fails(1, &["class `six` has no usable image to train on", "six/", "a web page"]);
 }
 
 #[test]
