@@ -213,7 +213,7 @@ fn check_reports_everything_and_its_status_says_whether_it_is_good() {
     }
     bench
         .run(&["train", "--dataset", "digits"])
-        .fails(1, &["class `six` has no usable image to train on", "six/", "a web page"]);
+        .fails(1, &["30 of 301 pictures cannot be used", "six/", "a web page"]);
 }
 
 #[test]

@@ -89,7 +89,11 @@ fn there_is_one_training_loop() {
 #[test]
 fn the_run_folder_is_written_by_its_module() {
     let words = ["fs::write", "File::create", "OpenOptions"];
-    assert_absent(&["train"], &words, &["run_folder.rs", "checkpoint.rs", "files.rs", "lock.rs"]);
+    assert_absent(
+        &["train"],
+        &words,
+        &["run_folder.rs", "checkpoint.rs", "files.rs", "lock.rs", "recovery.rs"],
+    );
     assert_absent(&["finetune", "kiln", "model", "kernels"], &words, &[]);
 }
 

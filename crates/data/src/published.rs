@@ -2,7 +2,7 @@
 //!
 //! Every file is looked for in the user's folder, then in the cache, then at its address. torchvision itself says no
 //! more of a file's SHA-256 than the first eight digits, in its name: 32 bits, for which a second file can be made.
-//! Where the whole is known (see [`FILES`]) all 256 bits are compared. For the others the user may say it
+//! Where the whole is known (see `FILES`) all 256 bits are compared. For the others the user may say it
 //! (`NAME@sha256:DIGITS`); else the eight digits are compared, the whole is shown and kept beside the cached file, and
 //! is compared from then on.
 

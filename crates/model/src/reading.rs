@@ -48,8 +48,8 @@ const MOST_MARKS: usize = 24;
 const LOWEST: f32 = 0.4;
 const LIKELY: f32 = 0.5;
 const STRANGEST: f32 = 1.2;
-/// digits that stand so far apart, as a share of the highest, are several whatever they look like together, and nearer
-/// than this they are strokes of one;
+/// digits that stand so far apart, as a share of the highest, are several whatever they look like together, unless all
+/// ink has the form of one digit, and nearer than this they are strokes of one;
 const CLEAR: f32 = 0.3;
 const TOUCHING: f32 = 0.03;
 /// likewise one above the other, as the halves of a broken 1 are;
@@ -212,12 +212,16 @@ impl Classifier {
         let highest = digits.iter().map(Component::height).max().unwrap_or_default();
         digits.retain(|frame| frame.height() as f32 >= LOWEST * highest as f32);
         let Some(apart) = Apart::new(&digits) else { return Ok(false) };
-        if apart.gap > CLEAR {
-            return Ok(true);
-        }
         let touching = if apart.is_above { BROKEN } else { TOUCHING };
-        if apart.gap <= touching || !apart.is_long {
+        if apart.gap <= touching || apart.gap <= CLEAR && !apart.is_long {
             return Ok(false);
+        }
+        // Strokes of a broken digit may look like digits far apart, as those of a 4 do; but all ink has the form of one.
+        let large = |frame: &Component| frame.height().max(frame.width()) as f32 >= LOWEST * highest as f32;
+        let ink_box = pieces().map(|piece| piece.frame).filter(large).reduce(|a, b| a.union(&b));
+        let form = ink_box.map_or(0.0, |frame| frame.width() as f32 / frame.height().max(1) as f32);
+        if apart.gap > CLEAR && !(NARROWER..=WIDER).contains(&form) {
+            return Ok(true);
         }
         let image = digit::place(&ink, &whole, |_| true, self.input());
         let together = self.scores(&digit::with_channels(image, self.input()).planes())?;

@@ -73,7 +73,7 @@ pub(crate) fn answers(metadata: &Metadata) -> [(&'static str, String); 3] {
     ]
 }
 
-/// The metadata as a JSON object, with the keys of [`answers`] beside them.
+/// The metadata as a JSON object, with the keys of `answers` beside them.
 ///
 /// # Errors
 /// [`ExportError::Container`].
