@@ -47,6 +47,8 @@ const MOST_MARKS: usize = 24;
 /// strange;
 const LOWEST: f32 = 0.4;
 const LIKELY: f32 = 0.5;
+/// where all ink has the form of one digit, this probability, or they are its strokes,
+const SURELY: f32 = 0.75;
 const STRANGEST: f32 = 1.2;
 /// digits that stand so far apart, as a share of the highest, are several whatever they look like together, unless all
 /// ink has the form of one digit, and nearer than this they are strokes of one;
@@ -203,11 +205,18 @@ impl Classifier {
         let Some(whole) = pieces().map(|piece| piece.frame).reduce(|a, b| a.union(&b)) else {
             return Ok(false);
         };
-        let mut digits = Vec::new();
+        let (mut digits, mut unsure) = (Vec::new(), Vec::new());
         for line in &lines {
             let read = self.read_line(&ink, line)?;
-            let likely = read.chosen.into_iter().filter(|&index| self.is_likely(&read.scores[index]));
-            digits.extend(likely.map(|index| read.candidates[index].frame));
+            for index in read.chosen {
+                let (frame, scores) = (read.candidates[index].frame, &read.scores[index]);
+                if self.is_likely(scores, LIKELY) {
+                    digits.push(frame);
+                }
+                if !self.is_likely(scores, SURELY) {
+                    unsure.push(frame);
+                }
+            }
         }
         let highest = digits.iter().map(Component::height).max().unwrap_or_default();
         digits.retain(|frame| frame.height() as f32 >= LOWEST * highest as f32);
@@ -220,18 +229,22 @@ impl Classifier {
         let large = |frame: &Component| frame.height().max(frame.width()) as f32 >= LOWEST * highest as f32;
         let ink_box = pieces().map(|piece| piece.frame).filter(large).reduce(|a, b| a.union(&b));
         let form = ink_box.map_or(0.0, |frame| frame.width() as f32 / frame.height().max(1) as f32);
-        if apart.gap > CLEAR && !(NARROWER..=WIDER).contains(&form) {
+        let is_compact = (NARROWER..=WIDER).contains(&form);
+        if apart.gap > CLEAR && !is_compact {
             return Ok(true);
+        }
+        if is_compact && unsure.iter().any(large) {
+            return Ok(false);
         }
         let image = digit::place(&ink, &whole, |_| true, self.input());
         let together = self.scores(&digit::with_channels(image, self.input()).planes())?;
         Ok(together.iter().all(|scores| self.evidence(scores) < TOGETHER))
     }
 
-    /// Whether an image may be a digit.
-    fn is_likely(&self, scores: &Scores) -> bool {
+    /// Whether an image may be a digit, of at least the probability `least`.
+    fn is_likely(&self, scores: &Scores, least: f32) -> bool {
         let probability = self.probabilities(scores).into_iter().fold(0.0, f32::max);
-        probability >= LIKELY && self.novelty(scores).is_none_or(|novelty| novelty <= STRANGEST)
+        probability >= least && self.novelty(scores).is_none_or(|novelty| novelty <= STRANGEST)
     }
 
     /// How well an image is a digit: the logarithm of its highest probability, less for a strange one.
