@@ -126,16 +126,7 @@ pub(crate) fn assemble(
     let train = part(layout.train)?;
     let test = part(&[layout.test])?;
     let preprocessing = measure(&train);
-    Ok(DatasetPair {
-        train,
-        test,
-        preprocessing,
-        sha256,
-        origin: origin.to_owned(),
-        valid: Vec::new(),
-        pictures: None,
-        test_set_aside: false,
-    })
+    Ok(DatasetPair::published(train, test, preprocessing, sha256, origin.to_owned()))
 }
 
 fn append(

@@ -183,6 +183,18 @@ pub struct DatasetPair {
 }
 
 impl DatasetPair {
+    /// Images in two parts, as they were published: no part for validation is named, and no file is a picture.
+    pub(crate) fn published(
+        train: Dataset,
+        test: Dataset,
+        preprocessing: Preprocessing,
+        sha256: BTreeMap<String, String>,
+        origin: String,
+    ) -> Self {
+        let (valid, pictures, test_set_aside) = (Vec::new(), None, false);
+        Self { train, test, preprocessing, sha256, origin, test_set_aside, valid, pictures }
+    }
+
     /// As a data set whose content never changes, see [`Dataset::units`].
     #[must_use]
     pub fn fixed(mut self) -> Self {
@@ -410,17 +422,7 @@ pub(crate) fn assemble_known(
     let class_names = known.class_names.map(String::from).to_vec();
     let (train, test) = assemble(known.name, files, &class_names)?;
     let preprocessing = (known.preprocessing)();
-    Ok(DatasetPair {
-        train,
-        test,
-        preprocessing,
-        sha256,
-        origin,
-        valid: Vec::new(),
-        pictures: None,
-        test_set_aside: false,
-    }
-    .fixed())
+    Ok(DatasetPair::published(train, test, preprocessing, sha256, origin).fixed())
 }
 
 /// Checks that the files belong together, and moves their bytes into a training and a test set.
@@ -520,16 +522,7 @@ fn load_folder(folder: &Path) -> Result<DatasetPair, DataError> {
     let name = folder.file_name().map_or_else(|| origin.clone(), |name| name.to_string_lossy().into_owned());
     let (train, test) = assemble(&name, parts, &class_names)?;
     let preprocessing = measure(&train);
-    Ok(DatasetPair {
-        train,
-        test,
-        preprocessing,
-        sha256,
-        origin,
-        valid: Vec::new(),
-        pictures: None,
-        test_set_aside: false,
-    })
+    Ok(DatasetPair::published(train, test, preprocessing, sha256, origin))
 }
 
 /// The lines of `classes.txt`, or the numbers from 0 to the highest training label.

@@ -63,17 +63,8 @@ pub(crate) fn load() -> Result<DatasetPair, DataError> {
         FILES.iter().map(|(name, _, _, sha256)| ((*name).to_owned(), (*sha256).to_owned())).collect();
     let class_names = catalog::CATALOG[0].class_names.map(String::from).to_vec();
     let (train, test) = assemble(NAME, files, &class_names)?;
-    Ok(DatasetPair {
-        train,
-        test,
-        preprocessing: Preprocessing::mnist(),
-        sha256,
-        origin: "inside the program".into(),
-        valid: Vec::new(),
-        pictures: None,
-        test_set_aside: false,
-    }
-    .fixed())
+    Ok(DatasetPair::published(train, test, Preprocessing::mnist(), sha256, "inside the program".into())
+        .fixed())
 }
 
 #[cfg(test)]

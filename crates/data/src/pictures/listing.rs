@@ -619,6 +619,7 @@ pub(crate) fn shortened(names: &[String]) -> String {
     }
     text
 }
+
 #[cfg(test)]
 mod tests {
     use super::Part::{Test, Train, Valid};
