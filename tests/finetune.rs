@@ -9,7 +9,7 @@ use std::path::Path;
 use data::idx::{Content, Idx};
 use serde_json::Value;
 use support::Bench;
-use train::arguments::{CommonArguments, TrainArguments};
+use train::config::arguments::{CommonArguments, TrainArguments};
 
 /// A bench with a trained model at `start.kiln`, and folders of IDX files made from the sample:
 /// `quarters` has four classes (label modulo 4), `tens` all ten.

@@ -279,7 +279,8 @@ fn no_file_takes_more_memory_than_it_is_long() {
     let entries: Vec<forged::Entry> = names.iter().map(|name| (name.as_str(), &shape[..], 0, len)).collect();
     let folder = Scratch::new();
     let search = data::Search::default();
-    let open = |path: &Path| train::weights::ForeignWeights::open(&path.display().to_string(), &search);
+    let open =
+        |path: &Path| train::start::weights::ForeignWeights::open(&path.display().to_string(), &search);
 
     // A burnpack, and a model file of ours with such a table and a sound seal.
     let reference = model::read_metadata(&bytes_of("artifacts/reference/model.kiln")).expect("a model");
@@ -425,7 +426,8 @@ fn foreign_weights() {
         fuzz(name, &seeds, |bytes| {
             let path = folder.write(&format!("bent.{kind}"), bytes);
             let path = path.display().to_string();
-            let Ok(weights) = train::weights::ForeignWeights::open(&path, &data::Search::default()) else {
+            let Ok(weights) = train::start::weights::ForeignWeights::open(&path, &data::Search::default())
+            else {
                 return false;
             };
             let empty = config.init(input, classes, 1, &Device::flex()).expect("it fits");
@@ -444,7 +446,7 @@ fn configurations() {
     });
     fuzz("sweep", &[bytes_of("configs/sweeps/first.toml")], |bytes| {
         let path = folder.write("bent.toml", bytes);
-        train::sweep::SweepFile::read(&path, &[], &data::Search::default()).is_ok()
+        tune::sweep::SweepFile::read(&path, &[], &data::Search::default()).is_ok()
     });
 }
 
@@ -452,7 +454,7 @@ fn configurations() {
 fn records_of_a_run() {
     let line = r#"{"epoch":1,"train_loss":0.5,"train_accuracy":0.9,"valid_loss":0.25,"valid_accuracy":0.95,"learning_rate":0.001,"samples_per_second":66.7,"seconds":1.5}"#;
     let seed = format!("{line}\n{}\n", line.replace("\"epoch\":1", "\"epoch\":2")).into_bytes();
-    fuzz("metrics log", &[seed], |bytes| train::metrics_log::parse(bytes).is_ok());
+    fuzz("metrics log", &[seed], |bytes| evaluation::metrics_log::parse(bytes).is_ok());
 }
 
 /// Whatever comes in a request, the answer is 200 or says what is wrong with it, and the server lives.

@@ -200,7 +200,7 @@ fn drawn(test: &data::Dataset, width: usize, height: usize, digits: &[(usize, us
 #[test]
 fn several_digits_are_said_to_be_that_and_one_is_not() {
     let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../artifacts/reference");
-    let model = train::model_io::load(&reference, &burn::tensor::Device::flex()).expect("the model");
+    let model = train::start::model_io::load(&reference, &burn::tensor::Device::flex()).expect("the model");
     let classifier = model::Classifier::new(model, burn::tensor::Device::flex());
     let test = sample().test;
     let several = |picture: &Picture| classifier.examine(picture).expect("it is examined").several;
@@ -395,7 +395,7 @@ fn strangers_are_refused() {
 }
 
 fn model_lacks_confidence(path: &Path) -> bool {
-    train::model_io::load_metadata(path).expect("the reference model").confidence.is_none()
+    train::start::model_io::load_metadata(path).expect("the reference model").confidence.is_none()
 }
 
 /// Every mutation of a picture is answered or refused, never a panic.

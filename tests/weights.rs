@@ -13,7 +13,7 @@ use data::Search;
 use model::{InputShape, Loading, Network, NetworkConfig};
 use serde_json::Value;
 use support::Bench;
-use train::weights::ForeignWeights;
+use train::start::weights::ForeignWeights;
 
 /// Largest difference of a logit, absolute up to a magnitude of 1 and relative above.
 const TOLERANCE: f64 = 1e-4;

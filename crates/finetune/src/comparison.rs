@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
+use evaluation::metrics_log::{EpochRecord, parse};
 use serde::Serialize;
-use train::arguments::CommonArguments;
 use train::command::{Failure, print, print_json};
 use train::config::TrainConfig;
+use train::config::arguments::CommonArguments;
 use train::fit::{Finished, Start};
-use train::metrics_log::{EpochRecord, parse};
-use train::run_folder::{RunFolder, RunResult};
+use train::run::folder::{RunFolder, RunResult};
 
 /// With `--json`, what `finetune --compare-scratch` prints: the fine-tuned run's figures, and those of
 /// the run from scratch under `scratch`.

@@ -10,17 +10,17 @@ pub mod source;
 use std::process::ExitCode;
 
 use clap::Args;
-use train::arguments::CommonArguments;
 use train::command::{Failure, resumed, run, set_up};
+use train::config::arguments::CommonArguments;
 use train::config::{ConfigError, ConfigLayers, TrainConfig, UnfreezeAt};
 use train::fit::Start;
+use train::start::weights::ForeignWeights;
 use train::start::{configure, configure_foreign};
-use train::weights::ForeignWeights;
 
 use crate::source::Source;
 
 /// The committed model, for programs that must answer wherever they are called:
-/// [`train::model_io::provide_reference`] takes it.
+/// [`train::start::model_io::provide_reference`] takes it.
 pub const REFERENCE_MODEL: &[u8] = include_bytes!("../../../artifacts/reference/model.kiln");
 
 /// Data to fine-tune on when none is named.

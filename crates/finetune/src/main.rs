@@ -7,7 +7,7 @@ use finetune::{FinetuneProgram, REFERENCE_MODEL, finetune};
 use train::command::{exit, parsed};
 
 fn main() -> ExitCode {
-    train::model_io::provide_reference(REFERENCE_MODEL);
+    train::start::model_io::provide_reference(REFERENCE_MODEL);
     let program = parsed::<FinetuneProgram>();
     exit(finetune(&program.arguments))
 }

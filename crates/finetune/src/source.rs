@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use train::command::Failure;
-use train::model_io::{REFERENCE as REFERENCE_RUN, has_reference, model_path};
-use train::run_folder::{MODEL_FILE, RunStatus, list};
+use train::run::folder::{MODEL_FILE, RunStatus, list};
+use train::start::model_io::{REFERENCE as REFERENCE_RUN, has_reference, model_path};
 
 /// The one committed model, below the folder of runs.
 const REFERENCE: &str = "reference";

@@ -21,8 +21,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let argument =
         |at: usize, default: &str| arguments.get(at).cloned().unwrap_or_else(|| default.to_owned());
-    let model =
-        train::model_io::load(Path::new(&argument(0, "artifacts/reference")), &Device::flex()).unwrap();
+    let model = train::start::model_io::load(Path::new(&argument(0, "artifacts/reference")), &Device::flex())
+        .unwrap();
     let classifier = Classifier::new(model, Device::flex());
     let pair = data::load(&argument(1, "mnist"), &data::Search::default()).unwrap();
     let dataset = if argument(2, "train") == "test" { &pair.test } else { &pair.train };

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use data::listed;
+use evaluation::paired_test::{PairedTest, holm};
+use evaluation::predictions::Predictions;
 use serde::Serialize;
 use train::command::{Failure, print, print_json};
-use train::paired_test::{PairedTest, holm};
-use train::predictions::Predictions;
-use train::run_folder::{RunRecord, RunResult, RunStatus, read_record};
+use train::run::folder::{RunRecord, RunResult, RunStatus, read_record};
 
 use crate::runs::{FIGURES, figures};
 use crate::table::table;

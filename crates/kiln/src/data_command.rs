@@ -12,11 +12,11 @@ use data::{
     BatchLoader, Checked, Dataset, DatasetPair, ImageOptions, InputRequest, LoaderConfig, OnBadImage,
     Sampler, Search,
 };
+use evaluation::report::{ReportImage, SampleRow, sample_sheet};
 use serde_json::{Map, Value, json};
-use train::arguments::FitArgument;
 use train::command::{Failure, log_to_stderr, print, print_json, write_file};
+use train::config::arguments::FitArgument;
 use train::config::{ConfigLayers, TrainConfig};
-use train::report::{ReportImage, SampleRow, sample_sheet};
 
 use crate::table::table;
 

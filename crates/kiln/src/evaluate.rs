@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use clap::Args;
 use data::{ClassAgreement, Search};
+use evaluation::metrics::{ClassMetrics, Evaluation};
+use evaluation::report::without_samples_notice;
 use serde::Serialize;
 use serde_json::Value;
-use train::arguments::OnBadImageArgument;
 use train::command::{Failure, log_to_stderr, print, print_json};
+use train::config::arguments::OnBadImageArgument;
 use train::device::{Backend, Kernels};
-use train::evaluate::evaluate;
-use train::judged::{Judged, Part, Question, UnknownClasses};
-use train::metrics::{ClassMetrics, Evaluation};
-use train::model_io::{load, model_path};
-use train::report::without_samples_notice;
+use train::engine::evaluate::evaluate;
+use train::start::model_io::{load, model_path};
+use train::task::judged::{Judged, Part, Question, UnknownClasses};
 
 use crate::rejection::{Rejection, foreign, measure};
 use crate::table::table;

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use data::text::one_line;
+use evaluation::report::explanation_png;
 use model::{Classifier, Picture, Policy, Prepared};
 use serde_json::json;
 use train::command::{Failure, log_to_stderr, print, print_json, say};
 use train::device::Backend;
-use train::model_io::load;
-use train::report::explanation_png;
+use train::start::model_io::load;
 
 use crate::pictures::{Source, outputs, sources, write};
 

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use train::arguments::TrainArguments;
 use train::command::{Failure, print, print_json, say, set_up, surroundings};
-use train::federated::{FederatedConfig, federated};
-use train::interrupt::INTERRUPTED;
+use train::config::arguments::TrainArguments;
+use train::engine::interrupt::INTERRUPTED;
+use tune::federated::{FederatedConfig, federated};
 
 /// Flags of `kiln federated`.
 #[derive(Args, Debug)]

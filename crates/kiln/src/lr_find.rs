@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use train::arguments::TrainArguments;
 use train::command::{Failure, configured, print, print_json, say, set_up, surroundings};
-use train::interrupt::INTERRUPTED;
-use train::lr_find::{RangeTest, RangeTestConfig, range_test};
+use train::config::arguments::TrainArguments;
+use train::engine::interrupt::INTERRUPTED;
+use tune::lr_find::{RangeTest, RangeTestConfig, range_test};
 
 /// Flags of `kiln lr-find`.
 #[derive(Args, Debug)]

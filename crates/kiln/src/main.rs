@@ -35,7 +35,7 @@ struct Program {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Train a classifier from scratch, or go on with a run
-    Train(train::arguments::TrainArguments),
+    Train(train::config::arguments::TrainArguments),
     /// Fine-tune a trained model on other labelled images
     Finetune(finetune::FinetuneArguments),
     /// Test a model on labelled images
@@ -67,7 +67,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    train::model_io::provide_reference(finetune::REFERENCE_MODEL);
+    train::start::model_io::provide_reference(finetune::REFERENCE_MODEL);
     let program = parsed::<Program>();
     // Before anything else: the operators would take a slower way without a word.
     if let Err(error) = kernels::path_by_default() {

@@ -146,6 +146,6 @@ pub(crate) fn png(planes: &[u8], width: usize, height: usize, channels: usize) -
 
 /// Writes a file whole or not at all.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    train::files::write_atomically(path, bytes)
+    train::run::files::write_atomically(path, bytes)
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
 }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use train::command::{Failure, log_to_stderr, print, print_json, say};
 use train::device::{Backend, Kernels};
-use train::model_io::load;
+use train::start::model_io::load;
 
 use crate::answer::{self, Answer, Choice};
 use crate::pictures::{Source, outputs, png, sources, write};

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use data::{ClassMap, Dataset, ImageOptions, OnBadImage, Purpose, Search, listed};
+use evaluation::confidence::{CoveragePoint, Scored, coverage, round_points};
+use evaluation::report::{RefusalPoint, refusal_png};
 use model::{Model, Novelty, Picture, Scores};
 use serde::Serialize;
 use train::command::Failure;
-use train::confidence::{CoveragePoint, Scored, coverage, round_points};
-use train::judged::Part;
-use train::report::{RefusalPoint, refusal_png};
+use train::task::judged::Part;
 
 use crate::table::table;
 

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use train::arguments::CommonArguments;
 use train::command::{Failure, print, print_json, say, set_up, surroundings};
-use train::interrupt::INTERRUPTED;
+use train::config::arguments::CommonArguments;
+use train::engine::interrupt::INTERRUPTED;
 use train::progress::ProgressMode;
-use train::run_folder::RunFolder;
-use train::sweep::{SWEEP_FILE, Sweep, SweepError, SweepFile, SweepRecord, TrialRecord, TrialStatus};
+use train::run::folder::RunFolder;
+use tune::sweep::{SWEEP_FILE, Sweep, SweepError, SweepFile, SweepRecord, TrialRecord, TrialStatus};
 
 use crate::table::table;
 

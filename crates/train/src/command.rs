@@ -11,14 +11,14 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-use crate::arguments::{CommonArguments, TrainArguments};
 use crate::config::TrainConfig;
+use crate::config::arguments::{CommonArguments, TrainArguments};
+use crate::engine::interrupt::{INTERRUPTED, stop_flag};
 use crate::fit::{Finished, FitError, Outcome, Start, Surroundings, fit};
-use crate::interrupt::{INTERRUPTED, stop_flag};
-use crate::judged::JudgeError;
 use crate::progress::ProgressMode;
-use crate::run_folder::RunFolder;
+use crate::run::folder::RunFolder;
 use crate::start::{StartError, configure, configure_foreign};
+use crate::task::judged::JudgeError;
 
 /// Exit status for a fault of the command line or the configuration, as clap has it.
 const USAGE: u8 = 2;
@@ -85,8 +85,8 @@ impl From<crate::config::ConfigError> for Failure {
     }
 }
 
-impl From<crate::run_folder::RunFolderError> for Failure {
-    fn from(error: crate::run_folder::RunFolderError) -> Self {
+impl From<crate::run::folder::RunFolderError> for Failure {
+    fn from(error: crate::run::folder::RunFolderError) -> Self {
         Self::from(FitError::from(error))
     }
 }
@@ -225,7 +225,7 @@ pub fn log_to_stderr(quiet: bool) {
     let default = if quiet {
         "error"
     } else {
-        "error,train=info,data=info,model=info,finetune=info,kiln=info,kernels=info"
+        "error,train=info,evaluation=info,tune=info,data=info,model=info,finetune=info,kiln=info,kernels=info"
     };
     let filter = EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     // A second call (tests in one process) keeps the first.
@@ -271,8 +271,8 @@ pub fn resumed(common: &CommonArguments) -> Result<Option<(TrainConfig, Start)>,
         Some(folder) => RunFolder::open(folder)?,
         None => RunFolder::open_newest_unfinished(&common.out, |line| tracing::warn!("{line}"))?,
     };
-    match crate::run_folder::read_record(run.path()) {
-        Ok(record) if record.status == crate::run_folder::RunStatus::Finished => {
+    match crate::run::folder::read_record(run.path()) {
+        Ok(record) if record.status == crate::run::folder::RunStatus::Finished => {
             let path = run.path().display();
             return Err(Failure::usage(format!("{path} is finished; there is nothing to resume")));
         }
@@ -299,7 +299,7 @@ pub fn run(
     common: &CommonArguments,
 ) -> Result<ExitCode, Failure> {
     if config.data.is_cross_validation() {
-        return crate::folds::run(command, config, start, common);
+        return crate::series::folds::run(command, config, start, common);
     }
     let (status, finished) = run_silently(command, config, start, common)?;
     if let Some(finished) = finished {
@@ -407,7 +407,7 @@ fn print_line(text: &str) -> Result<(), Failure> {
 /// # Errors
 /// When the system refuses.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    crate::files::write_atomically(path, bytes)
+    crate::run::files::write_atomically(path, bytes)
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
 }
 

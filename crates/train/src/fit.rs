@@ -16,34 +16,34 @@ use data::text::one_line;
 use data::{
     BatchLoader, ClassAgreement, ClassMap, Dataset, DatasetPair, LoaderConfig, Sampler, Search, listed,
 };
+use evaluation::chance::Chance;
+use evaluation::confidence::{Calibration, Scored, coverage, fit_confidence};
+use evaluation::metrics::{Evaluation, Prediction};
+use evaluation::report::{Answer, ReportImage, ReportInput, overfitting_notice, without_samples_notice};
 use model::{
     Confidence, Description, Fit, Head, InputShape, LoadReport, Loading, MOST_SEEN, Network, Policy, Seen,
     WeightAverage,
 };
 use serde_json::json;
 
-use crate::budget::Budget;
-use crate::chance::Chance;
-use crate::checkpoint::{AlwaysSave, CheckpointError, Committer, Snapshot, TrainingState};
-use crate::confidence::{Calibration, Scored, coverage, fit_confidence};
 use crate::config::{ClassWeighting, ClassWeights, ConfigError, KeepHead, TrainConfig};
-use crate::data_record::{self, DataRecord, DataRecordError};
 use crate::device::DeviceError;
-use crate::division::{Parts, divide};
-use crate::evaluate::{EvaluateError, evaluate};
-use crate::files::sha256_hex;
-use crate::freeze::FreezeError;
-use crate::history::{self, Computed};
-use crate::metrics::{Evaluation, Prediction};
-use crate::optimizer::{learning_rates, optimizer};
+use crate::engine::epoch_loop::{EVALUATION_BATCH, Ending, EpochLoop, LoopResult, LossOf};
+use crate::engine::evaluate::{EvaluateError, evaluate};
+use crate::engine::freeze::FreezeError;
+use crate::engine::optimizer::{learning_rates, optimizer};
+use crate::engine::schedule::{PlateauFactor, Schedule};
+use crate::engine::step::{Objective, Trainable};
 use crate::progress::{Lines, Observer, ProgressMode, Recorder, Silent, keep_signals, quiet::QuietRenderer};
-use crate::report::{Answer, ReportImage, ReportInput, overfitting_notice, without_samples_notice};
-use crate::run_folder::{RunFolder, RunFolderError, RunRecord, RunResult, RunStatus, now};
-use crate::schedule::{PlateauFactor, Schedule};
+use crate::run::checkpoint::{AlwaysSave, CheckpointError, Committer, Snapshot, TrainingState};
+use crate::run::data_record::{self, DataRecord, DataRecordError};
+use crate::run::files::sha256_hex;
+use crate::run::folder::{RunFolder, RunFolderError, RunRecord, RunResult, RunStatus, now};
+use crate::run::history::{self, Computed};
+use crate::start::weights::{ForeignWeights, WeightsError};
 use crate::start::{StartError, recorded_start};
-use crate::step::{Objective, Trainable};
-use crate::strategy::{EVALUATION_BATCH, Ending, EpochLoop, LoopResult, LossOf};
-use crate::weights::{ForeignWeights, WeightsError};
+use crate::task::budget::Budget;
+use crate::task::division::{Parts, divide};
 
 /// Updates in a run below which a user hears of it: the default batch leaves a small folder of pictures a dozen.
 const FEW_UPDATES: usize = 100;
@@ -232,7 +232,7 @@ pub enum FitError {
     ModelFile(#[from] model::ModelFileError),
     /// The report.
     #[error(transparent)]
-    Report(#[from] crate::report::ReportError),
+    Report(#[from] evaluation::report::ReportError),
     /// `metrics.jsonl` or TensorBoard's file.
     #[error("cannot write {0}: {1}")]
     Metrics(PathBuf, std::io::Error),
@@ -295,8 +295,11 @@ pub(crate) fn load_pair(config: &TrainConfig, search: &Search) -> Result<Dataset
     load_pair_at(config, &config.data.dataset, search)
 }
 
-/// As [`load_pair`], from where the data lies now.
-pub(crate) fn load_pair_at(
+/// As [`Splits::load`] finds them, from where the data lies now.
+///
+/// # Errors
+/// When they cannot be read, or cannot get the channels asked for.
+pub fn load_pair_at(
     config: &TrainConfig,
     place: &str,
     search: &Search,
@@ -356,7 +359,7 @@ fn fit_pair(
         name: run.name(),
         command: surroundings.command.to_owned(),
         status: RunStatus::Running,
-        started: crate::run_folder::read_record(run.path()).map_or_else(|_| now(), |record| record.started),
+        started: crate::run::folder::read_record(run.path()).map_or_else(|_| now(), |record| record.started),
         seed: config.seed,
         dataset: config.data.dataset.clone(),
         data_sha256: data.pair.sha256.clone(),
@@ -441,16 +444,23 @@ pub(crate) fn suited_before(config: &TrainConfig, search: &Search) -> Result<Tra
 }
 
 /// The data set and who gets which image.
-pub(crate) struct Splits {
-    pub(crate) pair: DatasetPair,
-    pub(crate) training: Arc<Dataset>,
-    pub(crate) train: Arc<[u32]>,
-    pub(crate) valid: Arc<[u32]>,
+pub struct Splits {
+    /// The data set; its training images are moved to `training`.
+    pub pair: DatasetPair,
+    /// The images that are trained and validated on.
+    pub training: Arc<Dataset>,
+    /// Positions in `training` of what is learned from.
+    pub train: Arc<[u32]>,
+    /// Positions in `training` of what is validated on.
+    pub valid: Arc<[u32]>,
 }
 
 impl Splits {
     /// Finds the images and divides them.
-    pub(crate) fn load(config: &TrainConfig, search: &Search) -> Result<Self, FitError> {
+    ///
+    /// # Errors
+    /// When they cannot be read, or are too few for the splits.
+    pub fn load(config: &TrainConfig, search: &Search) -> Result<Self, FitError> {
         Self::new(config, load_pair(config, search)?)
     }
 
@@ -492,12 +502,16 @@ impl Splits {
         Ok(Self { pair, training: Arc::new(training), train: train.into(), valid: valid.into() })
     }
 
-    pub(crate) fn classes(&self) -> usize {
+    /// How many classes there are.
+    pub fn classes(&self) -> usize {
         self.training.class_names.len()
     }
 
     /// The batches to learn from.
-    pub(crate) fn training_loader(
+    ///
+    /// # Errors
+    /// When the loader refuses its settings.
+    pub fn training_loader(
         &self,
         config: &TrainConfig,
         device: &Device,
@@ -818,7 +832,7 @@ impl Experiment {
             seen: data.seen(),
         };
         let bytes = model::encode(&network, description)?;
-        self.run.write(crate::run_folder::MODEL_FILE, &bytes)?;
+        self.run.write(crate::run::folder::MODEL_FILE, &bytes)?;
 
         let result = RunResult {
             run: self.run.path().display().to_string(),
@@ -934,7 +948,7 @@ impl Experiment {
         let answered: Vec<(f32, bool)> = answers.iter().map(|answer| answer.probability).zip(right).collect();
         let facts: Vec<(String, String)> =
             facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let files = crate::report::render(&ReportInput {
+        let files = evaluation::report::render(&ReportInput {
             title: &self.run.name(),
             facts: &facts,
             notices,
@@ -984,12 +998,13 @@ fn prolongs(config: &TrainConfig, snapshot: &Snapshot) -> Result<bool, ConfigErr
 }
 
 /// A network with weights from elsewhere.
-pub(crate) struct Started {
-    pub(crate) network: Network,
+pub struct Started {
+    /// The network.
+    pub network: Network,
     /// What was taken; nothing of a start from scratch.
-    pub(crate) report: Option<LoadReport>,
+    pub report: Option<LoadReport>,
     /// What became of the classes of a head that was kept.
-    pub(crate) head: Option<KeptHead>,
+    pub head: Option<KeptHead>,
 }
 
 /// A classification head that was kept, in `run.json`: classes are matched by their names.
@@ -1024,7 +1039,7 @@ fn recover(
         }
     }
     if snapshot.state.history.is_empty()
-        && let Ok(record) = crate::run_folder::read_record(run.path())
+        && let Ok(record) = crate::run::folder::read_record(run.path())
     {
         // A checkpoint of the first version: the record says what computed it.
         let kiln = record.versions.get("kiln").cloned().unwrap_or_default();
@@ -1049,7 +1064,10 @@ fn is_as_written(run: &RunFolder, config: &TrainConfig, snapshot: &Snapshot) -> 
 }
 
 /// The network with the weights that it starts from.
-pub(crate) fn begin(
+///
+/// # Errors
+/// When the weights do not fit the network, its images or its classes.
+pub fn begin(
     network: Network,
     start: Start,
     config: &TrainConfig,
@@ -1190,7 +1208,11 @@ fn say_loaded(report: &LoadReport) {
     }
 }
 
-pub(crate) fn class_weights(weights: &ClassWeights, data: &Splits) -> Result<Option<Vec<f32>>, FitError> {
+/// The weight of each class in the loss; `None` where all are equal.
+///
+/// # Errors
+/// When the configuration gives another number of weights than there are classes.
+pub fn class_weights(weights: &ClassWeights, data: &Splits) -> Result<Option<Vec<f32>>, FitError> {
     match weights {
         ClassWeights::Equal | ClassWeights::Named(ClassWeighting::None) => Ok(None),
         ClassWeights::Named(ClassWeighting::Balanced) => {
@@ -1237,7 +1259,7 @@ fn network_in_words(summary: &model::Summary) -> String {
 }
 
 /// The last part of a path, for the name of a run.
-pub(crate) fn short_name(dataset: &str) -> String {
+pub fn short_name(dataset: &str) -> String {
     let name = std::path::Path::new(dataset)
         .file_name()
         .map_or_else(|| "data".to_owned(), |name| name.to_string_lossy().into_owned());

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use evaluation::metrics_log::EpochRecord;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::checkpoint::TrainingState;
 use crate::command::say;
 use crate::device::Backend;
-use crate::metrics_log::EpochRecord;
+use crate::run::checkpoint::TrainingState;
 
 /// How much is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -334,7 +334,7 @@ fn clock(duration: Duration) -> String {
 /// Writes the run's growing files at the end of every epoch, then passes on.
 pub(crate) struct Recorder {
     pub(crate) inner: Box<dyn Observer>,
-    pub(crate) run: crate::run_folder::RunFolder,
+    pub(crate) run: crate::run::folder::RunFolder,
     pub(crate) started: u64,
     pub(crate) failure: Arc<Mutex<Option<(PathBuf, std::io::Error)>>>,
 }

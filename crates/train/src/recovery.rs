@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::checkpoint::tests::{FILES, HARMS};
 use crate::config::{ConfigLayers, TrainConfig};
 use crate::fit::{FitError, Outcome, Start, Surroundings, fit};
 use crate::progress::ProgressMode;
-use crate::run_folder::{RunFolder, RunFolderError, RunResult, RunStatus, read_record};
+use crate::run::checkpoint::tests::{FILES, HARMS};
+use crate::run::folder::{RunFolder, RunFolderError, RunResult, RunStatus, read_record};
 
 /// Ten classes, a handful of images of each, a network of a few hundred parameters.
 fn config(more: &[&str]) -> TrainConfig {

@@ -8,8 +8,8 @@ use train::command::Failure;
 use train::config::{
     DataConfig, OptimizerConfig, RegularizationConfig, ScheduleConfig, ScheduleName, TrainConfig,
 };
+use train::engine::interrupt::{INTERRUPTED, stop_flag};
 use train::fit::{Outcome, Start, Surroundings, fit_on};
-use train::interrupt::{INTERRUPTED, stop_flag};
 use train::progress::ProgressMode;
 
 use super::sample::{Images, Source};
@@ -112,9 +112,9 @@ fn epochs(
         return Err(Failure { message: "stopped".to_owned(), status: INTERRUPTED as u8 });
     }
     let run = folder.path().join("bench");
-    let record = train::run_folder::read_record(&run)?;
+    let record = train::run::folder::read_record(&run)?;
     let log = std::fs::read(run.join("metrics.jsonl")).map_err(Failure::failed)?;
-    let log = train::metrics_log::parse(&log).map_err(Failure::failed)?;
+    let log = evaluation::metrics_log::parse(&log).map_err(Failure::failed)?;
     let rates: Vec<f64> = log.records.iter().map(|epoch| epoch.samples_per_second).collect();
     if rates.len() != epochs {
         return Err(Failure::failed(format!("expected {epochs} epochs, the run recorded {}", rates.len())));

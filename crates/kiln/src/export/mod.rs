@@ -15,10 +15,10 @@ use model::{Model, named_tensors};
 use serde::Serialize;
 use train::command::{Failure, log_to_stderr, print, print_json};
 use train::device::Backend;
-use train::evaluate::evaluate;
-use train::files::write_atomically;
-use train::judged::{Judged, Question, UnknownClasses};
-use train::model_io::{load, model_path};
+use train::engine::evaluate::evaluate;
+use train::run::files::write_atomically;
+use train::start::model_io::{load, model_path};
+use train::task::judged::{Judged, Question, UnknownClasses};
 
 /// Flags of `kiln export`.
 #[derive(Args, Debug)]

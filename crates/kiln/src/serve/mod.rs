@@ -39,7 +39,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use train::command::{Failure, print};
 use train::device::Backend;
-use train::interrupt::INTERRUPTED;
+use train::engine::interrupt::INTERRUPTED;
 
 use body::BodyLimits;
 use budget::Budget;

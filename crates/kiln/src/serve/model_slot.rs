@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use hyper::body::Bytes;
 use model::Classifier;
 use sha2::{Digest, Sha256};
-use train::model_io::{ModelIoError, model_path, read};
+use train::start::model_io::{ModelIoError, model_path, read};
 
 /// The largest file that is kept for the page: a browser runs no larger one in time.
 const MOST_KEPT: usize = 64 << 20;

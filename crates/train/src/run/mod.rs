@@ -1,0 +1,9 @@
+//! The folder of a run: its files, its checkpoints, and the lock that keeps other processes out.
+
+pub mod checkpoint;
+pub mod data_record;
+pub mod files;
+pub mod folder;
+pub mod history;
+pub mod lock;
+pub mod tensorboard;
