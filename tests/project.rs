@@ -82,18 +82,18 @@ fn unsafe_code_lives_in_kernels() {
 fn there_is_one_training_loop() {
     // An explanation takes the gradient of an answer; nothing is trained by it.
     assert_absent(&["model"], &[".backward()", "optimizer_step("], &["explain.rs"]);
-    assert_absent(&["data", "evaluation", "tune", "finetune", "kiln"], &[".backward()", "optimizer_step("], &[]);
+    assert_absent(
+        &["data", "evaluation", "tune", "finetune", "kiln"],
+        &[".backward()", "optimizer_step("],
+        &[],
+    );
     assert_absent(&["train"], &[".backward()"], &["step.rs"]);
 }
 
 #[test]
 fn the_run_folder_is_written_by_its_module() {
     let words = ["fs::write", "File::create", "OpenOptions"];
-    assert_absent(
-        &["train"],
-        &words,
-        &["folder.rs", "checkpoint.rs", "files.rs", "lock.rs", "recovery.rs"],
-    );
+    assert_absent(&["train"], &words, &["folder.rs", "checkpoint.rs", "files.rs", "lock.rs", "recovery.rs"]);
     assert_absent(&["evaluation", "tune", "finetune", "kiln", "model", "kernels"], &words, &[]);
 }
 

@@ -299,11 +299,7 @@ pub(crate) fn load_pair(config: &TrainConfig, search: &Search) -> Result<Dataset
 ///
 /// # Errors
 /// When they cannot be read, or cannot get the channels asked for.
-pub fn load_pair_at(
-    config: &TrainConfig,
-    place: &str,
-    search: &Search,
-) -> Result<DatasetPair, FitError> {
+pub fn load_pair_at(config: &TrainConfig, place: &str, search: &Search) -> Result<DatasetPair, FitError> {
     let pair = data::load_with(place, search, &config.data.images())?;
     match config.data.channels {
         0 => Ok(pair),
@@ -511,11 +507,7 @@ impl Splits {
     ///
     /// # Errors
     /// When the loader refuses its settings.
-    pub fn training_loader(
-        &self,
-        config: &TrainConfig,
-        device: &Device,
-    ) -> Result<BatchLoader, FitError> {
+    pub fn training_loader(&self, config: &TrainConfig, device: &Device) -> Result<BatchLoader, FitError> {
         let augment = &config.data.augment;
         let loading = LoaderConfig {
             batch_size: config.batch_size,

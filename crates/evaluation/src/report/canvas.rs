@@ -13,8 +13,8 @@ use plotters::style::{
     TextStyle, register_font,
 };
 
-use super::ReportError;
-use super::page::escape;
+use super::error::ReportError;
+use super::text::escape;
 
 /// Text and axes. The page's style sheet maps this colour and the next to those of its theme.
 pub(super) const INK: RGBColor = RGBColor(0x1f, 0x29, 0x37);

@@ -4,9 +4,9 @@ use plotters::backend::DrawingBackend;
 use plotters::style::Color;
 use plotters::style::text_anchor::HPos;
 
-use super::ReportError;
 use super::canvas::{BLUE, Canvas, Drawn, GRID, INK, MUTED, ORANGE, Picture, Text, text_width};
-use super::page::{percent, thousands};
+use super::error::ReportError;
+use super::text::{percent, thousands};
 use crate::metrics::Evaluation;
 
 /// Rows are targets, columns are predictions. Right answers are blue, by their share of the row;

@@ -4,9 +4,9 @@ use plotters::backend::DrawingBackend;
 use plotters::style::RGBColor;
 use plotters::style::text_anchor::HPos;
 
-use super::ReportError;
 use super::canvas::{self, BLUE, Canvas, Drawn, GRID, INK, MUTED, ORANGE, Picture, Point, Text};
-use super::page::percent;
+use super::error::ReportError;
+use super::text::percent;
 use crate::confidence::CoveragePoint;
 
 const WIDTH: f64 = 430.0;

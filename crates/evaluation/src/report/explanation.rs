@@ -4,9 +4,9 @@ use image::{Rgb, RgbImage};
 use model::{Explanation, Map, Picture as Photo};
 use plotters::backend::DrawingBackend;
 
-use super::ReportError;
 use super::canvas::{self, BLUE, Canvas, Drawn, INK, MUTED, ORANGE, Picture, Text};
-use super::page::percent;
+use super::error::ReportError;
+use super::text::percent;
 
 /// Sides and distances in layout units.
 const IMAGE: f64 = 180.0;

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use image::{Rgb, RgbImage};
 use plotters::backend::DrawingBackend;
 
-use super::ReportError;
 use super::canvas::{Canvas, Drawn, INK, MUTED, Picture, Text};
-use super::page::percent;
+use super::error::ReportError;
+use super::text::percent;
 
 /// An image of the data set: `u8`, `[C, H, W]`, one channel (grey) or three (red, green, blue).
 #[derive(Clone, Debug)]

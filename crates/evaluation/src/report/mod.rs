@@ -5,12 +5,15 @@ mod canvas;
 mod confusion;
 mod coverage;
 mod curves;
+mod error;
 mod explanation;
+mod input;
 mod mistakes;
 mod overfitting;
 mod page;
 mod range_test;
 mod samples;
+mod text;
 mod trials;
 
 use data::text::csv_cell;
@@ -19,7 +22,9 @@ use serde::Serialize;
 
 pub use axis::Scale;
 pub use coverage::{RefusalPoint, coverage_png, refusal_png};
+pub use error::ReportError;
 pub use explanation::explanation_png;
+pub use input::{Answer, ReportFile, ReportInput};
 pub use mistakes::ReportImage;
 pub use overfitting::overfitting_since;
 pub use range_test::RangeTestPicture;
@@ -31,104 +36,11 @@ use coverage::CoveragePicture;
 use curves::Curves;
 use mistakes::{Mistake, Sheet};
 
-use crate::confidence::CoveragePoint;
 use crate::metrics::{ClassMetrics, ConfusionMatrix, Evaluation};
 use crate::metrics_log::EpochRecord;
 
 /// Mistakes on the sheet.
 const SHEET: usize = 32;
-
-/// Why a report could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// plotters refused.
-    #[error("cannot draw the {picture}: {reason}")]
-    Draw {
-        /// Which picture.
-        picture: &'static str,
-        /// What plotters said.
-        reason: String,
-    },
-    /// The image provider gave something that is not an image.
-    #[error(
-        "image {index} has {found} bytes for {channels} channels of {height} x {width} pixels; expected \
-         channels x height x width bytes, with 1 or 3 channels and no empty side"
-    )]
-    Image {
-        /// Its position in the data set.
-        index: u32,
-        /// Channels claimed.
-        channels: usize,
-        /// Height claimed.
-        height: usize,
-        /// Width claimed.
-        width: usize,
-        /// Bytes given.
-        found: usize,
-    },
-    /// A PNG file could not be encoded.
-    #[error("cannot encode a picture as PNG: {0}")]
-    Encode(image::ImageError),
-    /// The figures could not be written as JSON.
-    #[error("cannot write evaluation.json: {0}")]
-    Json(#[from] serde_json::Error),
-    /// The predictions could not be written as CSV.
-    #[error("cannot write predictions.csv: {0}")]
-    Csv(#[from] csv::Error),
-    /// Formatting text failed.
-    #[error("cannot format the report: {0}")]
-    Format(#[from] std::fmt::Error),
-}
-
-impl ReportError {
-    fn draw(picture: &'static str, reason: &str) -> Self {
-        Self::Draw { picture, reason: reason.to_owned() }
-    }
-}
-
-/// What a report is made from.
-pub struct ReportInput<'a> {
-    /// Heading of the page: the name of the run or the model file.
-    pub title: &'a str,
-    /// What the page tells about the run, in this order: data set, backend, network, parameters, seed, ...
-    pub facts: &'a [(String, String)],
-    /// What a reader must not overlook, above everything else.
-    pub notices: &'a [String],
-    /// Ascending; empty for a model whose training is not known: then there are no curves.
-    pub epochs: &'a [EpochRecord],
-    /// The epoch whose weights were kept.
-    pub best_epoch: Option<usize>,
-    /// Which images were evaluated: `test` or `validation`.
-    pub subset: &'a str,
-    /// The predictions on them.
-    pub evaluation: &'a Evaluation,
-    /// What is gained by refusing unsure answers, see [`crate::confidence::coverage`]; empty where it is not known.
-    pub coverage: &'a [CoveragePoint],
-    /// The calibrated probability of each answer, and whether it would be rejected when nothing else is asked for: one
-    /// for each prediction, in their order. Empty where it is not known: then probabilities are the network's own.
-    pub answers: &'a [Answer],
-    /// What the image at a position of the evaluated data set is called: its file, or `#` and its position.
-    pub name: &'a dyn Fn(u32) -> String,
-    /// Gives the image at a position of the evaluated data set; `None` leaves its mistake off the sheet.
-    pub image: &'a dyn Fn(u32) -> Option<ReportImage<'a>>,
-}
-
-/// How far an answer is to be believed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answer {
-    /// Probability of the predicted class, with the model's temperature.
-    pub probability: f32,
-    /// Whether it would be rejected when nothing else is asked for.
-    pub rejected: bool,
-}
-
-/// A file of the report.
-pub struct ReportFile {
-    /// Without a folder.
-    pub name: &'static str,
-    /// Its whole content.
-    pub bytes: Vec<u8>,
-}
 
 /// `evaluation.json`.
 #[derive(Serialize)]

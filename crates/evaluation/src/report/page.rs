@@ -1,12 +1,15 @@
 //! `index.html`: the whole report on one page that needs nothing beside it.
 
-use std::fmt::{self, Display, Formatter, Write};
+use std::fmt::{self, Write};
 
+use super::canvas;
 use super::coverage::CoveragePicture;
 use super::curves::{Curve, Quantity};
+use super::error::ReportError;
+use super::input::ReportInput;
 use super::mistakes::Mistake;
 use super::overfitting::overfitting_since;
-use super::{ReportError, ReportInput, canvas};
+use super::text::{escape, percent, percent_or_dash, thousands};
 use crate::confidence::round_points;
 use crate::metrics::{ClassMetrics, Evaluation};
 
@@ -14,54 +17,6 @@ use crate::metrics::{ClassMetrics, Evaluation};
 pub(super) const TOP_CONFUSIONS: usize = 10;
 
 const STYLE: &str = include_str!("../../assets/report.css");
-
-/// Text made safe between tags and inside quoted attributes.
-pub(super) struct Escaped<'a>(&'a str);
-
-/// See [`Escaped`].
-pub(super) fn escape(text: &str) -> Escaped<'_> {
-    Escaped(text)
-}
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '&' => f.write_str("&amp;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                c if c.is_control() => f.write_char(' ')?, // XML forbids most of them
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A share of 1 as `99.21 %`.
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.2} %", share * 100.0)
-}
-
-/// [`percent`], and a dash for a figure that does not exist.
-fn percent_or_dash(share: Option<f64>) -> String {
-    share.map_or_else(|| "–".to_owned(), percent)
-}
-
-/// Digits in groups of three: `60,000`.
-pub(super) fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
 
 /// Bytes of a PNG file as the value of `src`.
 fn data_uri(png: &[u8]) -> String {
@@ -314,14 +269,5 @@ mod tests {
             assert_eq!(base64(plain.as_bytes()), encoded, "{plain}");
         }
         assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!(
-            [0, 999, 1000, 60_000, 1_234_567].map(thousands),
-            ["0", "999", "1,000", "60,000", "1,234,567"]
-        );
-        assert_eq!(percent(0.992_14), "99.21 %");
     }
 }

@@ -4,7 +4,8 @@ use image::RgbImage;
 use plotters::backend::DrawingBackend;
 
 use super::canvas::{self, Canvas, Drawn, INK, MUTED, Picture, Text};
-use super::{ReportError, ReportImage};
+use super::error::ReportError;
+use super::mistakes::ReportImage;
 
 /// An image, and how training sees it in some epochs.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use train::config::{ConfigError, ConfigLayers, TrainConfig};
 use train::start::settle;
 
-use super::SweepError;
+use super::error::SweepError;
 use super::halving::{Rung, rungs};
 use super::space::{MOST_TRIALS, Parameter, Values, grid, parameters, random};
 

@@ -11,117 +11,33 @@
 //!
 //! No trial reads the test split.
 
+mod error;
 mod file;
 mod halving;
 mod record;
 mod space;
+mod trial;
 
+pub use error::SweepError;
 pub use file::{Strategy, SweepConfig, SweepFile};
 pub use halving::{Rung, rungs};
 pub use record::{SweepRecord, TrialRecord, TrialStatus};
 pub use space::{Parameter, Range, Values, grid, parameters, random};
+pub use trial::{Trial, in_words};
+
+use trial::Score;
 
 use std::path::Path;
 
-use train::config::{ConfigError, TrainConfig};
+use train::config::TrainConfig;
 use train::fit::{FitError, Surroundings, load_pair_at};
-use train::run::data_record::{self, DataRecordError};
-use train::run::folder::{RunFolder, RunFolderError};
+use train::run::data_record;
+use train::run::folder::RunFolder;
 use train::series::folds::cross_validate;
 use train::series::{Member, Spread, complete};
 
 /// The file that makes a folder one of a sweep.
 pub const SWEEP_FILE: &str = "sweep.toml";
-
-/// Why a sweep cannot be done.
-#[derive(Debug, thiserror::Error)]
-pub enum SweepError {
-    /// A setting outside its range.
-    #[error("{key} = {found}: expected {expected}")]
-    Setting {
-        /// Dotted key.
-        key: String,
-        /// What was given.
-        found: String,
-        /// What it takes.
-        expected: &'static str,
-    },
-    /// A key that a sweep must not vary.
-    #[error("sweep.parameters.{key} cannot be varied: {reason}")]
-    Fixed {
-        /// Dotted key.
-        key: String,
-        /// Why.
-        reason: &'static str,
-    },
-    /// A trial whose configuration is refused.
-    #[error("trial {number} ({values}): {source}")]
-    Trial {
-        /// Its number.
-        number: usize,
-        /// What it varies.
-        values: String,
-        /// Why it is refused.
-        source: Box<FitError>,
-    },
-    /// The file.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Where the trials start.
-    #[error(transparent)]
-    Start(#[from] train::start::StartError),
-    /// A run.
-    #[error(transparent)]
-    Fit(#[from] FitError),
-    /// The data is not what the sweep began with.
-    #[error(transparent)]
-    Data(#[from] DataRecordError),
-    /// The folder.
-    #[error(transparent)]
-    Folder(#[from] RunFolderError),
-    /// `sweep.json` is not what this program writes.
-    #[error("{path} is damaged: {reason}; remove it: finished trials are found in their folders")]
-    Record {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Nothing to choose from.
-    #[error("all {0} trials diverged: give lower learning rates")]
-    AllDiverged(usize),
-}
-
-impl SweepError {
-    fn setting(key: &str, found: impl std::fmt::Display, expected: &'static str) -> Self {
-        Self::Setting { key: key.to_owned(), found: found.to_string(), expected }
-    }
-
-    /// Whether the sweep's file is at fault (exit status 2).
-    pub fn is_usage(&self) -> bool {
-        match self {
-            Self::Setting { .. } | Self::Fixed { .. } | Self::Config(_) => true,
-            Self::Trial { source, .. } => source.is_usage(),
-            Self::Fit(error) => error.is_usage(),
-            Self::Start(error) => error.is_usage(),
-            Self::Folder(error) => matches!(error, RunFolderError::Exists(_) | RunFolderError::Name(_)),
-            Self::Data(_) | Self::Record { .. } | Self::AllDiverged(_) => false,
-        }
-    }
-}
-
-/// A trial with the configuration of its full length.
-#[derive(Clone, Debug)]
-pub struct Trial {
-    /// From 1.
-    pub number: usize,
-    /// What distinguishes it.
-    pub values: Values,
-    /// Checked; reads no test split.
-    pub config: TrainConfig,
-    /// Trainable parameters of its network.
-    pub parameters: usize,
-}
 
 /// A sweep that is ready to run.
 #[derive(Clone, Debug)]
@@ -131,13 +47,6 @@ pub struct Sweep {
     rungs: Vec<Rung>,
     /// Where the data lies.
     place: String,
-}
-
-/// The outcome of one trial in one round.
-enum Score {
-    Finished { accuracy: Spread, loss: Spread, seconds: f64, epochs: usize, best_epoch: usize },
-    Diverged(String),
-    Interrupted,
 }
 
 impl Sweep {
@@ -205,7 +114,7 @@ impl Sweep {
         folder: &RunFolder,
         surroundings: &Surroundings,
     ) -> Result<Option<SweepRecord>, SweepError> {
-        let mut record = SweepRecord::open(folder, self)?;
+        let mut record = SweepRecord::open(folder, &self.file, &self.rungs, &self.trials)?;
         let surroundings = &Surroundings { dataset: Some(self.place.clone()), ..surroundings.clone() };
         let mut alive: Vec<usize> = (0..self.trials.len()).collect();
         for (round, rung) in self.rungs.iter().enumerate() {
@@ -239,7 +148,8 @@ impl Sweep {
         let text = record.best_toml(folder, winner)?;
         folder.write("best.toml", text.as_bytes())?;
         folder.write_report(
-            &evaluation::report::render_trials(&record.picture(self)).map_err(FitError::from)?,
+            &evaluation::report::render_trials(&record.picture(&self.file, &self.trials))
+                .map_err(FitError::from)?,
         )?;
         record.write(folder)?;
         Ok(Some(record))
@@ -298,9 +208,4 @@ fn score(
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// `key=value, key=value`
-pub fn in_words(values: &Values) -> String {
-    values.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
 }

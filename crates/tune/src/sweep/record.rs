@@ -11,7 +11,11 @@ use train::config::TrainConfig;
 use train::run::folder::RunFolder;
 use train::series::Spread;
 
-use super::{Parameter, Range, Rung, Score, Strategy, Sweep, SweepError, Trial, in_words};
+use super::error::SweepError;
+use super::file::{Strategy, SweepFile};
+use super::halving::Rung;
+use super::space::{Parameter, Range};
+use super::trial::{Score, Trial, in_words};
 
 const RECORD_FILE: &str = "sweep.json";
 
@@ -131,13 +135,18 @@ impl TrialRecord {
 
 impl SweepRecord {
     /// What is known from an earlier process, or nothing.
-    pub(super) fn open(folder: &RunFolder, sweep: &Sweep) -> Result<Self, SweepError> {
+    pub(super) fn open(
+        folder: &RunFolder,
+        file: &SweepFile,
+        rungs: &[Rung],
+        trials: &[Trial],
+    ) -> Result<Self, SweepError> {
         let path = folder.path().join(RECORD_FILE);
         let fresh = Self {
             sweep: folder.path().display().to_string(),
-            strategy: sweep.file().sweep().strategy,
-            rungs: sweep.rungs().to_vec(),
-            trials: sweep.trials().iter().map(TrialRecord::new).collect(),
+            strategy: file.sweep().strategy,
+            rungs: rungs.to_vec(),
+            trials: trials.iter().map(TrialRecord::new).collect(),
             best: None,
             best_config: None,
         };
@@ -221,12 +230,12 @@ impl SweepRecord {
     }
 
     /// Every finished trial as a point.
-    pub(super) fn picture(&self, sweep: &Sweep) -> TrialPicture {
+    pub(super) fn picture(&self, file: &SweepFile, trials: &[Trial]) -> TrialPicture {
         let axes: Vec<(Scale, Vec<Value>)> =
-            sweep.file().parameters().iter().map(|parameter| axis(parameter, sweep.trials())).collect();
+            file.parameters().iter().map(|parameter| axis(parameter, trials)).collect();
         let longest = self.trials.iter().map(|trial| trial.budget).max().unwrap_or_default();
         let mut points: Vec<TrialPoint> = Vec::new();
-        for (trial, record) in sweep.trials().iter().zip(&self.trials) {
+        for (trial, record) in trials.iter().zip(&self.trials) {
             let Some(accuracy) = record.valid_accuracy.filter(|_| record.status == TrialStatus::Finished)
             else {
                 continue;
@@ -249,7 +258,7 @@ impl SweepRecord {
             TrialKind::Full => 1,
             TrialKind::Best => 2,
         });
-        let names = sweep.file().parameters().iter().map(|parameter| parameter.key.clone());
+        let names = file.parameters().iter().map(|parameter| parameter.key.clone());
         TrialPicture { parameters: names.zip(axes.into_iter().map(|(scale, _)| scale)).collect(), points }
     }
 }

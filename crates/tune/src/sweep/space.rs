@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 use train::seed::mix;
 
-use super::SweepError;
+use super::error::SweepError;
 
 /// Trials of a sweep at most.
 pub(super) const MOST_TRIALS: usize = 1000;
