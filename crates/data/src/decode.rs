@@ -452,6 +452,42 @@ mod tests {
     }
 
     #[test]
+    fn samples_of_few_bits_are_unpacked_as_the_format_asks_for() {
+        let byte = |x: usize, y: usize| (x * 89 + y * 151 + x * y * 7) as u8;
+        for (bits, depth) in [(1, png::BitDepth::One), (2, png::BitDepth::Two), (4, png::BitDepth::Four)] {
+            for width in 1..=17 {
+                // Of a palette some indices lie beyond its end, and some have no opacity of their own.
+                let palette: Vec<u8> = (0..3 * ((1 << bits) - 1)).map(|at| (at * 41 + 13) as u8).collect();
+                let kinds = [
+                    (png::ColorType::Grayscale, None),
+                    (png::ColorType::Grayscale, Some(vec![0, 1])),
+                    (png::ColorType::Indexed, None),
+                    (png::ColorType::Indexed, Some(vec![77])),
+                    (png::ColorType::Indexed, Some(vec![5; 20])),
+                ];
+                for (color, clear) in kinds {
+                    let mut bytes = Vec::new();
+                    let mut encoder = png::Encoder::new(&mut bytes, width, 3);
+                    encoder.set_color(color);
+                    encoder.set_depth(depth);
+                    if color == png::ColorType::Indexed {
+                        encoder.set_palette(palette.clone());
+                    }
+                    if let Some(clear) = &clear {
+                        encoder.set_trns(clear.clone());
+                    }
+                    let line = (width as usize * bits).div_ceil(8);
+                    let packed: Vec<u8> = (0..line * 3).map(|at| byte(at % line, at / line)).collect();
+                    encoder.write_header().unwrap().write_image_data(&packed).unwrap();
+                    let expected = to_picture(image::load_from_memory(&bytes).unwrap()).unwrap();
+                    let found = decode(&bytes, &DecodeLimits::default()).unwrap();
+                    assert_eq!(found, expected, "{bits} bits, {width} columns, {color:?}, {clear:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_few_transparent_pixels_stay_white() {
         let mut light = image::RgbaImage::from_pixel(10, 10, Rgba([240, 240, 240, 255]));
         light.put_pixel(0, 0, Rgba([0, 0, 0, 0]));

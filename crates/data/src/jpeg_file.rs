@@ -1,5 +1,7 @@
 //! JPEG files: checked to their end, then decoded; large ones from the means of their blocks.
 
+use std::borrow::Cow;
+
 use image::metadata::Orientation;
 use model::{Picture, jpeg};
 use zune_jpeg::JpegDecoder;
@@ -38,7 +40,12 @@ pub(crate) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
     let coefficients = if header.progressive { 2 * header.coefficients as u64 } else { 0 };
     let needed = (pixels + coefficients).max(if turned { 2 * pixels } else { 0 });
     let (picture, reduced_by) = if needed <= limits.memory {
-        jpeg::check(bytes).map_err(damaged)?;
+        let file = jpeg::check(bytes).map_err(damaged)?;
+        if let Cow::Owned(copy) = &file {
+            limits.check_memory(width, height, needed + copy.len() as u64)?;
+            decoder = JpegDecoder::new_with_options(ZCursor::new(copy), options());
+            decoder.decode_headers().map_err(damaged)?;
+        }
         (whole(decoder, header.width, header.height, channels as usize)?, 1)
     } else {
         drop(decoder);
@@ -75,7 +82,7 @@ fn whole(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Cursor;
     use std::path::Path;
 
@@ -110,7 +117,7 @@ mod tests {
     }
 
     /// Colour and grey, with enough in them that every byte counts.
-    fn own() -> Vec<Vec<u8>> {
+    pub(crate) fn own() -> Vec<Vec<u8>> {
         let value = |x: u32, y: u32, c: u32| (x * 37 + y * 91 + c * 53 + x * y * 11) as u8;
         let color = ImageBuffer::from_fn(40, 30, |x, y| Rgb([0, 1, 2].map(|c| value(x, y, c))));
         let grey = ImageBuffer::from_fn(40, 30, |x, y| Luma([value(x, y, 0)]));
@@ -186,6 +193,48 @@ mod tests {
         let frame = arithmetic.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
         arithmetic[frame + 1] = 0xC9;
         assert!(read(&arithmetic).unwrap_err().contains("arithmetic coding"));
+    }
+
+    /// Without the Huffman tables before the first scan, as cameras on USB send it; only the first of them is left where
+    /// `keep` says so.
+    pub(crate) fn without_tables(whole: &[u8], keep: bool) -> Vec<u8> {
+        let (mut bytes, mut at, mut tables) = (whole[..2].to_vec(), 2, 0);
+        loop {
+            let (marker, length) = (whole[at + 1], u16::from_be_bytes([whole[at + 2], whole[at + 3]]));
+            let end = at + 2 + usize::from(length);
+            tables += usize::from(marker == 0xC4);
+            if marker != 0xC4 || keep && tables == 1 {
+                bytes.extend(&whole[at..end]);
+            }
+            at = end;
+            if marker == 0xDA {
+                assert!(tables > 0);
+                return [&bytes, &whole[at..]].concat();
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_of_motion_jpeg_has_the_standard_tables() {
+        let limits = DecodeLimits { memory: 1 << 10, ..DecodeLimits::default() };
+        for whole in own() {
+            let frame = without_tables(&whole, false);
+            let mark = b"\xFF\xE0\0\x10AVI1\0\0\0\0\0\0\0\0\0\0";
+            let marked = [&frame[..2], mark, &frame[2..]].concat();
+            let reduced = crate::decode_with_notes(&whole, &limits).unwrap();
+            assert_eq!(reduced.reduced_by, 8);
+            for frame in [frame, marked] {
+                assert_eq!(read(&frame), read(&whole));
+                assert_eq!(crate::decode_with_notes(&frame, &limits).unwrap(), reduced);
+                for end in 3..frame.len() {
+                    assert!(read(&frame[..end]).is_err(), "cut at {end} of {}", frame.len());
+                }
+            }
+            // The standard ones do not make up for a table that was lost.
+            assert!(read(&without_tables(&whole, true)).unwrap_err().contains("a Huffman table is missing"));
+        }
+        let progressive = without_tables(&golden("progressive-420.jpg"), false);
+        assert!(read(&progressive).unwrap_err().contains("a Huffman table is missing"));
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub(crate) struct Rows {
     /// So many columns and rows become one.
     factor: usize,
     samples: Samples,
-    /// Of the rows that become one: sums of samples, weighted by opacity where there is one.
+    /// Of the rows that become one: by column and channel, sums of samples, weighted by opacity where there is one.
+    /// Whole numbers are exact.
     sums: Vec<f64>,
     taken: usize,
     /// The largest sample so far, apart from opacities.
@@ -94,7 +95,7 @@ impl Rows {
             Depth::Words => Samples::Words(Vec::with_capacity(len)),
             Depth::Floats => Samples::Floats(Vec::with_capacity(len)),
         };
-        let sums = if factor > 1 { vec![0.0; columns * channels] } else { Vec::new() };
+        let sums = if factor > 1 { vec![0.0; width * channels] } else { Vec::new() };
         Self { width, height, channels, factor, samples, sums, taken: 0, largest: 0 }
     }
 
@@ -109,19 +110,27 @@ impl Rows {
             let has_opacity = self.channels.is_multiple_of(2);
             let colors =
                 |pixel: &[u16]| pixel[..pixel.len() - usize::from(has_opacity)].iter().copied().max();
-            let largest = words.chunks_exact(self.channels).filter_map(colors).max();
+            let largest = if has_opacity {
+                words.chunks_exact(self.channels).filter_map(colors).max()
+            } else {
+                words.iter().copied().max()
+            };
             self.largest = self.largest.max(largest.unwrap_or(0));
         }
         self.taken += 1;
         if self.factor > 1 {
             match row {
-                Row::Bytes(row) if self.channels == 1 => self.add_grey(row),
                 Row::Bytes(row) => self.add(row),
                 Row::Words(row) => self.add(row),
                 Row::Floats(row) => self.add(row),
             }
             if self.taken.is_multiple_of(self.factor) || self.taken == self.height {
-                self.average();
+                match self.channels {
+                    1 => self.average::<1>(),
+                    2 => self.average::<2>(),
+                    3 => self.average::<3>(),
+                    _ => self.average::<4>(),
+                }
             }
             return;
         }
@@ -133,49 +142,56 @@ impl Rows {
         }
     }
 
-    /// As [`Self::add`], for what large scans are.
-    fn add_grey(&mut self, row: &[u8]) {
-        for (columns, sum) in row.chunks(self.factor).zip(&mut self.sums) {
-            *sum += f64::from(columns.iter().map(|&sample| u32::from(sample)).sum::<u32>());
+    /// Adds column by column, which the compiler does for several at once.
+    fn add<T: Copy + Into<f64>>(&mut self, row: &[T]) {
+        match self.channels {
+            2 => self.add_weighted::<T, 2>(row),
+            4 => self.add_weighted::<T, 4>(row),
+            _ => {
+                for (sum, &sample) in self.sums.iter_mut().zip(row) {
+                    *sum += sample.into();
+                }
+            }
         }
     }
 
-    fn add<T: Copy + Into<f64>>(&mut self, row: &[T]) {
-        let channels = self.channels;
-        let has_opacity = channels.is_multiple_of(2);
-        for (columns, sums) in row.chunks(self.factor * channels).zip(self.sums.chunks_exact_mut(channels)) {
-            for pixel in columns.chunks_exact(channels) {
-                // What is transparent has no colour.
-                let weight = if has_opacity { pixel[channels - 1].into() } else { 1.0 };
-                for (sum, &sample) in sums.iter_mut().zip(pixel) {
-                    *sum += weight * sample.into();
-                }
-                if has_opacity {
-                    sums[channels - 1] += weight - weight * weight;
-                }
+    /// What is transparent has no colour.
+    fn add_weighted<T: Copy + Into<f64>, const C: usize>(&mut self, row: &[T]) {
+        for (sums, pixel) in self.sums.as_chunks_mut::<C>().0.iter_mut().zip(row.as_chunks::<C>().0) {
+            let weight = pixel[C - 1].into();
+            for channel in 0..C - 1 {
+                sums[channel] += weight * pixel[channel].into();
             }
+            sums[C - 1] += weight;
         }
     }
 
     /// Writes a row of means.
-    fn average(&mut self) {
-        let channels = self.channels;
+    fn average<const C: usize>(&mut self) {
         let rows = (self.taken - 1) % self.factor + 1;
-        for (at, sums) in self.sums.chunks_exact_mut(channels).enumerate() {
-            let columns = self.factor.min(self.width - at * self.factor);
-            let pixels = (rows * columns) as f64;
-            let opacity = if channels.is_multiple_of(2) { Some(sums[channels - 1]) } else { None };
-            for (channel, sum) in sums.iter_mut().enumerate() {
-                let weight = opacity.filter(|_| channel + 1 < channels).unwrap_or(pixels);
-                let mean = if weight == 0.0 { 0.0 } else { *sum / weight };
-                match &mut self.samples {
-                    Samples::Bytes(samples) => samples.push((mean + 0.5) as u8),
-                    Samples::Words(samples) => samples.push((mean + 0.5) as u16),
-                    Samples::Floats(samples) => samples.push(mean as f32),
+        let has_opacity = C.is_multiple_of(2);
+        let mut means = Vec::with_capacity(self.width.div_ceil(self.factor) * C);
+        for columns in self.sums.chunks(self.factor * C) {
+            let columns = columns.as_chunks::<C>().0;
+            let mut totals = [0.0; C];
+            for column in columns {
+                for channel in 0..C {
+                    totals[channel] += column[channel];
                 }
-                *sum = 0.0;
             }
+            let pixels = (rows * columns.len()) as f64;
+            let weight = if has_opacity { totals[C - 1] } else { pixels };
+            means.extend((0..C).map(|channel| {
+                let weight = if has_opacity && channel == C - 1 { pixels } else { weight };
+                if weight == 0.0 { 0.0 } else { totals[channel] / weight }
+            }));
         }
+        match &mut self.samples {
+            Samples::Bytes(samples) => samples.extend(means.iter().map(|mean| (mean + 0.5) as u8)),
+            Samples::Words(samples) => samples.extend(means.iter().map(|mean| (mean + 0.5) as u16)),
+            Samples::Floats(samples) => samples.extend(means.iter().map(|&mean| mean as f32)),
+        }
+        self.sums.fill(0.0);
     }
 
     /// The picture, and the largest sample of its colours where they have 16 bits. `None` when rows are missing.
@@ -283,4 +299,72 @@ pub(crate) fn upright(picture: Picture, orientation: Orientation) -> Result<Pict
         }
     }
     Picture::new(columns, rows, channels, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_that_become_one_are_averaged_by_their_opacity() {
+        const WIDTH: usize = 11;
+        const HEIGHT: usize = 8;
+        for (channels, depth) in (1..=4)
+            .flat_map(|channels| [Depth::Bytes, Depth::Words, Depth::Floats].map(|depth| (channels, depth)))
+        {
+            let most = if depth == Depth::Bytes { 255 } else { 65535 };
+            let sample = |x: usize, y: usize, channel: usize| {
+                let noise = x * 7919 + y * 104_729 + channel * 1299 + x * y * 31;
+                // Here and there nothing, and everything.
+                if noise.is_multiple_of(5) { 0 } else { (noise * 97 % (most + 90)).min(most) }
+            };
+            for sides in [[6, 4], [4, 3], [1, 1]] {
+                let memory = cost(sides[0], sides[1], channels as u64, depth, false);
+                let mut rows = Rows::new(WIDTH, HEIGHT, channels, depth, false, memory);
+                for y in 0..HEIGHT {
+                    let row = (0..WIDTH * channels).map(|at| sample(at / channels, y, at % channels));
+                    let row: Vec<usize> = row.collect();
+                    let bytes: Vec<u8> = row.iter().map(|&value| value as u8).collect();
+                    let words: Vec<u16> = row.iter().map(|&value| value as u16).collect();
+                    let floats: Vec<f32> = row.iter().map(|&value| value as f32).collect();
+                    rows.push(match depth {
+                        Depth::Bytes => Row::Bytes(&bytes),
+                        Depth::Words => Row::Words(&words),
+                        Depth::Floats => Row::Floats(&floats),
+                    });
+                }
+                let factor = rows.factor();
+                let (raster, largest) = rows.finish().unwrap();
+                assert_eq!([raster.width as u64, raster.height as u64], sides);
+                let colors = channels - usize::from(channels.is_multiple_of(2));
+                let all = (0..WIDTH * HEIGHT * colors)
+                    .map(|at| sample(at / colors % WIDTH, at / colors / WIDTH, at % colors));
+                let expected = if depth == Depth::Words { all.max().unwrap() } else { 0 };
+                assert_eq!(usize::from(largest), expected);
+                for at in 0..raster.width * raster.height * channels {
+                    let (x, y) = (at / channels % raster.width, at / channels / raster.width);
+                    let channel = at % channels;
+                    let (mut sum, mut weights) = (0, 0);
+                    for y in (y * factor..HEIGHT).take(factor) {
+                        for x in (x * factor..WIDTH).take(factor) {
+                            let weight = if channel < colors && colors < channels {
+                                sample(x, y, channels - 1)
+                            } else {
+                                1
+                            };
+                            sum += weight * sample(x, y, channel);
+                            weights += weight;
+                        }
+                    }
+                    let mean = if weights == 0 { 0.0 } else { sum as f64 / weights as f64 };
+                    let (found, expected) = match &raster.samples {
+                        Samples::Bytes(samples) => (f64::from(samples[at]), (mean + 0.5).floor()),
+                        Samples::Words(samples) => (f64::from(samples[at]), (mean + 0.5).floor()),
+                        Samples::Floats(samples) => (f64::from(samples[at]), f64::from(mean as f32)),
+                    };
+                    assert_eq!(found, expected, "{channels} channels of {depth:?} by {factor}: {at}");
+                }
+            }
+        }
+    }
 }

@@ -794,7 +794,7 @@ impl<'a> Chunks<'a> {
         let coefficients = header.coefficients as u64;
         let beside = if header.progressive { 2 * coefficients + coefficients / 8 } else { 0 };
         self.limits.check_memory(width, height, self.held() + beside)?;
-        model::jpeg::check(&file).map_err(|error| error.to_string())?;
+        let file = model::jpeg::check(&file).map_err(|error| error.to_string())?;
         let mut decoder = JpegDecoder::new(ZCursor::new(&file));
         let fault = |error: zune_jpeg::errors::DecodeErrors| Fault::from(error.to_string());
         decoder.decode_headers().map_err(fault)?;
@@ -1006,6 +1006,15 @@ mod tests {
         assert_eq!(pixels(&plain(3, 1, 32, &words(floats([0.0, 0.5, 1.0])), &[(339, 3)])), [0, 128, 255]);
         assert_eq!(pixels(&plain(3, 1, 32, &words(floats([f32::NAN, 0.2, 0.4])), &[(339, 3)])), [0, 51, 102]);
         assert_eq!(pixels(&plain(3, 1, 32, &words(floats([0.0, 9.0, 255.0])), &[(339, 3)])), [0, 9, 255]);
+    }
+
+    #[test]
+    fn a_jpeg_without_tables_has_the_standard_ones() {
+        let whole = crate::jpeg_file::tests::own().remove(1);
+        let frame = crate::jpeg_file::tests::without_tables(&whole, false);
+        let strip = |bytes: &[u8]| plain(40, 30, 8, bytes, &[(259, 7), (279, bytes.len() as u32)]);
+        assert_eq!(pixels(&strip(&frame)), pixels(&strip(&whole)));
+        assert!(read(&strip(&frame[..frame.len() / 2])).is_err());
     }
 
     #[test]

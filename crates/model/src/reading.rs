@@ -210,10 +210,11 @@ impl Classifier {
             let read = self.read_line(&ink, line)?;
             for index in read.chosen {
                 let (frame, scores) = (read.candidates[index].frame, &read.scores[index]);
-                if self.is_likely(scores, LIKELY) {
+                let likelihood = self.likelihood(scores);
+                if likelihood >= LIKELY {
                     digits.push(frame);
                 }
-                if !self.is_likely(scores, SURELY) {
+                if likelihood < SURELY {
                     unsure.push(frame);
                 }
             }
@@ -241,15 +242,20 @@ impl Classifier {
         Ok(together.iter().all(|scores| self.evidence(scores) < TOGETHER))
     }
 
-    /// Whether an image may be a digit, of at least the probability `least`.
-    fn is_likely(&self, scores: &Scores, least: f32) -> bool {
-        let probability = self.probabilities(scores).into_iter().fold(0.0, f32::max);
-        probability >= least && self.novelty(scores).is_none_or(|novelty| novelty <= STRANGEST)
+    /// The probability of the likeliest class.
+    fn highest_probability(&self, scores: &Scores) -> f32 {
+        self.probabilities(scores).into_iter().fold(0.0, f32::max)
+    }
+
+    /// How likely an image is a digit: its highest probability, and 0 where it is too strange for one.
+    fn likelihood(&self, scores: &Scores) -> f32 {
+        let strange = self.novelty(scores).is_some_and(|novelty| novelty > STRANGEST);
+        if strange { 0.0 } else { self.highest_probability(scores) }
     }
 
     /// How well an image is a digit: the logarithm of its highest probability, less for a strange one.
     fn evidence(&self, scores: &Scores) -> f32 {
-        let probability = self.probabilities(scores).into_iter().fold(0.0, f32::max);
+        let probability = self.highest_probability(scores);
         let strange = self.novelty(scores).map_or(0.0, |novelty| ((novelty - 0.3) / 0.7).clamp(0.0, 2.0));
         probability.max(1e-6).ln() - STRANGE * strange * strange
     }

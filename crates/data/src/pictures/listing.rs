@@ -624,17 +624,7 @@ pub(crate) fn shortened(names: &[String]) -> String {
 mod tests {
     use super::Part::{Test, Train, Valid};
     use super::*;
-
-    /// Empty files, for listing only looks at names.
-    fn tree(files: &[&str]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for file in files {
-            let path = folder.path().join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, b"").unwrap();
-        }
-        folder
-    }
+    use crate::pictures::tests::tree;
 
     fn listed(files: &[&str]) -> Listing {
         of_folder(tree(files).path(), Purpose::Training).unwrap()

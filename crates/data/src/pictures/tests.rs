@@ -9,6 +9,17 @@ use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb};
 use super::*;
 use crate::{BatchLoader, LoaderConfig, Sampler, load_with};
 
+/// Empty files, for listing looks only at names.
+pub(super) fn tree(files: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in files {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"").unwrap();
+    }
+    folder
+}
+
 /// A data set in a folder of its own, with a cache beside it.
 struct World {
     folder: tempfile::TempDir,

@@ -293,16 +293,7 @@ pub fn unread(format: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree(files: &[&str]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for file in files {
-            let path = folder.path().join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, b"").unwrap();
-        }
-        folder
-    }
+    use crate::pictures::tests::tree;
 
     fn walked(folder: &Path) -> Vec<(String, What)> {
         let found = walk(folder, folder).unwrap();
