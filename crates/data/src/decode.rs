@@ -25,7 +25,8 @@ pub struct DecodeLimits {
     pub memory: u64,
 }
 
-/// Bytes of samples that a file may bring, whatever is kept of them: about two seconds of work.
+/// Bytes of samples that a file may bring, whatever is kept of them: about two seconds of work. Of a palette, and of
+/// samples of few bits, a byte a pixel counts.
 const MOST_WORK: u64 = 512 << 20;
 
 impl Default for DecodeLimits {
@@ -103,7 +104,7 @@ pub enum DecodeError {
     /// More memory than the limit.
     #[error(
         "the image of {width}x{height} pixels takes {} MiB decoded; expected at most {} MiB: make it smaller, or save \
-         it as a PNG that is not interlaced or as a JPEG, which are read in parts",
+         it as a PNG that is not interlaced or as a JPEG of grey or RGB colours, which are read in parts",
         needed.div_ceil(1 << 20),
         limit >> 20
     )]
