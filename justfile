@@ -32,9 +32,10 @@ test:
 deny:
     scripts/deny.sh
 
-# The full form of the kill test: 50 kills at random moments, every resume compared bit for bit.
-kills count="50":
-    KILN_KILLS={{count}} cargo test -p train --test train no_kill_loses -- --nocapture
+# The full form of the kill test: runs of every kind are killed 50 times at random moments, their checkpoints damaged, and
+# every end is compared bit for bit. It prints a seed that repeats the same kills.
+kills count="50" seed="":
+    KILN_KILLS={{count}} KILN_KILL_SEED={{seed}} cargo test -p kiln --test kills -- --nocapture
 
 # The long form of the fuzz targets: every parser against damaged input, so many seconds each. Without a seed a fresh one is
 # drawn; it is printed, and repeats the same mutations.

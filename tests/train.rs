@@ -230,73 +230,6 @@ fn an_interrupted_run_says_how_to_go_on() {
     assert!(stderr.contains("--resume artifacts/said"), "{stderr}");
 }
 
-/// Kills at pseudo-random moments; `KILN_KILLS` sets how many (the full form is 50).
-#[test]
-fn no_kill_loses_more_than_the_work_since_the_last_checkpoint() {
-    let kills: usize = std::env::var("KILN_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
-    let bench = bench();
-    let whole = bench.json(&lively("whole"));
-    let mut random = 0x2545_f491_4f6c_dd1d_u64;
-    let mut done = 0;
-    for round in 0.. {
-        if done >= kills {
-            break;
-        }
-        let name = format!("killed{round}");
-        let folder = format!("artifacts/{name}");
-        let mut arguments = lively(&name);
-        let resume = ["--resume", &folder, "--progress", "plain"];
-        loop {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            let before = newest_step(&bench, &name);
-            let mut child = bench.spawn(&arguments);
-            let moment = Instant::now() + Duration::from_millis(100 + random % 1500);
-            let ended = loop {
-                if child.try_wait().expect("a child").is_some() {
-                    break true;
-                }
-                if Instant::now() >= moment {
-                    break false;
-                }
-                std::thread::yield_now();
-            };
-            if ended {
-                break;
-            }
-            child.kill().expect("kill -9");
-            child.wait().expect("a child");
-            done += 1;
-            assert!(newest_step(&bench, &name) >= before, "a kill lost a committed checkpoint");
-            // Killed before its configuration was written, the run is begun again under the same name.
-            if bench.path(&folder).join("config.toml").exists() {
-                arguments = resume.to_vec();
-            }
-            if done >= kills {
-                break;
-            }
-        }
-        let record = fs::read_to_string(bench.path(&folder).join("run.json")).unwrap_or_default();
-        let finished = if record.contains("\"finished\"") {
-            let record: Value = serde_json::from_str(&record).expect("run.json");
-            record["result"].clone()
-        } else {
-            let mut last = arguments.clone();
-            if !last.contains(&"--json") {
-                last.push("--json");
-            }
-            bench.json(&last)
-        };
-        assert_eq!(fingerprint(&finished), fingerprint(&whole), "round {round}");
-        assert_eq!(metrics(&bench, &name), metrics(&bench, "whole"), "round {round}");
-    }
-}
-
-fn newest_step(bench: &Bench, name: &str) -> usize {
-    checkpoints(bench, name).last().and_then(|name| name.strip_prefix("step-")?.parse().ok()).unwrap_or(0)
-}
-
 #[test]
 fn a_damaged_checkpoint_is_reported_and_the_one_before_it_used() {
     let bench = bench();
@@ -638,4 +571,128 @@ fn backends_train_alike() {
 
 fn number(value: &Value) -> f64 {
     value.as_f64().expect("a number")
+}
+
+/// A pseudo-terminal with a program in it.
+#[cfg(unix)]
+mod terminal {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::process::{Child, Command};
+    use std::sync::mpsc::{Receiver, channel};
+
+    use pty::fs::{Mode, OFlags};
+    use pty::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use pty::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
+
+    pub(crate) struct Terminal {
+        keyboard: File,
+        /// The program's side, held so that its modes can be read after the program's end.
+        inside: OwnedFd,
+        written: Receiver<Vec<u8>>,
+        screen: String,
+    }
+
+    impl Terminal {
+        pub(crate) fn with(command: &mut Command) -> (Self, Child) {
+            let outside = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
+            grantpt(&outside).expect("granted");
+            unlockpt(&outside).expect("unlocked");
+            let name = ptsname(&outside, Vec::new()).expect("a name");
+            let inside = pty::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("opened");
+            let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+            tcsetwinsize(&inside, size).expect("a size");
+            let side = || inside.try_clone().expect("another handle");
+            let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("it starts");
+            // The command holds handles of its own.
+            command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+            command.stderr(std::process::Stdio::null());
+            let keyboard = File::from(outside);
+            let mut screen = keyboard.try_clone().expect("another handle");
+            let (sender, written) = channel();
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                // Without a program there is nothing to read, or an error.
+                while let Ok(count @ 1..) = screen.read(&mut bytes) {
+                    if sender.send(bytes[..count].to_vec()).is_err() {
+                        break;
+                    }
+                }
+            });
+            (Self { keyboard, inside, written, screen: String::new() }, child)
+        }
+
+        pub(crate) fn modes(&self) -> Termios {
+            tcgetattr(&self.inside).expect("modes")
+        }
+
+        pub(crate) fn hears_keys_and_signals(&self) -> bool {
+            let modes = self.modes().local_modes;
+            !modes.contains(LocalModes::ICANON) && modes.contains(LocalModes::ISIG)
+        }
+
+        pub(crate) fn press(&mut self, keys: &str) {
+            self.keyboard.write_all(keys.as_bytes()).expect("pressed");
+        }
+
+        /// Waits until the program has written this.
+        pub(crate) fn shows(&mut self, text: &str) {
+            while !self.screen.contains(text) {
+                let bytes =
+                    self.written.recv().unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.screen));
+                self.screen.push_str(&String::from_utf8_lossy(&bytes));
+            }
+        }
+
+        /// All that the program, which has ended, has written.
+        pub(crate) fn close(self) -> String {
+            let Self { inside, written, mut screen, .. } = self;
+            drop(inside);
+            written.iter().for_each(|bytes| screen.push_str(&String::from_utf8_lossy(&bytes)));
+            screen
+        }
+    }
+}
+
+/// A signal, two of them, an error, and a panic: that is how Burn's dashboard kills a run.
+#[cfg(unix)]
+#[test]
+fn the_terminal_is_given_back_however_the_dashboard_ends() {
+    const ENTERED: &str = "\x1b[?1049h";
+    const QUICK: &[&str] = &["--limit", "100", "--batch-size", "10", "--epochs", "1000"];
+    // A step takes so long that both signals come within it.
+    const SLOW: &[&str] = &["--model", "resnet20", "--limit", "300", "--batch-size", "240"];
+    const DIVERGES: &[&str] = &["--optimizer", "sgd", "--learning-rate", "1e30"];
+    let bench = bench();
+    for (name, more, signals, keys, status, words) in [
+        ("one", QUICK, &["-INT"][..], "", 130, "--resume"),
+        ("two", SLOW, &["-INT", "-TERM"], "", 130, ""),
+        ("error", DIVERGES, &[], "", 1, "diverged"),
+        ("panic", QUICK, &[], "qk", 101, "killed by user"),
+    ] {
+        let arguments = ["--dataset", "mnist-sample", "--progress", "tui", "--threads", "1", "--name", name];
+        let mut command = bench.command(&[&arguments, more].concat());
+        let (mut terminal, mut child) = terminal::Terminal::with(&mut command);
+        let before = format!("{:?}", terminal.modes());
+        terminal.shows(ENTERED);
+        if status != 1 {
+            // The first picture is drawn.
+            terminal.shows("\x1b[?25l");
+            assert!(terminal.hears_keys_and_signals(), "{name}");
+        }
+        terminal.press(keys);
+        signals.iter().for_each(|kind| signal(&child, kind));
+        assert_eq!(child.wait().expect("a child").code(), Some(status), "{name}");
+        assert_eq!(format!("{:?}", terminal.modes()), before, "{name}");
+        let screen = terminal.close();
+        for (on, off) in
+            [(ENTERED, "\x1b[?1049l"), ("\x1b[?25l", "\x1b[?25h"), ("\x1b[?1000h", "\x1b[?1000l")]
+        {
+            assert!(screen.rfind(off) > screen.rfind(on), "{name}: {on:?} without {off:?} in {screen:?}");
+        }
+        let (_, after) = screen.split_once("\x1b[?1049l").expect("it was left");
+        assert!(after.contains(words), "{name}: no {words:?} in {after:?}");
+        assert_eq!(after.contains("--resume"), name == "one", "{name}: {after:?}");
+    }
 }

@@ -1,7 +1,7 @@
 //! From a checked configuration to a tested model file.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,7 +34,8 @@ use crate::engine::freeze::FreezeError;
 use crate::engine::optimizer::{learning_rates, optimizer};
 use crate::engine::schedule::{PlateauFactor, Schedule};
 use crate::engine::step::{Objective, Trainable};
-use crate::progress::{Lines, Observer, ProgressMode, Recorder, Silent, keep_signals, quiet::QuietRenderer};
+use crate::engine::terminal::Dashboard;
+use crate::progress::{Lines, Observer, ProgressMode, Recorder, Silent, quiet::QuietRenderer};
 use crate::run::checkpoint::{AlwaysSave, CheckpointError, Committer, Snapshot, TrainingState};
 use crate::run::data_record::{self, DataRecord, DataRecordError};
 use crate::run::files::sha256_hex;
@@ -259,6 +260,20 @@ impl FitError {
 /// # Errors
 /// Everything in [`FitError`]; the run folder, once it exists, keeps what was done.
 pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> Result<Outcome, FitError> {
+    fit_member(config, surroundings, start, None)
+}
+
+/// As [`fit`], for a run of the series in the folder `series`: all of them see the same images in the same size, which
+/// the first one settles where the configuration leaves it open.
+///
+/// # Errors
+/// As [`fit`], and when the images are not those of the runs that are there.
+pub(crate) fn fit_member(
+    config: &TrainConfig,
+    surroundings: &Surroundings,
+    start: Start,
+    series: Option<&Path>,
+) -> Result<Outcome, FitError> {
     // Faults that need no data come first.
     if config.data.is_cross_validation() {
         return Err(FitError::Folds(config.data.folds));
@@ -281,12 +296,14 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
         }
         _ => surroundings.dataset.clone().unwrap_or_else(|| config.data.dataset.clone()),
     };
-    let pair = match &start {
-        Start::Resume(run) => {
-            load_pair_at(&data_record::with_input(run.path(), config), &place, &surroundings.search)?
-        }
-        _ => load_pair_at(config, &place, &surroundings.search)?,
-    };
+    let own = if let Start::Resume(run) = &start { Some(run.path()) } else { None };
+    let records: Vec<&Path> = own.into_iter().chain(series).collect();
+    let mut pair = load_pair_at(&data_record::with_input(&records, config), &place, &surroundings.search)?;
+    if let Some(series) = series
+        && own.is_none()
+    {
+        data_record::join_series(series, &place, &mut pair)?;
+    }
     fit_pair(config, surroundings, start, pair, &place)
 }
 
@@ -383,6 +400,7 @@ fn fit_pair(
         error: None,
         diverged: false,
         result: None,
+        earlier: earlier(&run, config),
     };
     let step = experiment.snapshot.as_ref().map_or(0, |snapshot| snapshot.state.step);
     let is_new = remembered.is_none_or(|remembered| remembered.put_into(&mut record, step));
@@ -420,6 +438,18 @@ fn fit_pair(
             Err(error)
         }
     }
+}
+
+/// What a run had finished with before it was prolonged to the epochs of `config`, by the epochs that it was to train then.
+fn earlier(run: &RunFolder, config: &TrainConfig) -> BTreeMap<usize, RunResult> {
+    let Ok(before) = crate::run::folder::read_record(run.path()) else { return BTreeMap::new() };
+    let mut earlier = before.earlier;
+    let text = run.config_text().unwrap_or_default();
+    if let (Some(result), Ok(finished)) = (before.result, TrainConfig::from_toml(&text, run.path())) {
+        earlier.insert(finished.epochs, result);
+    }
+    earlier.retain(|epochs, _| *epochs < config.epochs);
+    earlier
 }
 
 /// The configuration with batch size and epochs that suit the number of training images, if those are pictures.
@@ -711,9 +741,14 @@ impl Experiment {
         } else {
             training.renderer(Box::new(QuietRenderer))
         };
-        if dashboard && let Err(error) = keep_signals() {
-            tracing::warn!("Ctrl-C does not end this run: {error}; press q instead");
-        }
+        // Before what holds the dashboard, to be dropped after it.
+        let _terminal = dashboard.then(|| {
+            let (terminal, signals) = Dashboard::begin();
+            if let Err(error) = signals {
+                tracing::warn!("Ctrl-C does not end this run: {error}; press q instead");
+            }
+            terminal
+        });
         let learned = training.launch(learner);
         if let Some(error) = learned.error {
             return Err(FitError::Training(error.to_string()));
@@ -979,14 +1014,16 @@ fn picture(dataset: &Dataset, index: u32) -> Option<ReportImage<'_>> {
     known.then(|| ReportImage { channels, height, width, pixels: dataset.image(index as usize).into() })
 }
 
-/// Whether `config` is that of a finished run with nothing changed but more epochs, and the learning rates of the
-/// epochs that are done would have been the same: then the run can go on where it ended.
+/// Whether `config` is that of a run with nothing changed but more epochs, and the learning rates of its epochs would have
+/// been the same: then it can go on from any of its checkpoints.
 fn prolongs(config: &TrainConfig, snapshot: &Snapshot) -> Result<bool, ConfigError> {
-    let done = snapshot.state.epoch.saturating_sub(1);
-    let before = TrainConfig { epochs: done, ..config.clone() };
-    Ok(done < config.epochs
-        && config.schedule.ignores_later_epochs(done)
-        && snapshot.state.config_sha256 == sha256_hex(before.to_toml()?.as_bytes()))
+    for epochs in (1..config.epochs).filter(|&epochs| config.schedule.ignores_later_epochs(epochs)) {
+        let before = TrainConfig { epochs, ..config.clone() };
+        if snapshot.state.config_sha256 == sha256_hex(before.to_toml()?.as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A network with weights from elsewhere.

@@ -39,27 +39,6 @@ impl ProgressMode {
     }
 }
 
-/// Lets Ctrl-C and Ctrl-\\ be signals under Burn's dashboard. It puts the terminal into raw mode, where they are keys like
-/// others, and passes over these keys. What is set here first stays, as the dashboard's own call then has nothing to do;
-/// its end restores the terminal as it was before. Call it just before the dashboard begins.
-///
-/// # Errors
-/// When the terminal refuses.
-pub(crate) fn keep_signals() -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
-        crossterm::terminal::enable_raw_mode()?;
-        let input = std::io::stdin();
-        let mut modes = tcgetattr(&input)?;
-        modes.local_modes.insert(LocalModes::ISIG);
-        // A stopped dashboard would leave a terminal that cannot be used.
-        modes.special_codes[SpecialCodeIndex::VSUSP] = 0;
-        tcsetattr(&input, OptionalActions::Now, &modes)?;
-    }
-    Ok(())
-}
-
 /// Told by the training loop what happens.
 pub trait Observer: Send {
     /// An epoch (from 1) begins, or goes on after a resume.

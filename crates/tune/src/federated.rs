@@ -5,6 +5,7 @@
 //! the same weights everywhere; each node trains for some epochs on its own shard with an optimiser that begins anew,
 //! at the base learning rate; the new weights are the mean of theirs, weighted by the sizes of the shards.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,11 +22,13 @@ use train::engine::optimizer::optimizer;
 use train::engine::step::{Objective, Trainable};
 use train::fit::{FitError, Splits, Surroundings, class_weights};
 use train::seed::mix;
+use train::task::division::dealt;
 
 /// How the work is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct FederatedConfig {
-    /// Nodes; each holds an equal share of the training images, with the class shares of the whole.
+    /// Nodes; each holds an equal share of the training images, with the class shares of the whole. What shows the same,
+    /// or is of one group, is on one node.
     pub nodes: usize,
     /// Rounds of communication.
     pub rounds: usize,
@@ -64,14 +67,22 @@ pub fn federated(
     let device = config.backend.device()?;
     let config = TrainConfig { test: false, ..config.clone() };
     let data = Splits::load(&config, &surroundings.search)?;
-    let shards = shards(&data, &config, federated.nodes);
+    let shards: Vec<Arc<[u32]>> = dealt(&data.training, &data.train, federated.nodes, config.seed)
+        .into_iter()
+        .map(Into::into)
+        .collect();
     let sizes: Vec<usize> = shards.iter().map(|shard| shard.len()).collect();
     if sizes.contains(&0) {
+        // What belongs together is on one node.
+        let unit = |&index: &u32| data.training.units.get(index as usize);
+        let possible = match data.training.is_fixed() {
+            true => data.train.len(),
+            false => data.train.iter().map(unit).collect::<HashSet<_>>().len(),
+        };
         let reason = format!(
-            "{} images to train on cannot be dealt to {} nodes; {} nodes are possible",
+            "{} images to train on cannot be dealt to {} nodes; {possible} nodes are possible",
             data.train.len(),
             federated.nodes,
-            data.train.len()
         );
         return Err(FitError::TooFew { dataset: config.data.dataset.clone(), reason });
     }
@@ -104,15 +115,6 @@ pub fn federated(
         weights_sha256: model::weights_sha256(&network),
     };
     Ok(Some((result, network)))
-}
-
-/// The training images dealt to the nodes, stratified.
-fn shards(data: &Splits, config: &TrainConfig, nodes: usize) -> Vec<Arc<[u32]>> {
-    let labels: Vec<u8> = data.train.iter().map(|index| data.training.labels[*index as usize]).collect();
-    data::split::stratified_folds(&labels, nodes, config.seed)
-        .into_iter()
-        .map(|fold| fold.valid.into_iter().map(|position| data.train[position as usize]).collect())
-        .collect()
 }
 
 /// One node's part of a round.

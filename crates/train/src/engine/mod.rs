@@ -7,3 +7,4 @@ pub mod interrupt;
 pub mod optimizer;
 pub mod schedule;
 pub mod step;
+pub(crate) mod terminal;

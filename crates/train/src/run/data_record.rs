@@ -130,11 +130,12 @@ pub fn place(run: &Path, named: Option<&str>, typed: &str) -> Result<String, Dat
     }
 }
 
-/// The configuration with the size that the pictures of a run had as it began: a copy of one in colour makes no other
-/// network of it.
-pub fn with_input(run: &Path, config: &TrainConfig) -> TrainConfig {
+/// The configuration with the size that the pictures had as a run began: a copy of one in colour makes no other network of
+/// it. `folders` are those of runs or series; the first that remembers a size counts.
+pub fn with_input(folders: &[&Path], config: &TrainConfig) -> TrainConfig {
     let mut config = config.clone();
-    if let Some(recorded) = records_in(run).iter().find_map(|(_, record)| record.data.as_ref()?.input) {
+    let mut records = folders.iter().flat_map(|folder| records_in(folder));
+    if let Some(recorded) = records.find_map(|(_, record)| record.data?.input) {
         config.data.input = Some(match config.data.channels {
             0 => recorded,
             // Those are made of what was loaded.
@@ -162,17 +163,25 @@ pub fn holds_runs(folder: &Path) -> bool {
     !records_in(folder).is_empty()
 }
 
-/// Compares the data of every run in the folder of a series with what is there now.
+/// Compares the data of every run in the folder of a series with what is there now, and puts the images of `pair` into
+/// the order that those runs know.
 ///
 /// # Errors
 /// [`DataRecordError::Changed`]: figures of different data cannot be put together.
-pub fn check_series(folder: &Path, place: &str, pair: &DatasetPair) -> Result<(), DataRecordError> {
+pub fn join_series(folder: &Path, place: &str, pair: &mut DatasetPair) -> Result<(), DataRecordError> {
     let now = DataRecord::new(place, pair);
+    let mut known = None;
     for (run, record) in records_in(folder) {
         if let Some(changes) = changes(&run, &record, pair, &now)? {
             let place = place.to_owned();
             return Err(DataRecordError::Changed { run, place, changes: changes.lines, remedy: SERIES });
         }
+        if known.is_none() {
+            known = read_listing(&listing_path(&run, &record))?;
+        }
+    }
+    if let Some(ordered) = known.and_then(|listing| pair.in_order_of(&listing)) {
+        *pair = ordered;
     }
     Ok(())
 }
@@ -558,14 +567,56 @@ mod tests {
         assert!(record.changed_data.is_empty());
     }
 
+    /// Begins folds or goes on with them, up to the first batch or to the end; gives the last weights of each.
+    fn folds(bench: &Bench, stopped: bool) -> Vec<Option<String>> {
+        let path = bench.path("runs/run");
+        let folder = if path.is_dir() {
+            RunFolder::open(&path)
+        } else {
+            RunFolder::create(&bench.path("runs"), Some("run"), "x")
+        };
+        let config = bench.config(&["data.folds=2", "epochs=1"]);
+        let surroundings = bench.surroundings(stopped);
+        crate::series::folds::cross_validate(&config, &folder.unwrap(), &path, &surroundings).unwrap();
+        let weights = |(_, record): (_, RunRecord)| record.result.map(|result| result.last_weights_sha256);
+        records_in(&path).into_iter().map(weights).collect()
+    }
+
+    /// The first run settles order, size and channels, also for those that begin in another process.
+    #[test]
+    fn all_runs_of_a_series_see_the_same_pictures_in_the_same_size() {
+        let whole = folds(&Bench::new(), false);
+        assert!(whole.len() == 2 && whole.iter().all(Option::is_some), "{whole:?}");
+        let bench = Bench::new();
+        assert_eq!(folds(&bench, true), [None]);
+        bench.rename("circle/02.png", "circle/zz.png");
+        let grey = image::open(bench.path("data/cross/06.png")).unwrap();
+        grey.to_rgb8().save(bench.path("data/cross/06.png")).unwrap();
+        assert_eq!(folds(&bench, false), whole);
+    }
+
+    #[test]
+    fn a_run_does_not_begin_beside_runs_on_other_data() {
+        let bench = Bench::new();
+        folds(&bench, true);
+        bench.picture("circle/new.png", 250);
+        let (series, surroundings) = (bench.path("runs/run"), bench.surroundings(false));
+        let config = bench.config(&["data.folds=2", "data.fold=2", "epochs=1"]);
+        let error = crate::series::complete(&config, &series.join("fold-2"), &series, &surroundings);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("circle/new.png") && error.contains("different data"), "{error}");
+    }
+
     #[test]
     fn folds_of_different_data_are_not_put_together() {
         let bench = Bench::new();
         let config = bench.config(&["data.folds=2", "epochs=1"]);
         let surroundings = Surroundings { accept_changed_data: true, ..bench.surroundings(false) };
         let folder = RunFolder::create(&bench.path("runs"), Some("folds"), "x").unwrap();
-        crate::series::folds::cross_validate(&config, &folder, &surroundings).unwrap().unwrap();
-        let again = || crate::series::folds::cross_validate(&config, &folder, &surroundings);
+        crate::series::folds::cross_validate(&config, &folder, folder.path(), &surroundings)
+            .unwrap()
+            .unwrap();
+        let again = || crate::series::folds::cross_validate(&config, &folder, folder.path(), &surroundings);
         again().unwrap().unwrap();
         bench.rename("circle", "ring");
         let error = again().unwrap_err().to_string();

@@ -111,6 +111,9 @@ pub struct RunRecord {
     /// The end of a finished run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<RunResult>,
+    /// What a trial of a sweep had finished with before it was prolonged, by the epochs that it was to train then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub earlier: BTreeMap<usize, RunResult>,
 }
 
 /// The figures of a finished run; with `--json`, what `train` and `finetune` print.

@@ -62,16 +62,18 @@ impl FoldsResult {
     }
 }
 
-/// Runs every fold of `config` that has not finished, one after the other; `None` when a signal stopped one.
+/// Runs every fold of `config` that has not finished, one after the other; `None` when a signal stopped one. `series` is
+/// the folder of the sweep that this is a trial of, or `folder` itself.
 ///
 /// # Errors
 /// As [`complete`]; what is done stays done.
 pub fn cross_validate(
     config: &TrainConfig,
     folder: &RunFolder,
+    series: &Path,
     surroundings: &Surroundings,
 ) -> Result<Option<FoldsResult>, FitError> {
-    let surroundings = &at_one_place(config, folder, surroundings)?;
+    let surroundings = &at_one_place(config, folder, series, surroundings)?;
     folder.write("config.toml", config.to_toml()?.as_bytes())?;
     let mut runs = Vec::new();
     for fold in 1..=config.data.folds {
@@ -79,7 +81,7 @@ pub fn cross_validate(
         config.data.fold = fold;
         config.test = false;
         tracing::info!("fold {fold} of {}", config.data.folds);
-        match complete(&config, folder.path(), &format!("fold-{fold}"), surroundings)? {
+        match complete(&config, &folder.path().join(format!("fold-{fold}")), series, surroundings)? {
             Member::Finished(result) => runs.push(*result),
             Member::Interrupted => return Ok(None),
         }
@@ -98,12 +100,14 @@ pub fn cross_validate(
 fn at_one_place(
     config: &TrainConfig,
     folder: &RunFolder,
+    series: &Path,
     surroundings: &Surroundings,
 ) -> Result<Surroundings, FitError> {
     let path = folder.path();
     let place = data_record::place(path, surroundings.dataset.as_deref(), &config.data.dataset)?;
     if data_record::holds_runs(path) {
-        data_record::check_series(path, &place, &load_pair_at(config, &place, &surroundings.search)?)?;
+        let config = data_record::with_input(&[series], config);
+        data_record::join_series(path, &place, &mut load_pair_at(&config, &place, &surroundings.search)?)?;
     }
     Ok(Surroundings { dataset: Some(place), ..surroundings.clone() })
 }
@@ -160,7 +164,7 @@ pub fn run(
             RunFolder::create(&common.out, common.name.as_deref(), &label)?
         }
     };
-    let Some(result) = cross_validate(config, &folder, &surroundings)? else {
+    let Some(result) = cross_validate(config, &folder, folder.path(), &surroundings)? else {
         say(&format!(
             "stopped; what is done is saved. Go on with:\n  {} --resume {}",
             how_to_call(command),

@@ -5,7 +5,7 @@ pub mod folds;
 use std::path::Path;
 
 use crate::config::TrainConfig;
-use crate::fit::{FitError, Outcome, Start, Surroundings, fit};
+use crate::fit::{FitError, Outcome, Start, Surroundings, fit_member};
 use crate::run::folder::{RunFolder, RunResult, RunStatus, read_record};
 use crate::start::recorded_start;
 
@@ -18,24 +18,24 @@ pub enum Member {
     Interrupted,
 }
 
-/// Brings the run `parent/name` to its end, whatever there is of it: nothing, a folder without a checkpoint (begun
-/// anew), a checkpoint (gone on with), or the finished run of this configuration (taken as it is). A finished run
-/// whose configuration differs by fewer epochs alone is prolonged where its schedule permits.
+/// Brings the run in the folder `path` to its end, whatever there is of it: nothing, a folder without a checkpoint (begun
+/// anew), a checkpoint (gone on with), or the finished run of this configuration (taken as it is, even if it was
+/// prolonged since). A run whose configuration differs by fewer epochs alone is prolonged where its schedule permits.
+/// `series` is the folder of all the runs that are compared with this one.
 ///
 /// # Errors
-/// As [`fit`], and [`FitError::ConfigChanged`] when the run there is of another configuration.
+/// As [`fit`](crate::fit::fit), and [`FitError::ConfigChanged`] when the run there is of another configuration.
 pub fn complete(
     config: &TrainConfig,
-    parent: &Path,
-    name: &str,
+    path: &Path,
+    series: &Path,
     surroundings: &Surroundings,
 ) -> Result<Member, FitError> {
-    let path = parent.join(name);
     let start = if path.is_dir() {
-        if let Some(result) = finished(&path, config) {
+        if let Some(result) = finished(path, config) {
             return Ok(Member::Finished(Box::new(result)));
         }
-        let folder = RunFolder::open_any(&path)?;
+        let folder = RunFolder::open_any(path)?;
         if folder.checkpoints().steps()?.is_empty() {
             folder.discard()?;
             recorded_start(config, &surroundings.search)?
@@ -45,22 +45,28 @@ pub fn complete(
     } else {
         recorded_start(config, &surroundings.search)?
     };
-    let surroundings =
-        Surroundings { artifacts: parent.to_owned(), name: Some(name.to_owned()), ..surroundings.clone() };
-    match fit(config, &surroundings, start)? {
+    let surroundings = Surroundings {
+        artifacts: path.parent().unwrap_or(series).to_owned(),
+        name: path.file_name().map(|name| name.to_string_lossy().into_owned()),
+        ..surroundings.clone()
+    };
+    match fit_member(config, &surroundings, start, Some(series))? {
         Outcome::Finished(finished) => Ok(Member::Finished(Box::new(finished.result))),
         Outcome::Interrupted { .. } => Ok(Member::Interrupted),
     }
 }
 
-/// The figures of a run that has finished with just this configuration.
+/// The figures with which a run has finished with just this configuration, whether it was prolonged since or not.
 fn finished(path: &Path, config: &TrainConfig) -> Option<RunResult> {
-    let record = read_record(path).ok()?;
-    if record.status != RunStatus::Finished {
+    let mut record = read_record(path).ok()?;
+    let text = std::fs::read_to_string(path.join("config.toml")).ok()?;
+    let stored = TrainConfig::from_toml(&text, path).ok()?;
+    let (epochs, alike) = (stored.epochs, TrainConfig { epochs: config.epochs, ..stored });
+    if alike.to_toml().ok()? != config.to_toml().ok()? {
         return None;
     }
-    let stored = std::fs::read_to_string(path.join("config.toml")).unwrap_or_default();
-    record.result.filter(|_| config.to_toml().is_ok_and(|text| text == stored))
+    let is_this = record.status == RunStatus::Finished && epochs == config.epochs;
+    if is_this { record.result } else { record.earlier.remove(&config.epochs) }
 }
 
 /// Mean and sample standard deviation (with `n - 1`) of some figures; the deviation of a single one is 0.

@@ -127,17 +127,20 @@ fn held_back(settings: &DataConfig, seed: u64, images: &Dataset, labelled: &[u32
 
 /// The fold of the labelled images that is held back.
 fn fold(settings: &DataConfig, seed: u64, images: &Dataset, labelled: &[u32]) -> Vec<u32> {
-    let number = settings.fold - 1;
+    let seed = if images.is_fixed() { mix(&[seed, 1]) } else { seed };
+    dealt(images, labelled, settings.folds, seed).into_iter().nth(settings.fold - 1).unwrap_or_default()
+}
+
+/// The images `indices` dealt into `number` shares with the class shares of the whole, each in ascending order: by what
+/// they show, copies together, or by their positions where those never change.
+pub fn dealt(images: &Dataset, indices: &[u32], number: usize, seed: u64) -> Vec<Vec<u32>> {
     if !images.is_fixed() {
-        return membership::folds(images, labelled, settings.folds, seed)
-            .get(number)
-            .cloned()
-            .unwrap_or_default();
+        return membership::folds(images, indices, number, seed);
     }
-    let labels: Vec<u8> = labelled.iter().map(|index| images.labels[*index as usize]).collect();
-    let folds = data::split::stratified_folds(&labels, settings.folds, mix(&[seed, 1]));
-    let fold = folds.get(number).map_or(&[][..], |fold| &fold.valid);
-    fold.iter().map(|position| labelled[*position as usize]).collect()
+    let labels: Vec<u8> = indices.iter().map(|index| images.labels[*index as usize]).collect();
+    let folds = data::split::stratified_folds(&labels, number, seed);
+    let share = |share: Vec<u32>| share.into_iter().map(|position| indices[position as usize]).collect();
+    folds.into_iter().map(|fold| share(fold.valid)).collect()
 }
 
 /// Why the parts are not enough although the data is, and what would help.
@@ -341,6 +344,26 @@ mod tests {
         pair.train.units = [units[0], units[0], units[0], units[0]].into();
         let error = fails(&pair, |_| {});
         assert!(error.contains("go together (copies, or of one group) and count as 1"), "{error}");
+    }
+
+    #[test]
+    fn shares_are_dealt_by_what_images_show_and_copies_stay_together() {
+        let known = pictures(&[30, 31]).fixed();
+        let all: Vec<u32> = (5..61).collect();
+        let shares = dealt(&known.train, &all, 3, 7);
+        let expected = data::split::stratified_folds(&known.train.labels[5..], 3, 7);
+        for (share, fold) in shares.iter().zip(&expected) {
+            assert!(share.iter().copied().eq(fold.valid.iter().map(|position| position + 5)));
+        }
+        // Every picture three times.
+        let pixels = (0..60u16).flat_map(|n| (n % 20).to_le_bytes()).collect();
+        let labels = (0..60).map(|n| (n % 2) as u8).collect();
+        let train = Dataset::new("photos", pixels, labels, InputShape::new(1, 1, 2), known.train.class_names);
+        let shares = dealt(&train, &(0..60).collect::<Vec<_>>(), 4, 7);
+        for share in &shares {
+            assert_eq!(share.len(), 15);
+            assert!(share.iter().all(|&index| share.contains(&((index + 20) % 60))), "{share:?}");
+        }
     }
 
     #[test]

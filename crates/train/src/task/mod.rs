@@ -1,5 +1,5 @@
 //! Which images are learned from, validated on and tested on, and how long.
 
 pub mod budget;
-pub(crate) mod division;
+pub mod division;
 pub mod judged;

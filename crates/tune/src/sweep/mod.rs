@@ -67,9 +67,10 @@ impl Sweep {
             Some(folder) => data_record::place(folder, dataset, &base.data.dataset)?,
             None => base.data.dataset.clone(),
         };
-        let pair = load_pair_at(&base, &place, search)?;
+        let series: Vec<&Path> = begun.into_iter().collect();
+        let mut pair = load_pair_at(&data_record::with_input(&series, &base), &place, search)?;
         if let Some(folder) = begun {
-            data_record::check_series(folder, &place, &pair)?;
+            data_record::join_series(folder, &place, &mut pair)?;
         }
         let (input, classes) = (pair.preprocessing.input, pair.train.class_names.len());
         drop(pair);
@@ -178,7 +179,7 @@ fn score(
     let config = TrainConfig { epochs, ..trial.config.clone() };
     let outcome = if config.data.is_cross_validation() {
         let runs = folder.member(name)?;
-        cross_validate(&config, &runs, surroundings).map(|result| {
+        cross_validate(&config, &runs, folder.path(), surroundings).map(|result| {
             result.map_or(Score::Interrupted, |result| Score::Finished {
                 accuracy: result.valid_accuracy,
                 loss: result.valid_loss,
@@ -188,7 +189,7 @@ fn score(
             })
         })
     } else {
-        complete(&config, folder.path(), name, surroundings).map(|member| match member {
+        complete(&config, &folder.path().join(name), folder.path(), surroundings).map(|member| match member {
             Member::Interrupted => Score::Interrupted,
             Member::Finished(result) => Score::Finished {
                 accuracy: Spread::of(&[result.valid_accuracy]),
@@ -207,5 +208,169 @@ fn score(
             Ok(Score::Diverged(message))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use image::{GrayImage, Luma};
+    use train::progress::ProgressMode;
+    use train::run::folder::{RunRecord, read_record};
+
+    use super::*;
+
+    /// Begins the sweep `at`, or goes on with it; up to the first batch when `stopped`.
+    fn sweep(at: &Path, text: &str, stopped: bool) -> Option<SweepRecord> {
+        let parent = at.parent().unwrap();
+        let surroundings = Surroundings {
+            command: "sweep",
+            artifacts: parent.to_owned(),
+            name: None,
+            search: data::Search { cache_dir: Some(parent.join("cache")), ..data::Search::default() },
+            dataset: None,
+            accept_changed_data: false,
+            progress: ProgressMode::None,
+            stop: Arc::new(stopped.into()),
+            suits_pictures: false,
+        };
+        let begun = at.is_dir().then_some(at);
+        let folder = match begun {
+            Some(at) => RunFolder::open_with(at, SWEEP_FILE).unwrap(),
+            None => RunFolder::create(parent, Some("sweep"), "x").unwrap(),
+        };
+        folder.write(SWEEP_FILE, text.as_bytes()).unwrap();
+        let file = SweepFile::stored(&at.join(SWEEP_FILE)).unwrap();
+        let sweep = Sweep::prepare(file, &surroundings.search, begun, None).unwrap();
+        sweep.run(&folder, &surroundings).unwrap()
+    }
+
+    /// The records of the runs in a folder and below, in the order of their names.
+    fn runs(folder: &Path) -> Vec<RunRecord> {
+        if let Ok(record) = read_record(folder) {
+            return vec![record];
+        }
+        let mut inside: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        inside.sort();
+        inside.iter().filter(|path| path.is_dir()).flat_map(|path| runs(path)).collect()
+    }
+
+    fn last_weights(at: &Path) -> Vec<Option<String>> {
+        runs(at).into_iter().map(|run| run.result.map(|result| result.last_weights_sha256)).collect()
+    }
+
+    fn copy_folder(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().flatten() {
+            let target = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                copy_folder(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+
+    /// Fourteen pictures of each of three classes.
+    fn pictures(folder: &Path) {
+        for (class, base) in [("circle", 0), ("cross", 60), ("square", 120)] {
+            fs::create_dir_all(folder.join(class)).unwrap();
+            for n in 0..14 {
+                let pixel = |x, y| Luma([(base + n * 4 + x * y) as u8]);
+                GrayImage::from_fn(12, 12, pixel).save(folder.join(format!("{class}/{n:02}.png"))).unwrap();
+            }
+        }
+    }
+
+    /// The first run settles order, size and channels of the pictures, also for trials that begin in another process.
+    #[test]
+    fn all_trials_see_the_same_pictures_in_the_same_size() {
+        for folds in [0, 2] {
+            let of = |data: &Path| {
+                format!(
+                    "epochs = 1\nbatch_size = 8\ndata = {{ dataset = {data:?}, valid_fraction = 0.2 }}\nnetwork = {{ name \
+                     = 'cnn', dense = [] }}\n[sweep]\nstrategy = 'grid'\nfolds = {folds}\n[sweep.parameters]\n\
+                     'optimizer.learning_rate' = [1e-3, 2e-3]"
+                )
+            };
+            let folder = tempfile::tempdir().unwrap();
+            let (at, data) = (folder.path().join("sweep"), folder.path().join("data"));
+            pictures(&data);
+            sweep(&at, &of(&data), false).unwrap();
+            let whole = last_weights(&at);
+            assert!(whole.len() == 2 * folds.max(1) && whole.iter().all(Option::is_some), "{whole:?}");
+            fs::remove_dir_all(&at).unwrap();
+            assert!(sweep(&at, &of(&data), true).is_none());
+            assert_eq!(last_weights(&at), [None]);
+            fs::rename(data.join("circle/02.png"), data.join("circle/zz.png")).unwrap();
+            let grey = image::open(data.join("cross/06.png")).unwrap();
+            grey.to_rgb8().save(data.join("cross/06.png")).unwrap();
+            sweep(&at, &of(&data), false).unwrap();
+            assert_eq!(last_weights(&at), whole, "{folds} folds");
+        }
+    }
+
+    /// What a sweep's table says, without times.
+    fn table(record: &SweepRecord) -> Vec<(usize, usize, Option<Spread>, Option<Spread>)> {
+        let row =
+            |trial: &TrialRecord| (trial.budget, trial.best_epoch, trial.valid_accuracy, trial.valid_loss);
+        record.trials.iter().map(row).collect()
+    }
+
+    /// A trial that was prolonged still has the figures of the rounds before, whatever was lost since.
+    #[test]
+    fn a_sweep_goes_on_after_its_trials_were_prolonged() {
+        let folder = tempfile::tempdir().unwrap();
+        let (at, kept) = (folder.path().join("sweep"), folder.path().join("kept"));
+        for folds in [0, 2] {
+            let text = format!(
+                "batch_size = 20\ntest = false\ncheckpoint = {{ every = '2steps', keep = 4 }}\nschedule = {{ name = \
+                 'constant', warmup_epochs = 0.5 }}\ndata = {{ dataset = 'mnist-sample', limit = 80, valid_fraction = \
+                 0.25, workers = 0 }}\nnetwork = {{ name = 'cnn', blocks = [{{ channels = 2, kernel = 5, stride = 3, pool \
+                 = {{ kernel = 2 }} }}], dense = [] }}\n[sweep]\nstrategy = 'halving'\ntrials = 3\nepochs = 4\n\
+                 min_epochs = 2\nfolds = {folds}\n[sweep.parameters]\n'optimizer.learning_rate' = {{ log_uniform = \
+                 [1e-3, 1e-1] }}"
+            );
+            let whole = sweep(&at, &text, false).unwrap();
+            let best = format!("trial-{:03}", whole.best.unwrap());
+            let best = if folds == 0 { best } else { format!("{best}/fold-2") };
+            copy_folder(&at, &kept);
+            let cases = ["nothing", "the end", "the last checkpoints", "all checkpoints", "the run"];
+            for &lost in &cases[if folds == 0 { 0..5 } else { 2..3 }] {
+                fs::remove_dir_all(&at).unwrap();
+                copy_folder(&kept, &at);
+                let run = at.join(&best);
+                if lost != "nothing" {
+                    fs::remove_file(at.join("sweep.json")).unwrap();
+                    let record = fs::read_to_string(run.join("run.json")).unwrap();
+                    fs::write(run.join("run.json"), record.replace("\"finished\"", "\"running\"")).unwrap();
+                }
+                let mut steps: Vec<_> = fs::read_dir(run.join("checkpoints"))
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path())
+                    .collect();
+                steps.sort();
+                // The first that is left is within an epoch of the first round.
+                let harmed = match lost {
+                    "the last checkpoints" => &steps[1..],
+                    "all checkpoints" => &steps[..],
+                    _ => &[],
+                };
+                harmed.iter().for_each(|step| fs::write(step.join("state.json"), "").unwrap());
+                if lost == "the run" {
+                    fs::remove_dir_all(&run).unwrap();
+                }
+                assert_eq!(
+                    table(&sweep(&at, &text, false).unwrap()),
+                    table(&whole),
+                    "{folds} folds, lost: {lost}"
+                );
+                assert_eq!(last_weights(&at), last_weights(&kept), "{folds} folds, lost: {lost}");
+            }
+            fs::remove_dir_all(&at).unwrap();
+            fs::remove_dir_all(&kept).unwrap();
+        }
     }
 }
