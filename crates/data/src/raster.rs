@@ -159,8 +159,8 @@ impl Rows {
     fn add_weighted<T: Copy + Into<f64>, const C: usize>(&mut self, row: &[T]) {
         for (sums, pixel) in self.sums.as_chunks_mut::<C>().0.iter_mut().zip(row.as_chunks::<C>().0) {
             let weight = pixel[C - 1].into();
-            for channel in 0..C - 1 {
-                sums[channel] += weight * pixel[channel].into();
+            for (sum, &sample) in sums[..C - 1].iter_mut().zip(pixel) {
+                *sum += weight * sample.into();
             }
             sums[C - 1] += weight;
         }
@@ -175,8 +175,8 @@ impl Rows {
             let columns = columns.as_chunks::<C>().0;
             let mut totals = [0.0; C];
             for column in columns {
-                for channel in 0..C {
-                    totals[channel] += column[channel];
+                for (total, sum) in totals.iter_mut().zip(column) {
+                    *total += sum;
                 }
             }
             let pixels = (rows * columns.len()) as f64;
