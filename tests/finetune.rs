@@ -33,7 +33,7 @@ fn train_start(bench: &Bench, name: &str, set: &[&str]) {
             set: set.iter().map(|&set| set.to_owned()).collect(),
             out: bench.path("elsewhere"),
             name: Some(name.to_owned()),
-            progress: Some(train::progress::ProgressMode::None),
+            progress: Some(train::config::arguments::ProgressMode::None),
             ..CommonArguments::default()
         },
         model: None,
@@ -41,7 +41,7 @@ fn train_start(bench: &Bench, name: &str, set: &[&str]) {
         allow_mismatch: false,
     };
     let config = arguments.config().expect("a configuration");
-    let start = train::fit::Start::Scratch;
+    let start = train::start::Start::Scratch;
     train::command::run_silently("train", &config, start, &arguments.common).expect("a trained model");
 }
 

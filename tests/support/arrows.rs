@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// The files of one crate and their arrows.
-pub struct Crate {
+pub(crate) struct Crate {
     files: Vec<File>,
     modules: BTreeMap<Module, Names>,
 }
@@ -52,7 +52,7 @@ const MOST_STEPS: usize = 16;
 
 impl Crate {
     /// Reads the sources below `src`.
-    pub fn read(src: &Path) -> Self {
+    pub(crate) fn read(src: &Path) -> Self {
         let mut paths = Vec::new();
         collect(src, String::new(), &mut paths);
         paths.sort();
@@ -61,8 +61,7 @@ impl Crate {
             .into_iter()
             .map(|path| {
                 let text = fs::read_to_string(src.join(&path)).expect("a source");
-                let mut module: Module =
-                    path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+                let mut module: Module = path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
                 let last = module.last().cloned().unwrap_or_default();
                 let is_root = path == "lib.rs" || path == "main.rs" && !has_library;
                 if is_root || last == "mod" {
@@ -88,7 +87,7 @@ impl Crate {
 
     /// For every file the files that it uses, in alphabetical order. That a module declares or re-exports what is below
     /// it is no use of it, unless it names it elsewhere, too.
-    pub fn arrows(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+    pub(crate) fn arrows(&self) -> BTreeMap<&str, BTreeSet<&str>> {
         let mut arrows: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (index, file) in self.files.iter().enumerate() {
             let mut used = BTreeSet::new();
@@ -105,13 +104,16 @@ impl Crate {
                 used.extend(self.file_of(&module, &path, true));
             }
             used.remove(&index);
-            arrows.insert(&file.path, used.into_iter().map(|target| self.files[target].path.as_str()).collect());
+            arrows.insert(
+                &file.path,
+                used.into_iter().map(|target| self.files[target].path.as_str()).collect(),
+            );
         }
         arrows
     }
 
     /// The names of the modules at the crate's root.
-    pub fn rooms(&self) -> BTreeSet<&str> {
+    pub(crate) fn rooms(&self) -> BTreeSet<&str> {
         self.files.iter().filter_map(|file| file.module.first()).map(String::as_str).collect()
     }
 
@@ -182,7 +184,7 @@ impl Crate {
 }
 
 /// The groups of files that use each other, directly or through others.
-pub fn circles<'a>(arrows: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<BTreeSet<&'a str>> {
+pub(crate) fn circles<'a>(arrows: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> Vec<BTreeSet<&'a str>> {
     let reach: BTreeMap<&str, BTreeSet<&str>> =
         arrows.keys().map(|file| (*file, reached(file, arrows))).collect();
     let mut circles: Vec<BTreeSet<&str>> = Vec::new();
@@ -334,6 +336,8 @@ fn words(tokens: &[String]) -> BTreeSet<String> {
     while i < tokens.len() {
         if tokens[i] == "use" {
             i = tree(tokens, i + 1, Vec::new(), &mut |_, _| {});
+        } else if tokens[i] == "mod" {
+            i += 2;
         } else {
             words.insert(tokens[i].clone());
             i += 1;

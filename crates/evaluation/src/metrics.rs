@@ -3,6 +3,8 @@
 //! Definitions are scikit-learn's (`precision_recall_fscore_support` with `zero_division=0` over the classes that have
 //! samples): a class that was there and was never predicted has precision 0. A class without samples has no figures, and
 //! no part in an average: nothing was asked about it.
+//!
+//! Longer than other files for its tests: every figure has one that was computed by hand.
 
 use serde::{Deserialize, Serialize};
 

@@ -7,8 +7,10 @@ use serde::Serialize;
 use train::command::{Failure, print, print_json};
 use train::config::TrainConfig;
 use train::config::arguments::CommonArguments;
-use train::fit::{Finished, Start};
-use train::run::folder::{RunFolder, RunResult};
+use train::fit::Finished;
+use train::run::folder::RunFolder;
+use train::run::record::RunResult;
+use train::start::Start;
 
 /// With `--json`, what `finetune --compare-scratch` prints: the fine-tuned run's figures, and those of
 /// the run from scratch under `scratch`.

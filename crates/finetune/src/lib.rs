@@ -11,10 +11,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use train::command::{Failure, resumed, run, set_up};
-use train::config::arguments::CommonArguments;
+use train::config::arguments::{CommonArguments, published_network};
 use train::config::{ConfigError, ConfigLayers, TrainConfig, UnfreezeAt};
-use train::fit::Start;
-use train::start::weights::ForeignWeights;
+use train::start::Start;
 use train::start::{configure, configure_foreign};
 
 use crate::source::Source;
@@ -116,7 +115,7 @@ impl FinetuneArguments {
 
     /// A start from weights of another program.
     fn foreign(&self, name: &str) -> Result<(TrainConfig, Start), Failure> {
-        let network = self.model.as_deref().or(ForeignWeights::published_network(name));
+        let network = self.model.as_deref().or(published_network(name));
         let Some(network) = network else {
             return Err(Failure::usage(format!(
                 "--weights {name}: a file of weights does not say which network it belongs to; name it with --model"

@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use train::command::Failure;
-use train::run::folder::{MODEL_FILE, RunStatus, list};
+use train::run::folder::MODEL_FILE;
+use train::run::record::{RunStatus, list};
 use train::start::model_io::{REFERENCE as REFERENCE_RUN, has_reference, model_path};
 
 /// The one committed model, below the folder of runs.

@@ -10,7 +10,7 @@ use evaluation::paired_test::{PairedTest, holm};
 use evaluation::predictions::Predictions;
 use serde::Serialize;
 use train::command::{Failure, print, print_json};
-use train::run::folder::{RunRecord, RunResult, RunStatus, read_record};
+use train::run::record::{RunRecord, RunResult, RunStatus, read_record};
 
 use crate::runs::{FIGURES, figures};
 use crate::table::table;

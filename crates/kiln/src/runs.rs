@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 use train::command::{Failure, print, print_json};
-use train::run::folder::{ListedRun, RunRecord, RunResult, RunStatus, list};
+use train::run::record::{ListedRun, RunRecord, RunResult, RunStatus, list};
 
 use crate::table::table;
 

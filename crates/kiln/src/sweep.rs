@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use train::command::{Failure, print, print_json, say, set_up, surroundings};
 use train::config::arguments::CommonArguments;
+use train::config::arguments::ProgressMode;
 use train::engine::interrupt::INTERRUPTED;
-use train::progress::ProgressMode;
 use train::run::folder::RunFolder;
 use tune::sweep::{SWEEP_FILE, Sweep, SweepError, SweepFile, SweepRecord, TrialRecord, TrialStatus};
 

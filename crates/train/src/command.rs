@@ -1,59 +1,24 @@
 //! What `train` and `finetune` do between their flags and their exit status.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use data::text::{visible, visible_json};
-use tracing::field::Field;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::FormatFields;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
-
-use crate::config::TrainConfig;
-use crate::config::arguments::{CommonArguments, TrainArguments};
+use crate::config::arguments::{CommonArguments, ProgressMode, TrainArguments};
+use crate::config::{ConfigError, TrainConfig};
 use crate::engine::interrupt::{INTERRUPTED, stop_flag};
-use crate::fit::{Finished, FitError, Outcome, Start, Surroundings, fit};
-use crate::progress::ProgressMode;
-use crate::run::folder::RunFolder;
-use crate::start::{StartError, configure, configure_foreign};
+use crate::fit::{Finished, FitError, Outcome, Surroundings, fit, suited_before};
+use crate::run::RunFolderError;
+use crate::run::files::write_atomically;
+use crate::run::folder::{RunFolder, short_name};
+use crate::run::record::{RunStatus, read_record};
+use crate::series::folds::{FoldsResult, cross_validate};
+use crate::series::open_newest_unfinished;
+use crate::start::{Start, StartError, configure, configure_foreign};
 use crate::task::judged::JudgeError;
 
-/// Exit status for a fault of the command line or the configuration, as clap has it.
-const USAGE: u8 = 2;
-
-/// Exit status when whoever read the output has gone, as a shell reports it of programs that SIGPIPE ends.
-const NO_READER: u8 = 141;
-
-/// A fault with its exit status.
-#[derive(Debug)]
-pub struct Failure {
-    /// The message, complete; empty where there is nothing to say.
-    pub message: String,
-    /// 1 failed, 2 usage, 141 nobody reads the output any more.
-    pub status: u8,
-}
-
-impl Failure {
-    /// A fault of what was asked for.
-    pub fn usage(message: impl std::fmt::Display) -> Self {
-        Self { message: message.to_string(), status: USAGE }
-    }
-
-    /// Anything else.
-    pub fn failed(message: impl std::fmt::Display) -> Self {
-        Self { message: message.to_string(), status: 1 }
-    }
-
-    /// Standard output that takes no more. Nothing is wrong when its reader has what it wanted, as in `| head`.
-    pub fn output(error: &std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
-            return Self { message: String::new(), status: NO_READER };
-        }
-        Self::failed(format!("standard output: {error}"))
-    }
-}
+pub use crate::terminal::{
+    Failure, Unheard, exit, log_to_stderr, parsed, print, print_json, say, visible_fields,
+};
 
 impl From<FitError> for Failure {
     fn from(error: FitError) -> Self {
@@ -79,14 +44,14 @@ impl From<kernels::KernelsError> for Failure {
     }
 }
 
-impl From<crate::config::ConfigError> for Failure {
-    fn from(error: crate::config::ConfigError) -> Self {
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
         Self::usage(error)
     }
 }
 
-impl From<crate::run::folder::RunFolderError> for Failure {
-    fn from(error: crate::run::folder::RunFolderError) -> Self {
+impl From<RunFolderError> for Failure {
+    fn from(error: RunFolderError) -> Self {
         Self::from(FitError::from(error))
     }
 }
@@ -98,31 +63,6 @@ pub struct TrainProgram {
     /// All of them.
     #[command(flatten)]
     pub arguments: TrainArguments,
-}
-
-/// The flags of this program; says what is wrong with them, ends it, and lets no name among them act on the terminal.
-pub fn parsed<P: clap::Parser>() -> P {
-    P::try_parse().unwrap_or_else(|error| {
-        let odd = |argument: std::ffi::OsString| {
-            let text = argument.to_string_lossy();
-            visible(&text) != text
-        };
-        if !std::env::args_os().any(odd) {
-            error.exit();
-        }
-        say(error.render().to_string().trim_end());
-        std::process::exit(error.exit_code())
-    })
-}
-
-/// Ends a program: prints the failure, and gives the status.
-pub fn exit(result: Result<ExitCode, Failure>) -> ExitCode {
-    result.unwrap_or_else(|failure| {
-        if !failure.message.is_empty() {
-            say(&format!("error: {}", failure.message));
-        }
-        ExitCode::from(failure.status)
-    })
 }
 
 /// Runs `train`.
@@ -204,53 +144,6 @@ fn build_pool(threads: usize, joins: bool) {
     }
 }
 
-/// Standard error for the log. The log panics where it cannot write; that nobody listens is no reason to stop.
-#[derive(Clone, Copy, Debug)]
-pub struct Unheard;
-
-impl Write for Unheard {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        drop(std::io::stderr().write_all(bytes));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        drop(std::io::stderr().flush());
-        Ok(())
-    }
-}
-
-/// Messages go to standard error; `KILN_LOG` takes `tracing`'s directives.
-pub fn log_to_stderr(quiet: bool) {
-    let default = if quiet {
-        "error"
-    } else {
-        "error,train=info,evaluation=info,tune=info,data=info,model=info,finetune=info,kiln=info,kernels=info"
-    };
-    let filter = EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    // A second call (tests in one process) keeps the first.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| Unheard)
-        .fmt_fields(visible_fields())
-        .without_time()
-        .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init();
-}
-
-/// Fields of a message for a log that people read, with what a terminal would act on made visible.
-pub fn visible_fields() -> impl for<'writer> FormatFields<'writer> + 'static {
-    let write = |writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug| {
-        let value = visible(&format!("{value:?}"));
-        match field.name() {
-            "message" => write!(writer, "{value}"),
-            name => write!(writer, "{name}={value}"),
-        }
-    };
-    debug_fn(write).delimited(" ")
-}
-
 fn cannot_change(flag: &str) -> Failure {
     Failure::usage(format!(
         "{flag} cannot be combined with --resume: a resumed run keeps its configuration (only --out, --dataset for \
@@ -269,10 +162,10 @@ pub fn resumed(common: &CommonArguments) -> Result<Option<(TrainConfig, Start)>,
     }
     let run = match folder {
         Some(folder) => RunFolder::open(folder)?,
-        None => RunFolder::open_newest_unfinished(&common.out, |line| tracing::warn!("{line}"))?,
+        None => open_newest_unfinished(&common.out, |line| tracing::warn!("{line}"))?,
     };
-    match crate::run::folder::read_record(run.path()) {
-        Ok(record) if record.status == crate::run::folder::RunStatus::Finished => {
+    match read_record(run.path()) {
+        Ok(record) if record.status == RunStatus::Finished => {
             let path = run.path().display();
             return Err(Failure::usage(format!("{path} is finished; there is nothing to resume")));
         }
@@ -299,13 +192,81 @@ pub fn run(
     common: &CommonArguments,
 ) -> Result<ExitCode, Failure> {
     if config.data.is_cross_validation() {
-        return crate::series::folds::run(command, config, start, common);
+        return run_folds(command, config, start, common);
     }
     let (status, finished) = run_silently(command, config, start, common)?;
     if let Some(finished) = finished {
         report(&finished, common.json)?;
     }
     Ok(status)
+}
+
+/// Cross-validates and prints what came out; `start` is the folder of a cross-validation to go on with, or anything
+/// else for a new one.
+fn run_folds(
+    command: &'static str,
+    config: &TrainConfig,
+    start: Start,
+    common: &CommonArguments,
+) -> Result<ExitCode, Failure> {
+    let surroundings = surroundings(command, common)?;
+    let suited = common.leaves_budget_open().then(|| {
+        // All folds are of one size, but for an image.
+        let mut first = config.clone();
+        first.data.fold = 1;
+        let suited = suited_before(&first, &surroundings.search)?;
+        Ok::<_, FitError>(TrainConfig {
+            batch_size: suited.batch_size,
+            epochs: suited.epochs,
+            ..config.clone()
+        })
+    });
+    let suited = suited.transpose()?;
+    let config = suited.as_ref().unwrap_or(config);
+    let folder = match start {
+        Start::Resume(folder) => folder,
+        // Each fold opens the file anew.
+        Start::Foreign(_) | Start::Weights(_) | Start::Scratch => {
+            let label = format!("{command}-folds-{}", short_name(&config.data.dataset));
+            RunFolder::create(&common.out, common.name.as_deref(), &label)?
+        }
+    };
+    let Some(result) = cross_validate(config, &folder, folder.path(), &surroundings)? else {
+        say(&format!(
+            "stopped; what is done is saved. Go on with:\n  {} --resume {}",
+            how_to_call(command),
+            folder.path().display()
+        ));
+        return Ok(ExitCode::from(INTERRUPTED as u8));
+    };
+    if common.json {
+        print_json(&result)?;
+    } else {
+        print(&folds_in_words(&result))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn folds_in_words(result: &FoldsResult) -> String {
+    let mut text = String::new();
+    for (index, run) in result.runs.iter().enumerate() {
+        text.push_str(&format!(
+            "fold {}  validation accuracy {:.2}%  loss {:.4}  (best epoch {} of {})\n",
+            index + 1,
+            run.valid_accuracy * 100.0,
+            run.valid_loss,
+            run.best_epoch,
+            run.epochs,
+        ));
+    }
+    format!(
+        "{text}validation accuracy {:.2}% +- {:.2}% (mean and standard deviation of {} folds; the test split was not \
+         read)\nruns    {}",
+        result.valid_accuracy.mean * 100.0,
+        result.valid_accuracy.deviation * 100.0,
+        result.folds,
+        result.run
+    )
 }
 
 /// Trains; prints only how to go on when a signal stopped it.
@@ -382,36 +343,11 @@ fn report(finished: &Finished, json: bool) -> Result<(), Failure> {
     ))
 }
 
-/// Prints one JSON object on standard output; what a terminal would act on stands as an escape in it.
-///
-/// # Errors
-/// When standard output is closed.
-pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    print_line(&visible_json(&serde_json::to_string(value).map_err(Failure::failed)?))
-}
-
-/// Prints lines on standard output, with what a terminal would act on made visible.
-///
-/// # Errors
-/// When standard output is closed.
-pub fn print(text: &str) -> Result<(), Failure> {
-    print_line(&visible(text))
-}
-
-fn print_line(text: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{text}").map_err(|error| Failure::output(&error))
-}
-
 /// Writes a result to a file, whole or not at all.
 ///
 /// # Errors
 /// When the system refuses.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    crate::run::files::write_atomically(path, bytes)
+    write_atomically(path, bytes)
         .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
-}
-
-/// Prints lines on standard error, if anyone listens, with what a terminal would act on made visible.
-pub fn say(text: &str) {
-    drop(writeln!(std::io::stderr(), "{}", visible(text)));
 }

@@ -2,7 +2,7 @@
 //!
 //! The rooms, each of which uses only those before it:
 //!
-//! - [`device`]: backends; [`config`]: what a run is told, from the flags to the checked [`config::TrainConfig`];
+//! - [`terminal`]: what is printed; [`seed`], [`device`]: seeds and backends; [`config`]: what a run is told, from the flags to the checked [`config::TrainConfig`];
 //! - [`run`]: the folder of a run and every file in it; [`task`]: which images are learned from;
 //! - [`start`]: the weights it begins with; [`engine`]: the training loop and what a step needs;
 //! - [`progress`]: what is shown meanwhile; [`mod@fit`]: one run from beginning to end. Read this first;
@@ -24,3 +24,4 @@ pub mod seed;
 pub mod series;
 pub mod start;
 pub mod task;
+pub mod terminal;

@@ -1,6 +1,5 @@
 //! What a person sees while a run goes on; everything here goes to standard error.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -10,56 +9,11 @@ use std::time::{Duration, Instant};
 use evaluation::metrics_log::EpochRecord;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::command::say;
 use crate::device::Backend;
+use crate::engine::observer::Observer;
 use crate::run::checkpoint::TrainingState;
-
-/// How much is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum ProgressMode {
-    /// Burn's dashboard; needs a terminal.
-    Tui,
-    /// A progress bar and one line an epoch.
-    Bar,
-    /// One line an epoch, and some between them while an epoch takes long.
-    Plain,
-    /// Nothing.
-    None,
-}
-
-impl ProgressMode {
-    /// What was asked for, or a bar on a terminal and plain lines elsewhere.
-    pub fn resolve(asked: Option<Self>) -> Self {
-        asked.unwrap_or(if std::io::stderr().is_terminal() { Self::Bar } else { Self::Plain })
-    }
-
-    /// Whether Burn's dashboard is asked for but there is no terminal to draw it on.
-    pub fn lacks_terminal(self) -> bool {
-        self == Self::Tui && !std::io::stdout().is_terminal()
-    }
-}
-
-/// Told by the training loop what happens.
-pub trait Observer: Send {
-    /// An epoch (from 1) begins, or goes on after a resume.
-    fn epoch_started(&mut self, _epoch: usize, _epochs: usize, _images: usize) {}
-    /// So many images of the epoch are done, with this mean training loss so far.
-    fn batch_done(&mut self, _images: usize, _loss: f64) {}
-    /// An epoch ended and was validated; `left` estimates the rest of the run.
-    fn epoch_finished(
-        &mut self,
-        _record: &EpochRecord,
-        _epochs: usize,
-        _left: Duration,
-        _state: &TrainingState,
-    ) {
-    }
-}
-
-/// Hides everything.
-pub struct Silent;
-
-impl Observer for Silent {}
+use crate::run::folder::RunFolder;
+use crate::terminal::say;
 
 /// Until the first line within an epoch, and between the first two; each pause is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(4);
@@ -313,7 +267,7 @@ fn clock(duration: Duration) -> String {
 /// Writes the run's growing files at the end of every epoch, then passes on.
 pub(crate) struct Recorder {
     pub(crate) inner: Box<dyn Observer>,
-    pub(crate) run: crate::run::folder::RunFolder,
+    pub(crate) run: RunFolder,
     pub(crate) started: u64,
     pub(crate) failure: Arc<Mutex<Option<(PathBuf, std::io::Error)>>>,
 }

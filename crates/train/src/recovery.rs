@@ -4,11 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::arguments::ProgressMode;
 use crate::config::{ConfigLayers, TrainConfig};
-use crate::fit::{FitError, Outcome, Start, Surroundings, fit};
-use crate::progress::ProgressMode;
+use crate::fit::{FitError, Outcome, Surroundings, fit};
+use crate::run::RunFolderError;
 use crate::run::checkpoint::tests::{FILES, HARMS};
-use crate::run::folder::{RunFolder, RunFolderError, RunResult, RunStatus, read_record};
+use crate::run::folder::RunFolder;
+use crate::run::record::{RunResult, RunStatus, read_record};
+use crate::series::open_newest_unfinished;
+use crate::start::Start;
 
 /// Ten classes, a handful of images of each, a network of a few hundred parameters.
 fn config(more: &[&str]) -> TrainConfig {
@@ -161,9 +165,7 @@ fn a_validation_loss_that_is_no_number_is_divergence() {
     assert_eq!(resume(artifacts, "up").unwrap_err().to_string(), words);
 
     // Without a name it is passed over, and so is what another process works on.
-    let open = |said: &mut Vec<String>| {
-        RunFolder::open_newest_unfinished(artifacts, |line| said.push(line.to_owned()))
-    };
+    let open = |said: &mut Vec<String>| open_newest_unfinished(artifacts, |line| said.push(line.to_owned()));
     let nothing = open(&mut Vec::new()).unwrap_err();
     assert!(matches!(nothing, RunFolderError::NothingUnfinished { .. }));
     assert!(nothing.to_string().contains("up diverged"), "{nothing}");

@@ -20,9 +20,11 @@ use train::config::TrainConfig;
 use train::engine::evaluate::evaluate;
 use train::engine::optimizer::optimizer;
 use train::engine::step::{Objective, Trainable};
-use train::fit::{FitError, Splits, Surroundings, class_weights};
+use train::fit::{FitError, Surroundings};
 use train::seed::mix;
-use train::task::division::dealt;
+use train::start::StartError;
+use train::task::dealt;
+use train::task::{Splits, TaskError, class_weights};
 
 /// How the work is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -84,7 +86,7 @@ pub fn federated(
             data.train.len(),
             federated.nodes,
         );
-        return Err(FitError::TooFew { dataset: config.data.dataset.clone(), reason });
+        return Err(TaskError::TooFew { dataset: config.data.dataset.clone(), reason }.into());
     }
     let classes = data.classes();
     let mut network = config.network.init(data.pair.preprocessing.input, classes, config.seed, &device)?;
@@ -172,13 +174,14 @@ fn average(into: Network, locals: &[(f64, Network)]) -> Result<Network, FitError
         (name.clone(), TensorData::new(values, first.shape().to_vec()))
     };
     let count = tensors.first().map_or(0, |(_, tensors)| tensors.len());
-    Ok(model::load(into, &(0..count).map(mean).collect::<Vec<_>>())?)
+    let mean = model::load(into, &(0..count).map(mean).collect::<Vec<_>>());
+    Ok(mean.map_err(StartError::from)?)
 }
 
 #[cfg(test)]
 mod tests {
     use train::config::ConfigLayers;
-    use train::progress::ProgressMode;
+    use train::config::arguments::ProgressMode;
 
     use super::*;
 

@@ -14,9 +14,13 @@ use serde::Serialize;
 use train::config::TrainConfig;
 use train::engine::optimizer::{learning_rates, optimizer};
 use train::engine::step::{Objective, Trainable};
-use train::fit::{FitError, Splits, Start, Surroundings, begin, class_weights, short_name};
-use train::run::folder::{RunFolder, RunFolderError};
+use train::fit::{FitError, Surroundings};
+use train::run::RunFolderError;
+use train::run::folder::RunFolder;
+use train::run::folder::short_name;
 use train::seed::mix;
+use train::start::{Start, begin};
+use train::task::{Splits, class_weights};
 
 /// The test ends when the running mean of the loss is so many times its least value (fastai's rule).
 const DIVERGED: f64 = 4.0;

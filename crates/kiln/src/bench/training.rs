@@ -5,12 +5,13 @@ use std::sync::atomic::AtomicBool;
 
 use data::augment::AugmentConfig;
 use train::command::Failure;
+use train::config::arguments::ProgressMode;
 use train::config::{
     DataConfig, OptimizerConfig, RegularizationConfig, ScheduleConfig, ScheduleName, TrainConfig,
 };
 use train::engine::interrupt::{INTERRUPTED, stop_flag};
-use train::fit::{Outcome, Start, Surroundings, fit_on};
-use train::progress::ProgressMode;
+use train::fit::{Outcome, Surroundings, fit_on};
+use train::start::Start;
 
 use super::sample::{Images, Source};
 use super::statistics::{peak_memory_mib, quantile, spread};
@@ -112,7 +113,7 @@ fn epochs(
         return Err(Failure { message: "stopped".to_owned(), status: INTERRUPTED as u8 });
     }
     let run = folder.path().join("bench");
-    let record = train::run::folder::read_record(&run)?;
+    let record = train::run::record::read_record(&run)?;
     let log = std::fs::read(run.join("metrics.jsonl")).map_err(Failure::failed)?;
     let log = evaluation::metrics_log::parse(&log).map_err(Failure::failed)?;
     let rates: Vec<f64> = log.records.iter().map(|epoch| epoch.samples_per_second).collect();

@@ -1,15 +1,16 @@
 //! The flags that `train` and `finetune` share, and how they become a configuration.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use clap::{Args, ValueEnum};
 use data::{FitName, InputRequest, OnBadImage, Search};
 
-use crate::config::{CheckpointEvery, ConfigError, ConfigLayers, OptimizerName, TrainConfig};
+use crate::config::error::ConfigError;
+use crate::config::layers::ConfigLayers;
+use crate::config::schema::{CheckpointEvery, OptimizerName, TrainConfig};
 use crate::device::{Backend, Kernels};
-use crate::progress::ProgressMode;
-use crate::start::weights::ForeignWeights;
 
 /// What to train on, how, and where to put it.
 #[derive(Args, Clone, Debug, Default)]
@@ -103,6 +104,31 @@ pub struct CommonArguments {
     pub json: bool,
 }
 
+/// `--progress`: how much is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// Burn's dashboard; needs a terminal.
+    Tui,
+    /// A progress bar and one line an epoch.
+    Bar,
+    /// One line an epoch, and some between them while an epoch takes long.
+    Plain,
+    /// Nothing.
+    None,
+}
+
+impl ProgressMode {
+    /// What was asked for, or a bar on a terminal and plain lines elsewhere.
+    pub fn resolve(asked: Option<Self>) -> Self {
+        asked.unwrap_or(if std::io::stderr().is_terminal() { Self::Bar } else { Self::Plain })
+    }
+
+    /// Whether Burn's dashboard is asked for but there is no terminal to draw it on.
+    pub fn lacks_terminal(self) -> bool {
+        self == Self::Tui && !std::io::stdout().is_terminal()
+    }
+}
+
 /// `--fit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FitArgument {
@@ -149,6 +175,20 @@ pub enum ClassWeightsArgument {
     None,
     /// Rare classes more: n / (k * count)
     Balanced,
+}
+
+/// What a published name begins with.
+const PUBLISHED: &str = "torchvision:";
+
+/// What stands behind the mark of published weights: `resnet18@sha256:...` of `torchvision:resnet18@sha256:...`; `None`
+/// for the name of a file.
+pub fn published_name(name: &str) -> Option<&str> {
+    name.strip_prefix(PUBLISHED)
+}
+
+/// The network that a published name stands for: `resnet18` of `torchvision:resnet18`.
+pub fn published_network(name: &str) -> Option<&str> {
+    published_name(name).map(data::published::network)
 }
 
 /// The name of a value on the command line, which is its name in the configuration, too.
@@ -307,7 +347,7 @@ impl TrainArguments {
     /// # Errors
     /// As [`ConfigLayers`].
     pub fn layers(&self) -> Result<ConfigLayers, ConfigError> {
-        let published = self.weights.as_deref().and_then(ForeignWeights::published_network);
+        let published = self.weights.as_deref().and_then(published_network);
         self.common.layers(self.model.as_deref().or(published))
     }
 

@@ -12,84 +12,28 @@ use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::optim::GradientsAccumulator;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use burn_train::{
     ClassificationOutput, EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
     LearningCheckpointer, SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader,
     TrainingComponents, TrainingItem, ValidLoader,
 };
 use data::{Batch, BatchLoader};
-use evaluation::metrics::argmax;
 use evaluation::metrics_log::EpochRecord;
 use model::WeightAverage;
 
 use crate::config::{CheckpointEvery, ScheduleName, TrainConfig};
+use crate::engine::ending::{Ending, LoopResult, LossOf};
+use crate::engine::losses::{LossReader, count_correct};
+use crate::engine::observer::Observer;
 use crate::engine::schedule::PlateauFactor;
 use crate::engine::step::Trainable;
-use crate::progress::Observer;
-use crate::run::checkpoint::{BestEpoch, Committer, RunningMetrics, TrainingState};
+use crate::run::checkpoint::{BestEpoch, RunningMetrics, TrainingState};
+use crate::run::committer::Committer;
 use crate::seed::mix;
 
 /// Most batches whose losses are read back together on a device that computes asynchronously.
 const ASYNCHRONOUS_WINDOW: usize = 32;
-/// How long such a reading may take before fewer batches are read together: progress is seen only where losses are.
-const LONG_READING: Duration = Duration::from_millis(200);
-/// Images per forward pass when nothing is learned.
-pub(crate) const EVALUATION_BATCH: usize = 256;
-
-/// How training ended.
-#[derive(Debug)]
-pub enum Ending {
-    /// After the last epoch.
-    Finished,
-    /// By early stopping, after this epoch.
-    EarlyStopped(usize),
-    /// By a signal or the dashboard; a checkpoint of this step is written.
-    Interrupted(usize),
-    /// A loss was NaN or infinite.
-    Diverged {
-        /// Which loss.
-        split: LossOf,
-        /// Epoch, from 1.
-        epoch: usize,
-        /// Batch in the whole run, from 1.
-        step: usize,
-        /// The loss.
-        loss: f64,
-        /// The learning rate of that step.
-        learning_rate: f64,
-    },
-    /// burn-train's interrupter holds the error.
-    Failed,
-}
-
-/// The images behind a loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LossOf {
-    /// A batch to learn from.
-    Training,
-    /// The validation split, after an epoch.
-    Validation,
-}
-
-impl std::fmt::Display for LossOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Training => "loss",
-            Self::Validation => "validation loss",
-        })
-    }
-}
-
-/// What the loop leaves behind besides the model.
-#[derive(Debug)]
-pub struct LoopResult {
-    /// How it ended.
-    pub ending: Ending,
-    /// Where it stands.
-    pub state: TrainingState,
-}
-
 /// The loop's parts that burn-train does not carry.
 pub struct EpochLoop {
     /// The configuration.
@@ -511,109 +455,6 @@ struct EndedEpoch {
     rate: f64,
     seconds: f64,
     items: usize,
-}
-
-impl RunningMetrics {
-    fn add(&mut self, loss: f32, correct: usize, images: usize) {
-        self.loss += f64::from(loss) * images as f64;
-        self.correct += correct;
-        self.images += images;
-    }
-}
-
-/// Losses and predictions on their way from the device, in the order of their steps.
-struct LossReader {
-    /// Batches that are read together, and how many may be.
-    window: usize,
-    most: usize,
-    waiting: Vec<Waiting>,
-}
-
-struct Waiting {
-    step: usize,
-    rate: f64,
-    labels: Vec<u8>,
-    loss: Tensor<1>,
-    logits: Tensor<2>,
-}
-
-struct ReadLoss {
-    step: usize,
-    rate: f64,
-    loss: f32,
-    correct: usize,
-    images: usize,
-}
-
-impl LossReader {
-    fn new(most: usize) -> Self {
-        Self { window: 1, most, waiting: Vec::new() }
-    }
-
-    /// Reads more batches together the next time where reading was quick, fewer where it was not.
-    fn adapt(&mut self, reading: Duration) {
-        self.window =
-            if reading < LONG_READING { (2 * self.window).min(self.most) } else { self.window.div_ceil(2) };
-    }
-
-    fn push(&mut self, step: usize, rate: f64, labels: Vec<u8>, output: &ClassificationOutput) {
-        self.waiting.push(Waiting {
-            step,
-            rate,
-            labels,
-            loss: output.loss.clone().inner(),
-            logits: output.output.clone().inner(),
-        });
-    }
-
-    fn is_full(&self) -> bool {
-        self.waiting.len() >= self.window
-    }
-
-    fn drain(&mut self) -> Vec<ReadLoss> {
-        let waiting = std::mem::take(&mut self.waiting);
-        // Two read-backs for the whole window.
-        let (losses, logits) = match waiting.len() {
-            0 => return Vec::new(),
-            1 => (waiting[0].loss.clone(), waiting[0].logits.clone()),
-            _ => (
-                Tensor::cat(waiting.iter().map(|wait| wait.loss.clone()).collect(), 0),
-                Tensor::cat(waiting.iter().map(|wait| wait.logits.clone()).collect(), 0),
-            ),
-        };
-        let classes = logits.dims()[1];
-        let losses = floats(&losses);
-        let logits = floats(&logits);
-        let mut start = 0;
-        waiting
-            .iter()
-            .zip(losses)
-            .map(|(wait, loss)| {
-                let images = wait.labels.len();
-                let rows = &logits[start..start + images * classes];
-                start += images * classes;
-                let correct = correct_rows(rows, classes, &wait.labels);
-                ReadLoss { step: wait.step, rate: wait.rate, loss, correct, images }
-            })
-            .collect()
-    }
-}
-
-/// How many of the logits `[N, K]` have their largest value at the label.
-fn count_correct(logits: &Tensor<2>, labels: &[u8]) -> usize {
-    correct_rows(&floats(logits), logits.dims()[1], labels)
-}
-
-fn floats<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
-    tensor.to_data().iter::<f32>().collect()
-}
-
-fn correct_rows(logits: &[f32], classes: usize, labels: &[u8]) -> usize {
-    logits
-        .chunks_exact(classes)
-        .zip(labels)
-        .filter(|(row, label)| argmax(row) == usize::from(**label))
-        .count()
 }
 
 /// Stops the run with an error of the weight average; burn-train's error has no better place for it.

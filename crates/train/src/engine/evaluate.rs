@@ -2,11 +2,11 @@
 
 use burn::tensor::Device;
 use data::{Dataset, listed};
-use evaluation::metrics::argmax;
-use evaluation::metrics::{Evaluation, MetricsError, Prediction};
+use evaluation::metrics::{Evaluation, MetricsError, Prediction, argmax};
 use model::{Network, Preprocessing};
 
-use crate::engine::epoch_loop::EVALUATION_BATCH;
+/// Images per forward pass when nothing is learned.
+pub(crate) const EVALUATION_BATCH: usize = 256;
 
 /// Why an evaluation is refused.
 #[derive(Debug, thiserror::Error)]

@@ -42,7 +42,7 @@ fn quit_on_the_second(_stop: &Arc<AtomicBool>) -> std::io::Result<Arc<AtomicBool
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if signals.read_exact(&mut [0; 2]).is_ok() {
             at_once.store(true, Ordering::Relaxed);
-            let _terminal = crate::engine::terminal::restore();
+            let _terminal = crate::engine::dashboard::restore();
             signal_hook::low_level::exit(INTERRUPTED);
         }
     })?;

@@ -5,23 +5,18 @@
 //! SHA-256 and is renamed into place last. A folder without a manifest is the remains of a killed
 //! process. The manifest's first line is the SHA-256 of the rest, so that no bit of a checkpoint can
 //! change unnoticed.
+//!
+//! Longer than other files: what is written and what is verified stand side by side, with tests of every damage.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::Bytes;
-use burn_train::checkpoint::{
-    Checkpoint, Checkpointer, CheckpointerError, CheckpointingAction, CheckpointingStrategy,
-};
-use burn_train::metric::store::EventStoreClient;
 use evaluation::metrics_log::EpochRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::run::files::{sha256_hex, sync_folder, write_atomically};
-use crate::run::folder::RunFolder;
 use crate::run::history::Computed;
 use crate::run::lock::LockError;
 
@@ -80,6 +75,15 @@ pub struct RunningMetrics {
     pub correct: usize,
     /// Images seen.
     pub images: usize,
+}
+
+impl RunningMetrics {
+    /// Takes in a batch with its mean loss.
+    pub(crate) fn add(&mut self, loss: f32, correct: usize, images: usize) {
+        self.loss += f64::from(loss) * images as f64;
+        self.correct += correct;
+        self.images += images;
+    }
 }
 
 /// The epoch that validation likes best.
@@ -352,7 +356,7 @@ impl CheckpointStore {
 
     /// Of the checkpoints up to `step`, keeps the newest `keep` and the best, and removes the others. Later ones are
     /// there when a run goes back; it will reach them.
-    fn prune(&self, step: usize, keep: usize, best: Option<usize>) {
+    pub(super) fn prune(&self, step: usize, keep: usize, best: Option<usize>) {
         let Ok(mut steps) = self.steps() else { return };
         steps.retain(|committed| *committed <= step);
         let old = steps.len().saturating_sub(keep);
@@ -403,104 +407,6 @@ fn read_verified(path: &Path, entry: &FileEntry) -> Result<Vec<u8>, CheckpointEr
         return Err(damaged(format!("expected SHA-256 {}, found {found}", entry.sha256)));
     }
     Ok(bytes)
-}
-
-/// Collects the three records that burn-train hands out separately, and commits them as one.
-#[derive(Clone)]
-pub struct Committer {
-    inner: Arc<Mutex<Pending>>,
-    run: RunFolder,
-    keep: usize,
-}
-
-#[derive(Default)]
-struct Pending {
-    /// By step: the state and average announced for it, and the records that have arrived.
-    announced: HashMap<usize, (TrainingState, Option<Vec<u8>>)>,
-    records: HashMap<usize, [Option<Vec<u8>>; 3]>,
-    restore: Option<Snapshot>,
-}
-
-impl Committer {
-    /// Commits into the folder of `run`, keeping `keep` checkpoints and the best.
-    pub fn new(run: RunFolder, keep: usize, restore: Option<Snapshot>) -> Self {
-        let inner = Pending { restore, ..Pending::default() };
-        Self { inner: Arc::new(Mutex::new(inner)), run, keep }
-    }
-
-    /// Announces what goes with the records of `state.step`; call it before they are saved.
-    pub fn announce(&self, state: TrainingState, average: Option<Vec<u8>>) {
-        self.pending().announced.insert(state.step, (state, average));
-    }
-
-    /// The three faces burn-train wants.
-    pub fn faces(&self) -> (Face<0>, Face<1>, Face<2>) {
-        (Face(self.clone()), Face(self.clone()), Face(self.clone()))
-    }
-
-    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn arrived(&self, part: usize, step: usize, bytes: Vec<u8>) -> Result<(), CheckpointError> {
-        let snapshot = {
-            let mut pending = self.pending();
-            let records = pending.records.entry(step).or_default();
-            records[part] = Some(bytes);
-            if records.iter().any(Option::is_none) {
-                return Ok(());
-            }
-            let Some([Some(model), Some(optimizer), Some(schedule)]) = pending.records.remove(&step) else {
-                return Ok(());
-            };
-            let Some((state, average)) = pending.announced.remove(&step) else { return Ok(()) };
-            Snapshot { model, optimizer, schedule, average, state }
-        };
-        self.run.check_held()?;
-        let store = self.run.checkpoints();
-        store.commit(&snapshot)?;
-        store.prune(snapshot.state.step, self.keep, snapshot.state.best.as_ref().map(|best| best.step));
-        Ok(())
-    }
-}
-
-/// One of the three records: 0 the model, 1 the optimiser, 2 the schedule.
-pub struct Face<const PART: usize>(Committer);
-
-impl<R: Checkpoint, const PART: usize> Checkpointer<R> for Face<PART> {
-    fn save(&self, step: usize, record: R) -> Result<(), CheckpointerError> {
-        let bytes = record.checkpoint_into_bytes().map_err(CheckpointerError::Record)?;
-        self.0
-            .arrived(PART, step, bytes.to_vec())
-            .map_err(|error| CheckpointerError::Unknown(error.to_string()))
-    }
-
-    fn delete(&self, _step: usize) -> Result<(), CheckpointerError> {
-        Ok(())
-    }
-
-    fn restore(&self, step: usize) -> Result<R, CheckpointerError> {
-        let pending = self.0.pending();
-        let snapshot =
-            pending.restore.as_ref().filter(|snapshot| snapshot.state.step == step).ok_or_else(|| {
-                CheckpointerError::Unknown(format!("no verified checkpoint of step {step}"))
-            })?;
-        let bytes = match PART {
-            0 => &snapshot.model,
-            1 => &snapshot.optimizer,
-            _ => &snapshot.schedule,
-        };
-        R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes.clone())).map_err(CheckpointerError::Record)
-    }
-}
-
-/// The loop says when; burn-train then always saves, and [`Committer`] removes.
-pub struct AlwaysSave;
-
-impl CheckpointingStrategy for AlwaysSave {
-    fn checkpointing(&mut self, _step: usize, _store: &EventStoreClient) -> Vec<CheckpointingAction> {
-        vec![CheckpointingAction::Save]
-    }
 }
 
 #[cfg(test)]

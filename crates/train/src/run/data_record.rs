@@ -1,42 +1,17 @@
 //! What a run learns from, remembered so that a change shows: `run.json` holds hashes and classes, `data.csv` every
 //! picture.
+//!
+//! Longer than other files for its tests, which go through whole runs.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use data::{Changes, ContentHash, DatasetPair, Entry, InputRequest, Part};
-use serde::{Deserialize, Serialize};
 
 use crate::config::TrainConfig;
-use crate::run::folder::{RunFolder, RunFolderError, RunRecord, read_record};
-
-/// What a run began with, in `run.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DataRecord {
-    /// Where it was found last, absolute; none for a data set that has a name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
-    /// The classes in their order.
-    pub classes: Vec<String>,
-    /// Size and channels that the pictures got, which follow from all of them where the configuration does not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input: Option<InputRequest>,
-    /// [`DatasetPair::content_sha256`].
-    pub content_sha256: String,
-}
-
-/// Data that changed and was accepted, in `run.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangedData {
-    /// The run went on with it after this many batches.
-    pub step: usize,
-    /// SHA-256 of the data's uncompressed files.
-    pub data_sha256: BTreeMap<String, String>,
-    /// [`DatasetPair::content_sha256`].
-    pub content_sha256: String,
-    /// What changed, in words.
-    pub changes: Vec<String>,
-}
+use crate::run::error::RunFolderError;
+use crate::run::folder::RunFolder;
+use crate::run::record::{ChangedData, DataRecord, RunRecord, read_record};
 
 /// Data that a run cannot go on with.
 #[derive(Debug, thiserror::Error)]
@@ -93,20 +68,6 @@ const RESTORE: &str = "Restore it, or begin a new run; --accept-changed-data goe
 const OTHER_CLASSES: &str = "A run cannot go on with other classes. Restore them, or begin a new run: \
                              `finetune --from` a finished one takes over what it has learned, classes by their names";
 const SERIES: &str = "Its members would be judged on different data. Restore it, or begin anew";
-
-impl DataRecord {
-    /// Of the data found at `place`.
-    pub fn new(place: &str, pair: &DatasetPair) -> Self {
-        let is_known = data::known_names().contains(&place);
-        let absolute = || std::path::absolute(place).unwrap_or_else(|_| PathBuf::from(place));
-        Self {
-            path: (!is_known).then(absolute),
-            classes: pair.train.class_names.clone(),
-            input: pair.pictures.is_some().then(|| pair.train.shape.into()),
-            content_sha256: pair.content_sha256(),
-        }
-    }
-}
 
 /// Where the data of a run is now: as it was named now, else where the run found it, else as the configuration has it.
 ///
@@ -407,8 +368,9 @@ mod tests {
 
     use super::*;
     use crate::config::ConfigLayers;
-    use crate::fit::{FitError, Outcome, Start, Surroundings, fit};
-    use crate::progress::ProgressMode;
+    use crate::config::arguments::ProgressMode;
+    use crate::fit::{FitError, Outcome, Surroundings, fit};
+    use crate::start::Start;
 
     /// Pictures of three classes in `data`, and runs in `runs`.
     struct Bench {

@@ -12,208 +12,24 @@
 //!   report/          pictures and index.html
 //! ```
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use evaluation::confidence::Calibration;
 use evaluation::metrics_log::EpochRecord;
 use evaluation::report::ReportFile;
-use serde::{Deserialize, Serialize};
 
-use crate::device::Adapter;
-use crate::fit::KeptHead;
 use crate::run::checkpoint::CheckpointStore;
-use crate::run::data_record::{ChangedData, DataRecord};
+use crate::run::error::RunFolderError;
 use crate::run::files::{is_unfinished, remove_unfinished, write_atomically};
-use crate::run::history::Computed;
 use crate::run::lock::{FolderLock, LockError};
+use crate::run::record::RunRecord;
 use crate::run::tensorboard;
 
 /// The file name of the model in a run folder.
 pub const MODEL_FILE: &str = "model.kiln";
-
-/// How far a run has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RunStatus {
-    /// A process works on it, or died while it did.
-    Running,
-    /// Stopped by a signal; can be resumed.
-    Interrupted,
-    /// Stopped by an error.
-    Failed,
-    /// Tested and saved.
-    Finished,
-}
-
-/// `run.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunRecord {
-    /// Its folder's name.
-    pub name: String,
-    /// `train` or `finetune`.
-    pub command: String,
-    /// How far it has come.
-    pub status: RunStatus,
-    /// Seconds since 1970 when it began.
-    pub started: u64,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// The data set's name, or its folder.
-    pub dataset: String,
-    /// SHA-256 of the data's uncompressed files, as the run began.
-    pub data_sha256: BTreeMap<String, String>,
-    /// What the run began with. Absent in old runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<DataRecord>,
-    /// Data that changed since, and that the run went on with all the same.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub changed_data: Vec<ChangedData>,
-    /// What became of the starting model's classes, when its head was kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub head: Option<KeptHead>,
-    /// Where tensors lived.
-    pub backend: String,
-    /// The graphics adapter, for `wgpu`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub adapter: Option<Adapter>,
-    /// The path the CPU kernels take, or took last.
-    pub kernels: String,
-    /// Which code computed which part of the run, in the order of the steps. Absent in old runs.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Computed>,
-    /// Threads of the CPU pool.
-    pub threads: usize,
-    /// Versions of Kiln and Burn.
-    pub versions: BTreeMap<String, String>,
-    /// Network and its sizes in words.
-    pub network: String,
-    /// Trainable parameters.
-    pub parameters: usize,
-    /// Images in the splits: train, valid, test.
-    pub images: BTreeMap<String, usize>,
-    /// Pictures that were left out because they cannot be decoded.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub skipped_images: Vec<data::BadImage>,
-    /// SHA-256 of what the run started from: of a model's weights, or of the file where another program wrote it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from_weights_sha256: Option<String>,
-    /// What went wrong, for a failed run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// Whether that was a loss which became infinite or no number: it would again.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub diverged: bool,
-    /// The end of a finished run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<RunResult>,
-    /// What a trial of a sweep had finished with before it was prolonged, by the epochs that it was to train then.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub earlier: BTreeMap<usize, RunResult>,
-}
-
-/// The figures of a finished run; with `--json`, what `train` and `finetune` print.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunResult {
-    /// Run folder.
-    pub run: String,
-    /// Model file.
-    pub model: String,
-    /// Data set.
-    pub dataset: String,
-    /// Backend.
-    pub backend: String,
-    /// Seed.
-    pub seed: u64,
-    /// Epochs done.
-    pub epochs: usize,
-    /// The epoch that was saved.
-    pub best_epoch: usize,
-    /// Trainable parameters.
-    pub parameters: usize,
-    /// Accuracy of the saved model on the validation split, 0 to 1.
-    pub valid_accuracy: f64,
-    /// Mean cross-entropy of the saved model on the validation split.
-    pub valid_loss: f64,
-    /// Accuracy on the test split, 0 to 1; absent when the run was not tested (`test = false`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test_accuracy: Option<f64>,
-    /// Mean cross-entropy on the test split; absent when the run was not tested.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test_loss: Option<f64>,
-    /// Unweighted mean of the F1 of the classes with test images; absent when the run was not tested.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test_macro_f1: Option<f64>,
-    /// Classes of which no image was tested (or validated, when the run was not tested): no figure speaks of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub classes_without_images: Vec<String>,
-    /// Training images a second, median over the epochs.
-    pub train_samples_per_second: f64,
-    /// Seconds of training, over all processes that worked on the run.
-    pub seconds: f64,
-    /// Bytes of the model file.
-    pub model_bytes: u64,
-    /// SHA-256 of the saved weights.
-    pub weights_sha256: String,
-    /// SHA-256 of the last weights, which a resumed run must reproduce, too.
-    pub last_weights_sha256: String,
-    /// SHA-256 of the optimiser's state after the last update.
-    pub optimizer_sha256: String,
-    /// How well its probabilities are calibrated. Absent in old runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub calibration: Option<Calibration>,
-    /// Share of the largest class among the images of the test split (of the validation split where the run was not
-    /// tested), 0 to 1: the accuracy of always naming it. Absent in old runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub baseline_accuracy: Option<f64>,
-    /// Whether the accuracy on them is no better than that, luck allowed for.
-    #[serde(default)]
-    pub no_better_than_chance: bool,
-}
-
-/// What goes wrong with run folders.
-#[derive(Debug, thiserror::Error)]
-pub enum RunFolderError {
-    /// The system refused.
-    #[error("cannot {action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The name is taken.
-    #[error("{0} exists: choose another --name, remove the folder, or go on with it by --resume {0}")]
-    Exists(PathBuf),
-    /// A name that leaves the folder of runs.
-    #[error("--name {0}: expected a plain name of letters, digits, `-`, `_` and `.`")]
-    Name(String),
-    /// Not a run.
-    #[error("{path} is not a run folder: {reason}")]
-    NotARun {
-        /// The folder.
-        path: PathBuf,
-        /// What is missing or wrong.
-        reason: String,
-    },
-    /// It cannot be had for this process alone.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// Nothing to resume.
-    #[error("{folder} holds no unfinished run to resume{}", if .skipped.is_empty() { String::new() } else { format!(":\n  {}", .skipped.join("\n  ")) })]
-    NothingUnfinished {
-        /// The folder of runs.
-        folder: PathBuf,
-        /// One line for each run that is not finished and was passed over.
-        skipped: Vec<String>,
-    },
-}
 
 /// The open folder of one run, locked against other processes.
 #[derive(Clone, Debug)]
@@ -235,7 +51,7 @@ impl RunFolder {
             Some(name) => return Err(RunFolderError::Name(name.to_owned())),
             None => format!("{label}-{}", utc_stamp(now())),
         };
-        fs::create_dir_all(artifacts).map_err(|source| failed("create", artifacts, source))?;
+        fs::create_dir_all(artifacts).map_err(|source| RunFolderError::io("create", artifacts, source))?;
         for attempt in 1.. {
             let name = if attempt == 1 { base.clone() } else { format!("{base}-{attempt}") };
             let path = artifacts.join(name);
@@ -249,7 +65,7 @@ impl RunFolder {
                     };
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {}
-                Err(source) => return Err(failed("create", &path, source)),
+                Err(source) => return Err(RunFolderError::io("create", &path, source)),
             }
         }
         Err(RunFolderError::Exists(artifacts.join(base)))
@@ -285,7 +101,7 @@ impl RunFolder {
     /// When it cannot be created, or another process holds it.
     pub fn member(&self, name: &str) -> Result<Self, RunFolderError> {
         let path = self.path.join(name);
-        fs::create_dir_all(&path).map_err(|source| failed("create", &path, source))?;
+        fs::create_dir_all(&path).map_err(|source| RunFolderError::io("create", &path, source))?;
         Self::lock(path)
     }
 
@@ -302,44 +118,7 @@ impl RunFolder {
     /// # Errors
     /// When the system refuses.
     pub(crate) fn discard(self) -> Result<(), RunFolderError> {
-        fs::remove_dir_all(&self.path).map_err(|source| failed("remove", &self.path, source))
-    }
-
-    /// The newest run in `artifacts` that is not finished and can go on. Those that diverged would diverge again, and
-    /// those that another process works on are not free: they are passed over, and `say` hears of it.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn open_newest_unfinished(
-        artifacts: &Path,
-        mut say: impl FnMut(&str),
-    ) -> Result<Self, RunFolderError> {
-        let runs = list(artifacts)?.into_iter().filter(|run| run.record.status != RunStatus::Finished);
-        let runs = runs.map(|run| (run.record.started, run.path, run.record.has_diverged()));
-        let series = folders(artifacts)?.into_iter().filter_map(|path| {
-            let started = crate::series::folds::unfinished_since(&path)?;
-            Some((started, path, false))
-        });
-        let mut unfinished: Vec<(u64, PathBuf, bool)> = runs.chain(series).collect();
-        unfinished.sort();
-        let mut skipped: Vec<String> = Vec::new();
-        for (_, path, diverged) in unfinished.into_iter().rev() {
-            let reason = if diverged {
-                format!("{} diverged; to go on with it all the same, name it", path.display())
-            } else {
-                match Self::open(&path) {
-                    Ok(run) => {
-                        for line in &skipped {
-                            say(line);
-                        }
-                        return Ok(run);
-                    }
-                    Err(error) => error.to_string(),
-                }
-            };
-            skipped.push(format!("passed over: {reason}"));
-        }
-        Err(RunFolderError::NothingUnfinished { folder: artifacts.to_owned(), skipped })
+        fs::remove_dir_all(&self.path).map_err(|source| RunFolderError::io("remove", &self.path, source))
     }
 
     fn lock(path: PathBuf) -> Result<Self, RunFolderError> {
@@ -384,7 +163,7 @@ impl RunFolder {
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunFolderError> {
         self.check_held()?;
         let path = self.path.join(name);
-        write_atomically(&path, bytes).map_err(|source| failed("write", &path, source))
+        write_atomically(&path, bytes).map_err(|source| RunFolderError::io("write", &path, source))
     }
 
     /// The text of `config.toml`.
@@ -393,7 +172,7 @@ impl RunFolder {
     /// When it cannot be read.
     pub fn config_text(&self) -> Result<String, RunFolderError> {
         let path = self.path.join("config.toml");
-        fs::read_to_string(&path).map_err(|source| failed("read", &path, source))
+        fs::read_to_string(&path).map_err(|source| RunFolderError::io("read", &path, source))
     }
 
     /// Writes `run.json`.
@@ -402,7 +181,7 @@ impl RunFolder {
     /// When the system refuses.
     pub fn write_record(&self, record: &RunRecord) -> Result<(), RunFolderError> {
         let text = serde_json::to_string_pretty(record)
-            .map_err(|error| failed("serialise", &self.path.join("run.json"), error.into()))?;
+            .map_err(|error| RunFolderError::io("serialise", &self.path.join("run.json"), error.into()))?;
         self.write("run.json", format!("{text}\n").as_bytes())
     }
 
@@ -436,66 +215,17 @@ impl RunFolder {
     }
 }
 
-impl RunRecord {
-    /// Whether its loss became infinite or no number. Runs of the first version say so in words only.
-    pub fn has_diverged(&self) -> bool {
-        let in_words = |error: &String| error.starts_with("training diverged");
-        self.status == RunStatus::Failed && (self.diverged || self.error.as_ref().is_some_and(in_words))
-    }
-}
-
-/// A run as `run.json` tells it.
-#[derive(Clone, Debug)]
-pub struct ListedRun {
-    /// Its folder.
-    pub path: PathBuf,
-    /// Its record.
-    pub record: RunRecord,
-}
-
-/// Reads a run's record.
-///
-/// # Errors
-/// When the folder has no readable `run.json`.
-pub fn read_record(path: &Path) -> Result<RunRecord, RunFolderError> {
-    let file = path.join("run.json");
-    let not_a_run = |reason: String| RunFolderError::NotARun { path: path.to_owned(), reason };
-    let text = fs::read(&file).map_err(|error| not_a_run(format!("{}: {error}", file.display())))?;
-    serde_json::from_slice(&text).map_err(|error| not_a_run(format!("{}: {error}", file.display())))
-}
-
-/// The runs in `artifacts`, newest first; folders that are no runs are passed over.
-///
-/// # Errors
-/// When the folder exists but cannot be listed.
-pub fn list(artifacts: &Path) -> Result<Vec<ListedRun>, RunFolderError> {
-    let mut runs: Vec<ListedRun> = folders(artifacts)?
-        .into_iter()
-        .filter_map(|path| {
-            let record = read_record(&path).ok()?;
-            Some(ListedRun { path, record })
-        })
-        .collect();
-    runs.sort_by(|a, b| (b.record.started, &b.path).cmp(&(a.record.started, &a.path)));
-    Ok(runs)
-}
-
-/// What the folder holds; nothing where there is no folder.
-fn folders(artifacts: &Path) -> Result<Vec<PathBuf>, RunFolderError> {
-    match fs::read_dir(artifacts) {
-        Ok(listing) => Ok(listing.filter_map(Result::ok).map(|entry| entry.path()).collect()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(failed("list", artifacts, source)),
-    }
+/// The last part of a path, for the name of a run.
+pub fn short_name(dataset: &str) -> String {
+    let name = Path::new(dataset)
+        .file_name()
+        .map_or_else(|| "data".to_owned(), |name| name.to_string_lossy().into_owned());
+    name.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
 }
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
-fn failed(action: &'static str, path: &Path, source: io::Error) -> RunFolderError {
-    RunFolderError::Io { action, path: path.to_owned(), source }
 }
 
 /// Whether a folder holds no more than what a run leaves that was killed before its configuration was written.

@@ -9,18 +9,17 @@
 //! ```
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Failure, how_to_call, print, print_json, say, surroundings};
 use crate::config::TrainConfig;
-use crate::config::arguments::CommonArguments;
-use crate::engine::interrupt::INTERRUPTED;
-use crate::fit::{FitError, Start, Surroundings, load_pair_at, short_name, suited_before};
+use crate::fit::{FitError, Surroundings};
+use crate::run::RunFolderError;
 use crate::run::data_record;
-use crate::run::folder::{RunFolder, RunFolderError, RunResult, read_record};
-use crate::series::{Member, Spread, complete};
+use crate::run::folder::RunFolder;
+use crate::run::record::RunResult;
+use crate::series::member::{Member, Spread, complete};
+use crate::task::load_pair_at;
 
 /// The file with the figures of a cross-validation.
 pub const FOLDS_FILE: &str = "folds.json";
@@ -110,94 +109,4 @@ fn at_one_place(
         data_record::join_series(path, &place, &mut load_pair_at(&config, &place, &surroundings.search)?)?;
     }
     Ok(Surroundings { dataset: Some(place), ..surroundings.clone() })
-}
-
-/// When the cross-validation in a folder began, in seconds since 1970; `None` where there is none, or a finished one.
-pub(crate) fn unfinished_since(folder: &Path) -> Option<u64> {
-    if !folder.join("fold-1").is_dir() {
-        return None;
-    }
-    let began = match read_record(&folder.join("fold-1")) {
-        Ok(record) => record.started,
-        // Killed before the first fold began.
-        Err(_) => {
-            let written = std::fs::metadata(folder.join("config.toml")).and_then(|config| config.modified());
-            written.ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()
-        }
-    };
-    let result = std::fs::read(folder.join(FOLDS_FILE)).ok();
-    let result = result.and_then(|bytes| serde_json::from_slice::<FoldsResult>(&bytes).ok());
-    let is_finished = result.is_some_and(|result| result.finished);
-    (folder.join("config.toml").is_file() && !is_finished).then_some(began)
-}
-
-/// Cross-validates and prints what came out; `start` is the folder of a cross-validation to go on with, or anything
-/// else for a new one.
-///
-/// # Errors
-/// As [`cross_validate`].
-pub fn run(
-    command: &'static str,
-    config: &TrainConfig,
-    start: Start,
-    common: &CommonArguments,
-) -> Result<ExitCode, Failure> {
-    let surroundings = surroundings(command, common)?;
-    let suited = common.leaves_budget_open().then(|| {
-        // All folds are of one size, but for an image.
-        let mut first = config.clone();
-        first.data.fold = 1;
-        let suited = suited_before(&first, &surroundings.search)?;
-        Ok::<_, FitError>(TrainConfig {
-            batch_size: suited.batch_size,
-            epochs: suited.epochs,
-            ..config.clone()
-        })
-    });
-    let suited = suited.transpose()?;
-    let config = suited.as_ref().unwrap_or(config);
-    let folder = match start {
-        Start::Resume(folder) => folder,
-        // Each fold opens the file anew.
-        Start::Foreign(_) | Start::Weights(_) | Start::Scratch => {
-            let label = format!("{command}-folds-{}", short_name(&config.data.dataset));
-            RunFolder::create(&common.out, common.name.as_deref(), &label)?
-        }
-    };
-    let Some(result) = cross_validate(config, &folder, folder.path(), &surroundings)? else {
-        say(&format!(
-            "stopped; what is done is saved. Go on with:\n  {} --resume {}",
-            how_to_call(command),
-            folder.path().display()
-        ));
-        return Ok(ExitCode::from(INTERRUPTED as u8));
-    };
-    if common.json {
-        print_json(&result)?;
-    } else {
-        print(&in_words(&result))?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn in_words(result: &FoldsResult) -> String {
-    let mut text = String::new();
-    for (index, run) in result.runs.iter().enumerate() {
-        text.push_str(&format!(
-            "fold {}  validation accuracy {:.2}%  loss {:.4}  (best epoch {} of {})\n",
-            index + 1,
-            run.valid_accuracy * 100.0,
-            run.valid_loss,
-            run.best_epoch,
-            run.epochs,
-        ));
-    }
-    format!(
-        "{text}validation accuracy {:.2}% +- {:.2}% (mean and standard deviation of {} folds; the test split was not \
-         read)\nruns    {}",
-        result.valid_accuracy.mean * 100.0,
-        result.valid_accuracy.deviation * 100.0,
-        result.folds,
-        result.run
-    )
 }

@@ -11,11 +11,9 @@ use model::{
 };
 use pytorch_reader::{DType as PytorchType, PytorchReader};
 
+use crate::config::arguments::published_name;
 use crate::run::files::sha256_of;
 use crate::start::foreign_file::{self, OtherFile};
-
-/// What a published name begins with.
-const PUBLISHED: &str = "torchvision:";
 
 /// Weights that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +64,7 @@ impl ForeignWeights {
     /// # Errors
     /// When the file cannot be read or had, or is not of a known format.
     pub fn open(name: &str, search: &Search) -> Result<Self, WeightsError> {
-        let path = match name.strip_prefix(PUBLISHED) {
+        let path = match published_name(name) {
             Some(published) => data::published::obtain(published, search)?,
             None => PathBuf::from(name),
         };
@@ -103,11 +101,6 @@ impl ForeignWeights {
             source.format()
         );
         Ok(Self { path, sha256, source })
-    }
-
-    /// The network that a published name stands for: `resnet18` of `torchvision:resnet18`.
-    pub fn published_network(name: &str) -> Option<&str> {
-        name.strip_prefix(PUBLISHED).map(data::published::network)
     }
 
     /// The classes of the file's network in their order, where it names them: our own files and exports do.

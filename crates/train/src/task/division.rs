@@ -3,8 +3,8 @@
 use data::{Dataset, DatasetPair, membership};
 
 use crate::config::{DataConfig, TrainConfig};
-use crate::fit::FitError;
 use crate::seed::mix;
+use crate::task::error::TaskError;
 
 /// Classes, or sentences about them, that a message names.
 const NAMED: usize = 20;
@@ -26,11 +26,11 @@ struct Lacking {
 /// Divides the training images as the configuration says.
 ///
 /// # Errors
-/// [`FitError::TooFew`] with the cause, when a class keeps nothing to train on or to validate on. Where the data itself
+/// [`TaskError::TooFew`] with the cause, when a class keeps nothing to train on or to validate on. Where the data itself
 /// names what to validate on, and in folds, one image to validate on is enough, and classes without are warned of.
-pub(crate) fn divide(config: &TrainConfig, pair: &DatasetPair) -> Result<Parts, FitError> {
+pub(crate) fn divide(config: &TrainConfig, pair: &DatasetPair) -> Result<Parts, TaskError> {
     let (settings, images) = (&config.data, &pair.train);
-    let too_few = |reason: String| FitError::TooFew { dataset: images.name.clone(), reason };
+    let too_few = |reason: String| TaskError::TooFew { dataset: images.name.clone(), reason };
     let shortages = data::shortages(pair, !names_validation(settings, pair));
     if !shortages.is_empty() {
         let lines = shortages.iter().map(|shortage| format!("\n  {shortage}")).collect::<Vec<_>>();

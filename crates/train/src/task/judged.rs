@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::config::TrainConfig;
 use crate::run::data_record::{self, DataRecordError};
-use crate::run::folder::{RunRecord, read_record};
+use crate::run::record::{RunRecord, read_record};
 use crate::task::division::{trained_images, validation_part};
 
 /// A part of labelled data.

@@ -1,5 +1,11 @@
 //! Which images are learned from, validated on and tested on, and how long.
 
 pub mod budget;
-pub mod division;
+mod division;
+mod error;
 pub mod judged;
+mod splits;
+
+pub use division::dealt;
+pub use error::TaskError;
+pub use splits::{Splits, class_weights, load_pair_at};

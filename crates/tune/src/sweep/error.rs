@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use train::config::ConfigError;
 use train::fit::FitError;
+use train::run::RunFolderError;
 use train::run::data_record::DataRecordError;
-use train::run::folder::RunFolderError;
 use train::start::StartError;
 
 /// Why a sweep cannot be done.

@@ -30,11 +30,12 @@ use trial::Score;
 use std::path::Path;
 
 use train::config::TrainConfig;
-use train::fit::{FitError, Surroundings, load_pair_at};
+use train::fit::{FitError, Surroundings};
 use train::run::data_record;
 use train::run::folder::RunFolder;
 use train::series::folds::cross_validate;
 use train::series::{Member, Spread, complete};
+use train::task::load_pair_at;
 
 /// The file that makes a folder one of a sweep.
 pub const SWEEP_FILE: &str = "sweep.toml";
@@ -68,7 +69,8 @@ impl Sweep {
             None => base.data.dataset.clone(),
         };
         let series: Vec<&Path> = begun.into_iter().collect();
-        let mut pair = load_pair_at(&data_record::with_input(&series, &base), &place, search)?;
+        let mut pair =
+            load_pair_at(&data_record::with_input(&series, &base), &place, search).map_err(FitError::from)?;
         if let Some(folder) = begun {
             data_record::join_series(folder, &place, &mut pair)?;
         }
@@ -217,8 +219,8 @@ mod tests {
     use std::sync::Arc;
 
     use image::{GrayImage, Luma};
-    use train::progress::ProgressMode;
-    use train::run::folder::{RunRecord, read_record};
+    use train::config::arguments::ProgressMode;
+    use train::run::record::{RunRecord, read_record};
 
     use super::*;
 

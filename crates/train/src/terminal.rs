@@ -1,0 +1,143 @@
+//! What goes to the terminal: results on standard output, everything else on standard error, and how a program ends.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use data::text::{visible, visible_json};
+use tracing::field::Field;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+
+/// Exit status for a fault of the command line or the configuration, as clap has it.
+const USAGE: u8 = 2;
+
+/// Exit status when whoever read the output has gone, as a shell reports it of programs that SIGPIPE ends.
+const NO_READER: u8 = 141;
+
+/// A fault with its exit status.
+#[derive(Debug)]
+pub struct Failure {
+    /// The message, complete; empty where there is nothing to say.
+    pub message: String,
+    /// 1 failed, 2 usage, 141 nobody reads the output any more.
+    pub status: u8,
+}
+
+impl Failure {
+    /// A fault of what was asked for.
+    pub fn usage(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), status: USAGE }
+    }
+
+    /// Anything else.
+    pub fn failed(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), status: 1 }
+    }
+
+    /// Standard output that takes no more. Nothing is wrong when its reader has what it wanted, as in `| head`.
+    pub fn output(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self { message: String::new(), status: NO_READER };
+        }
+        Self::failed(format!("standard output: {error}"))
+    }
+}
+
+/// The flags of this program; says what is wrong with them, ends it, and lets no name among them act on the terminal.
+pub fn parsed<P: clap::Parser>() -> P {
+    P::try_parse().unwrap_or_else(|error| {
+        let odd = |argument: std::ffi::OsString| {
+            let text = argument.to_string_lossy();
+            visible(&text) != text
+        };
+        if !std::env::args_os().any(odd) {
+            error.exit();
+        }
+        say(error.render().to_string().trim_end());
+        std::process::exit(error.exit_code())
+    })
+}
+
+/// Ends a program: prints the failure, and gives the status.
+pub fn exit(result: Result<ExitCode, Failure>) -> ExitCode {
+    result.unwrap_or_else(|failure| {
+        if !failure.message.is_empty() {
+            say(&format!("error: {}", failure.message));
+        }
+        ExitCode::from(failure.status)
+    })
+}
+
+/// Standard error for the log. The log panics where it cannot write; that nobody listens is no reason to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Unheard;
+
+impl Write for Unheard {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        drop(std::io::stderr().write_all(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        drop(std::io::stderr().flush());
+        Ok(())
+    }
+}
+
+/// Messages go to standard error; `KILN_LOG` takes `tracing`'s directives.
+pub fn log_to_stderr(quiet: bool) {
+    let default = if quiet {
+        "error"
+    } else {
+        "error,train=info,evaluation=info,tune=info,data=info,model=info,finetune=info,kiln=info,kernels=info"
+    };
+    let filter = EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // A second call (tests in one process) keeps the first.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| Unheard)
+        .fmt_fields(visible_fields())
+        .without_time()
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init();
+}
+
+/// Fields of a message for a log that people read, with what a terminal would act on made visible.
+pub fn visible_fields() -> impl for<'writer> FormatFields<'writer> + 'static {
+    let write = |writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug| {
+        let value = visible(&format!("{value:?}"));
+        match field.name() {
+            "message" => write!(writer, "{value}"),
+            name => write!(writer, "{name}={value}"),
+        }
+    };
+    debug_fn(write).delimited(" ")
+}
+
+/// Prints one JSON object on standard output; what a terminal would act on stands as an escape in it.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    print_line(&visible_json(&serde_json::to_string(value).map_err(Failure::failed)?))
+}
+
+/// Prints lines on standard output, with what a terminal would act on made visible.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print(text: &str) -> Result<(), Failure> {
+    print_line(&visible(text))
+}
+
+fn print_line(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{text}").map_err(|error| Failure::output(&error))
+}
+
+/// Prints lines on standard error, if anyone listens, with what a terminal would act on made visible.
+pub fn say(text: &str) {
+    drop(writeln!(std::io::stderr(), "{}", visible(text)));
+}
