@@ -96,6 +96,10 @@ strips model="artifacts/reference":
     cargo run -p kiln --example digit_strips -- {{model}} mnist test 300 5
     cargo run -p kiln --example digit_strips -- {{model}} mnist test 300 0
 
+# How surely a picture of several digits is told from one digit, whole, broken or with dirt.
+several model="artifacts/reference":
+    cargo run -p kiln --example several_digits -- {{model}} test 300
+
 # Twelve trials on the built-in sample: table, picture and best.toml.
 sweep file="configs/sweeps/first.toml":
     cargo run -p kiln -- sweep {{file}}

@@ -211,6 +211,8 @@ fn several_digits_are_said_to_be_that_and_one_is_not() {
             (260, 100, [(a, 8, 8), (b, 130, 8)]),
             (320, 150, [(a, 8, 8), (b, 220, 55)]),
             (100, 260, [(a, 8, 8), (b, 8, 150)]),
+            // A fifth of their height apart.
+            (100, 190, [(a, 8, 8), (b, 8, 80)]),
             (240, 260, [(a, 8, 8), (b, 140, 150)]),
         ] {
             if !several(&drawn(&test, width, height, &places)) {

@@ -2,7 +2,7 @@
 //! function of (seed, index) alone.
 
 #[path = "random.rs"]
-mod random;
+pub(crate) mod random;
 
 use data::Dataset;
 use model::Picture;
@@ -101,7 +101,7 @@ pub(crate) fn strip(
 }
 
 /// Bilinear, 0 outside.
-fn sample(image: &[u8], side: usize, x: f32, y: f32) -> f32 {
+pub(crate) fn sample(image: &[u8], side: usize, x: f32, y: f32) -> f32 {
     let (left, top) = (x.floor(), y.floor());
     let at = |x: f32, y: f32| {
         let inside = x >= 0.0 && y >= 0.0 && x < side as f32 && y < side as f32;
@@ -130,16 +130,16 @@ pub(crate) fn distance(a: &str, b: &str) -> usize {
 }
 
 impl Random {
-    fn unit(&mut self) -> f32 {
+    pub(crate) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u32 << 24) as f32
     }
 
-    fn between(&mut self, low: f32, high: f32) -> f32 {
+    pub(crate) fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }
 
     /// The sum of twelve uniform numbers, less 6: normal enough for noise.
-    fn normal(&mut self) -> f32 {
+    pub(crate) fn normal(&mut self) -> f32 {
         (0..12).map(|_| self.unit()).sum::<f32>() - 6.0
     }
 }

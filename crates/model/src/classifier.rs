@@ -134,13 +134,16 @@ pub enum ClassifyError {
     },
     /// A picture that is no text of digits.
     #[error(
-        "the picture holds {found} marks; expected at most {limit} in a text of digits; cut it to its text"
+        "the picture holds {found} marks; expected at most {limit} in a text of digits for a network whose images are \
+         {input}; cut it to its text"
     )]
     TooManyMarks {
         /// Marks found.
         found: usize,
-        /// The limit.
+        /// The limit: the images of all may take 16 MiB.
         limit: usize,
+        /// Size of the network's images.
+        input: InputShape,
     },
     /// The device could not be read.
     #[error("the device did not give its result: {0}")]

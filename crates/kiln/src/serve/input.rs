@@ -161,8 +161,8 @@ impl Sent {
 
 impl Opened {
     /// About how many bytes it takes to decode the image and to fit it, where ink is searched for on pictures of
-    /// `search` pixels a side; by what the file's header announces.
-    pub(crate) fn cost(&self, search: u64, limits: &ImageLimits) -> Result<u64, Problem> {
+    /// `search` pixels a side, and the images of its pieces may take `pieces` bytes; by what the file's header announces.
+    pub(crate) fn cost(&self, search: u64, pieces: u64, limits: &ImageLimits) -> Result<u64, Problem> {
         let (decoding, pixels) = match self {
             Self::Pixels(raw) => {
                 let bytes = raw.pixels.0.len() as u64;
@@ -186,7 +186,7 @@ impl Opened {
         };
         // The picture, its copy and its grey; or the picture, two greys, and the search.
         let fitting = (7 * pixels).max(5 * pixels + INK * pixels.min(search * search));
-        Ok(decoding.max(fitting))
+        Ok(decoding.max(fitting + pieces))
     }
 
     /// The picture.
@@ -527,7 +527,7 @@ mod tests {
         let images = Input::Json(body.into()).images(&mut Parameters::default(), &limits())?;
         let picture = |(index, image): (usize, &Sent)| {
             let opened = image.open(&limits()).and_then(|opened| {
-                opened.cost(512, &limits())?;
+                opened.cost(512, 0, &limits())?;
                 opened.decode(&limits())
             });
             opened.map_err(|problem| problem.of_image(index))
@@ -642,11 +642,13 @@ mod tests {
     #[test]
     fn a_picture_is_priced_by_its_header_whatever_the_size_of_the_file() {
         let limits = ImageLimits { decode: DecodeLimits { side: 8192, ..limits().decode }, ..limits() };
-        let cost = |file: Vec<u8>| Opened::File(file.into()).cost(512, &limits);
+        let cost = |file: Vec<u8>| Opened::File(file.into()).cost(512, 0, &limits);
         assert!(cost(header_only(8192, 3072)).unwrap() > 8192 * 3072 * 6);
         assert!(cost(header_only(28, 28)).unwrap() < 2 << 20);
         assert!(cost(png()).unwrap() < 2 << 20);
         assert_eq!(cost(b"no picture".to_vec()).unwrap(), 0);
+        let pieces = |bytes| Opened::File(png().into()).cost(1600, bytes, &limits).unwrap();
+        assert_eq!(pieces(16 << 20), pieces(0) + (16 << 20));
         let problem = format!("{:?}", cost(header_only(8193, 1)).unwrap_err());
         assert!(problem.contains("8193x1"), "{problem}");
     }

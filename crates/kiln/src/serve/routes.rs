@@ -298,13 +298,13 @@ impl Fitting {
 
     fn fit(&self, sent: &Sent, granted: u64) -> Result<Step, Problem> {
         let classifier = &self.loaded.classifier;
-        let search = match classifier.metadata().preprocessing.fit {
-            _ if self.choice.digits => READ_SIDE,
-            Fit::Digit => DIGIT_SIDE,
-            _ => 0,
+        let (search, pieces) = match classifier.metadata().preprocessing.fit {
+            _ if self.choice.digits => (READ_SIDE, classifier.reading_memory()),
+            Fit::Digit => (DIGIT_SIDE, classifier.examining_memory()),
+            _ => (0, 0),
         };
         let opened = sent.open(&self.limits)?;
-        let cost = opened.cost(search, &self.limits)?;
+        let cost = opened.cost(search, pieces as u64, &self.limits)?;
         if cost > granted {
             return Ok(Step::Costs(cost));
         }
