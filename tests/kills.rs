@@ -19,7 +19,7 @@ use support::{Bench, files};
 /// A kind of run, by the command that begins it but for `--out` and `--name`.
 struct Kind {
     name: &'static str,
-    command: &'static [&'static str],
+    command: &'static str,
     /// The file without which it has not begun.
     mark: &'static str,
 }
@@ -28,151 +28,42 @@ struct Kind {
 const KINDS: [Kind; 7] = [
     Kind {
         name: "cnn",
-        command: &[
-            "train",
-            "--dataset",
-            "mnist-sample",
-            "--limit",
-            "400",
-            "--batch-size",
-            "20",
-            "--epochs",
-            "3",
-            "--checkpoint-every",
-            "4steps",
-            "--set",
-            "data.augment.shift=2",
-            "--set",
-            "data.augment.rotate=10",
-            "--set",
-            "network.dropout=0.3",
-            "--set",
-            "network.batch_norm=true",
-            "--set",
-            "regularization.ema_decay=0.9",
-        ],
+        command: "train --dataset mnist-sample --limit 200 --batch-size 20 --epochs 3 --checkpoint-every 4steps --set \
+                  data.augment.shift=2 --set data.augment.rotate=10 --set network.dropout=0.3 --set \
+                  network.batch_norm=true --set regularization.ema_decay=0.9",
         mark: "config.toml",
     },
     Kind {
         name: "rnn",
-        command: &[
-            "train",
-            "--model",
-            "rnn",
-            "--dataset",
-            "mnist-sample",
-            "--limit",
-            "300",
-            "--batch-size",
-            "20",
-            "--epochs",
-            "3",
-            "--checkpoint-every",
-            "3steps",
-            "--set",
-            "network.hidden=16",
-            "--set",
-            "network.layers=2",
-            "--set",
-            "network.dropout=0.2",
-            "--set",
-            "regularization.accumulate=2",
-        ],
+        command: "train --model rnn --dataset mnist-sample --limit 150 --batch-size 20 --epochs 3 --checkpoint-every \
+                  3steps --set network.hidden=16 --set network.layers=2 --set network.dropout=0.2 --set \
+                  regularization.accumulate=2 --set test=false",
         mark: "config.toml",
     },
     Kind {
         name: "folds",
-        command: &[
-            "train",
-            "--folds",
-            "3",
-            "--dataset",
-            "mnist-sample",
-            "--limit",
-            "200",
-            "--batch-size",
-            "20",
-            "--epochs",
-            "2",
-            "--checkpoint-every",
-            "2steps",
-            "--set",
-            "network.dense=[]",
-            "--set",
-            "network.dropout=0.2",
-        ],
+        command: "train --folds 3 --dataset mnist-sample --limit 120 --batch-size 20 --epochs 2 --checkpoint-every \
+                  2steps --set network.dense=[] --set network.dropout=0.2",
         mark: "config.toml",
     },
-    Kind { name: "sweep", command: &["sweep", "sweep.toml"], mark: "sweep.toml" },
+    Kind { name: "sweep", command: "sweep sweep.toml", mark: "sweep.toml" },
     Kind {
         name: "finetune",
-        command: &[
-            "finetune",
-            "--from",
-            "start/model.kiln",
-            "--dataset",
-            "mnist-sample",
-            "--limit",
-            "300",
-            "--batch-size",
-            "20",
-            "--epochs",
-            "3",
-            "--checkpoint-every",
-            "3steps",
-            "--seed",
-            "5",
-            "--set",
-            "regularization.mixup=0.2",
-        ],
+        command: "finetune --from start/model.kiln --dataset mnist-sample --limit 150 --batch-size 20 --epochs 3 \
+                  --checkpoint-every 3steps --seed 5 --set data.augment.mixup=0.2",
         mark: "config.toml",
     },
     Kind {
         name: "vit",
-        command: &[
-            "train",
-            "--model",
-            "vit",
-            "--dataset",
-            "mnist-sample",
-            "--limit",
-            "200",
-            "--batch-size",
-            "20",
-            "--epochs",
-            "2",
-            "--checkpoint-every",
-            "2steps",
-            "--set",
-            "network.width=16",
-            "--set",
-            "network.depth=2",
-            "--set",
-            "network.mlp=32",
-            "--set",
-            "network.dropout=0.1",
-        ],
+        command: "train --set network.name=vit --dataset mnist-sample --limit 120 --batch-size 20 --epochs 2 --checkpoint-every \
+                  2steps --set network.width=16 --set network.depth=2 --set network.mlp=32 --set network.dropout=0.1 \
+                  --set test=false",
         mark: "config.toml",
     },
     Kind {
         name: "resnet",
-        command: &[
-            "train",
-            "--model",
-            "resnet20",
-            "--dataset",
-            "mnist-sample",
-            "--limit",
-            "60",
-            "--batch-size",
-            "10",
-            "--epochs",
-            "2",
-            "--checkpoint-every",
-            "1steps",
-            "--set",
-            "checkpoint.keep=1",
-        ],
+        command: "train --model resnet20 --dataset mnist-sample --limit 60 --batch-size 10 --epochs 2 \
+                  --checkpoint-every 1steps --set checkpoint.keep=1 --set test=false",
         mark: "config.toml",
     },
 ];
@@ -182,7 +73,7 @@ const CHEAP: usize = 4;
 
 /// Three trials, of which the best is prolonged.
 const SWEEP: &str = "schedule = { name = \"constant\", warmup_epochs = 0.5 }\nbatch_size = 20\n\
-    checkpoint = { every = \"2steps\" }\n[data]\ndataset = \"mnist-sample\"\nlimit = 120\n[network]\nname = \"cnn\"\n\
+    checkpoint = { every = \"2steps\" }\n[data]\ndataset = \"mnist-sample\"\nlimit = 100\n[network]\nname = \"cnn\"\n\
     dense = []\n[sweep]\nstrategy = \"halving\"\ntrials = 3\nepochs = 4\n[sweep.parameters]\n\
     \"optimizer.learning_rate\" = { log_uniform = [1e-4, 1e-2] }\n";
 
@@ -245,14 +136,13 @@ impl Subject<'_> {
 
     /// What goes on with it, or begins it.
     fn command(&self) -> Vec<String> {
-        let mut command: Vec<String> = if self.folder().join(self.kind.mark).exists() {
-            vec![self.kind.command[0].to_owned(), "--resume".to_owned(), format!("{}/run", self.out)]
-        } else {
-            let begin = self.kind.command.iter().map(|&word| word.to_owned());
-            begin
-                .chain(["--out".to_owned(), self.out.clone(), "--name".to_owned(), "run".to_owned()])
-                .collect()
+        let begun = self.folder().join(self.kind.mark).exists();
+        let name = self.kind.command.split(' ').next().unwrap_or_default();
+        let text = match begun {
+            true => format!("{name} --resume {}/run", self.out),
+            false => format!("{} --out {} --name run", self.kind.command, self.out),
         };
+        let mut command: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
         command.extend(["--json", "--threads", "1", "--progress", "plain"].map(str::to_owned));
         command
     }
@@ -346,26 +236,9 @@ fn bench() -> Bench {
 
 /// A model for the fine-tuned kind to start from.
 fn train_start(bench: &Bench) {
-    bench.json(&[
-        "train",
-        "--dataset",
-        "mnist-sample",
-        "--limit",
-        "300",
-        "--epochs",
-        "1",
-        "--set",
-        "network.dense=[]",
-        "--json",
-        "--progress",
-        "none",
-        "--threads",
-        "1",
-        "--out",
-        ".",
-        "--name",
-        "start",
-    ]);
+    let command = "train --dataset mnist-sample --limit 300 --epochs 1 --set network.dense=[] --json --progress none \
+                   --threads 1 --out . --name start";
+    bench.json(&command.split_whitespace().collect::<Vec<_>>());
 }
 
 #[derive(Default)]

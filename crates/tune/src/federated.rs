@@ -29,8 +29,8 @@ use train::task::{Splits, TaskError, class_weights};
 /// How the work is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct FederatedConfig {
-    /// Nodes; each holds an equal share of the training images, with the class shares of the whole. What shows the same,
-    /// or is of one group, is on one node.
+    /// Nodes; each holds an equal share of the training images, with the class shares of the whole. Data sets with a name are
+    /// dealt by position, others by what the pictures show: copies, and pictures of one group, are on one node.
     pub nodes: usize,
     /// Rounds of communication.
     pub rounds: usize,

@@ -375,4 +375,18 @@ mod tests {
             fs::remove_dir_all(&kept).unwrap();
         }
     }
+
+    /// One epoch without progress stops a trial, also when it may train on.
+    #[test]
+    fn a_trial_that_stopped_early_takes_part_in_the_next_round() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "batch_size = 40\ntest = false\nearly_stopping = { patience = 1, min_delta = 10.0 }\nschedule = { name = \
+                    'constant', warmup_epochs = 0.5 }\ndata = { dataset = 'mnist-sample', limit = 80, valid_fraction = \
+                    0.25, workers = 0 }\nnetwork = { name = 'cnn', blocks = [{ channels = 2, kernel = 5, stride = 3, pool = \
+                    { kernel = 2 } }], dense = [] }\n[sweep]\nstrategy = 'halving'\ntrials = 2\nepochs = 6\nmin_epochs = \
+                    3\n[sweep.parameters]\n'optimizer.learning_rate' = { log_uniform = [1e-3, 1e-1] }";
+        let record = sweep(&folder.path().join("sweep"), text, false).unwrap();
+        let ends: Vec<_> = record.trials.iter().map(|trial| (trial.budget, trial.epochs)).collect();
+        assert!(ends == [(3, 2), (6, 2)] || ends == [(6, 2), (3, 2)], "{ends:?}");
+    }
 }
