@@ -138,9 +138,10 @@ impl Subject<'_> {
     fn command(&self) -> Vec<String> {
         let begun = self.folder().join(self.kind.mark).exists();
         let name = self.kind.command.split(' ').next().unwrap_or_default();
-        let text = match begun {
-            true => format!("{name} --resume {}/run", self.out),
-            false => format!("{} --out {} --name run", self.kind.command, self.out),
+        let text = if begun {
+            format!("{name} --resume {}/run", self.out)
+        } else {
+            format!("{} --out {} --name run", self.kind.command, self.out)
         };
         let mut command: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
         command.extend(["--json", "--threads", "1", "--progress", "plain"].map(str::to_owned));

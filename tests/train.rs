@@ -649,7 +649,9 @@ mod terminal {
         pub(crate) fn close(self) -> String {
             let Self { inside, written, mut screen, .. } = self;
             drop(inside);
-            written.iter().for_each(|bytes| screen.push_str(&String::from_utf8_lossy(&bytes)));
+            for bytes in written {
+                screen.push_str(&String::from_utf8_lossy(&bytes));
+            }
             screen
         }
     }
@@ -682,7 +684,9 @@ fn the_terminal_is_given_back_however_the_dashboard_ends() {
             assert!(terminal.hears_keys_and_signals(), "{name}");
         }
         terminal.press(keys);
-        signals.iter().for_each(|kind| signal(&child, kind));
+        for kind in signals {
+            signal(&child, kind);
+        }
         assert_eq!(child.wait().expect("a child").code(), Some(status), "{name}");
         assert_eq!(format!("{:?}", terminal.modes()), before, "{name}");
         let screen = terminal.close();

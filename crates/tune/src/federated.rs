@@ -77,9 +77,10 @@ pub fn federated(
     if sizes.contains(&0) {
         // What belongs together is on one node.
         let unit = |&index: &u32| data.training.units.get(index as usize);
-        let possible = match data.training.is_fixed() {
-            true => data.train.len(),
-            false => data.train.iter().map(unit).collect::<HashSet<_>>().len(),
+        let possible = if data.training.is_fixed() {
+            data.train.len()
+        } else {
+            data.train.iter().map(unit).collect::<HashSet<_>>().len()
         };
         let reason = format!(
             "{} images to train on cannot be dealt to {} nodes; {possible} nodes are possible",

@@ -360,7 +360,9 @@ mod tests {
                     "all checkpoints" => &steps[..],
                     _ => &[],
                 };
-                harmed.iter().for_each(|step| fs::write(step.join("state.json"), "").unwrap());
+                for step in harmed {
+                    fs::write(step.join("state.json"), "").unwrap();
+                }
                 if lost == "the run" {
                     fs::remove_dir_all(&run).unwrap();
                 }
