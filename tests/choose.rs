@@ -54,7 +54,11 @@ fn write_part(folder: &Path, train: usize, test: usize) {
     for (prefix, part, count) in [("train", &sample.train, train), ("t10k", &sample.test, test)] {
         let pixels = part.pixels[..count * part.image_len()].to_vec();
         let images = Idx::new(Content::Images, vec![count, part.shape.height, part.shape.width], pixels);
-        let labels = Idx::new(Content::Labels, vec![count], part.labels[..count].to_vec());
+        let labels = Idx::new(
+            Content::Labels,
+            vec![count],
+            part.labels[..count].iter().map(|&label| label as u8).collect(),
+        );
         for (kind, idx, content) in
             [("images-idx3", &images, Content::Images), ("labels-idx1", &labels, Content::Labels)]
         {

@@ -38,7 +38,7 @@ fn digits() -> Dataset {
 fn write_pictures(folder: &Path, count: usize) {
     let digits = digits();
     for index in 0..count {
-        let class = folder.join(NAMES[usize::from(digits.labels[index])]);
+        let class = folder.join(NAMES[digits.labels[index] as usize]);
         fs::create_dir_all(&class).expect("a folder");
         let (format, extension) =
             if index % 3 == 0 { (ImageFormat::Jpeg, "jpg") } else { (ImageFormat::Png, "png") };
@@ -54,7 +54,7 @@ fn write_cifar(folder: &Path, train: usize, test: usize) {
     let record = |index: usize| {
         let image = colored(digits.image(index), index, 32);
         let plane = |channel: usize| image.pixels().map(move |pixel| pixel[channel]).collect::<Vec<u8>>();
-        [vec![digits.labels[index]], plane(0), plane(1), plane(2)].concat()
+        [vec![digits.labels[index] as u8], plane(0), plane(1), plane(2)].concat()
     };
     let records = |range: std::ops::Range<usize>| range.flat_map(record).collect::<Vec<u8>>();
     fs::write(folder.join("data_batch_1.bin"), records(0..train)).expect("written");

@@ -473,7 +473,7 @@ fn without_a_model_the_one_inside_the_program_answers() {
     fs::write(bench.path("digit.png"), png(digits.image(0), 28, 28)).expect("written");
     let ran = bench.run(&["predict", "digit.png"]);
     assert_eq!(ran.status, 0, "{}", ran.stderr);
-    assert!(ran.stdout.contains(&digits.class_names[usize::from(digits.labels[0])]), "{}", ran.stdout);
+    assert!(ran.stdout.contains(&digits.class_names[digits.labels[0] as usize]), "{}", ran.stdout);
     assert!(ran.stderr.contains("the reference model inside the program"), "{}", ran.stderr);
     bench.json(&["explain", "digit.png", "--json"]);
     bench.json(&["export", "--format", "npz", "--out", "model.npz", "--json"]);

@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn take(whole: &Dataset, chosen: &[u32]) -> (Idx, Idx) {
     let pixels = chosen.iter().flat_map(|&index| whole.image(index as usize)).copied().collect();
-    let labels = chosen.iter().map(|&index| whole.labels[index as usize]).collect();
+    let labels = chosen.iter().map(|&index| whole.labels[index as usize] as u8).collect();
     let size = vec![chosen.len(), whole.shape.height, whole.shape.width];
     (Idx::new(Content::Images, size, pixels), Idx::new(Content::Labels, vec![chosen.len()], labels))
 }

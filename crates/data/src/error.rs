@@ -3,8 +3,19 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::pictures::{BadImage, Finding, grouped};
+use serde::{Deserialize, Serialize};
+
+use crate::findings::{Finding, grouped};
 use crate::text::one_line;
+
+/// A picture that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadImage {
+    /// The file, as the data set names it.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
 
 /// Why data could not be read, found, split or loaded. Every message names the file and, where figures
 /// differ, the expected and the found one.

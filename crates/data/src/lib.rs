@@ -6,46 +6,38 @@
 //! exists that a resumed run would have to restore.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod archive;
 pub mod augment;
-pub mod balance;
-pub mod catalog;
-mod cifar;
-mod classes;
-mod content;
+mod batches;
 mod dataset;
-mod decode;
+mod division;
 mod error;
-mod fax;
-mod fetch;
-mod foreign_format;
-mod identity;
-pub mod idx;
-mod jpeg_file;
-mod loader;
-pub mod membership;
+pub mod files;
+pub mod findings;
+mod formats;
+mod load;
 mod options;
 pub mod pictures;
-mod png_file;
-pub mod published;
-mod raster;
 mod rng;
-pub mod sample;
-mod sampler;
-mod shortage;
-pub mod split;
+mod sources;
 pub mod text;
-mod tiff;
 
-pub use classes::{ClassAgreement, ClassMap, listed};
-pub use content::ContentHash;
-pub use dataset::{Checked, Dataset, DatasetPair, check, known_names, load, load_with};
-pub use decode::{DecodeError, DecodeLimits, Decoded, decode, decode_with_notes};
-pub use error::{Attempt, DataError};
-pub use fetch::{Found, FoundFile, STALL_LIMIT, Search, Status, status};
-pub use identity::{Changes, Entry};
-pub use loader::{Batch, BatchLoader, LoaderConfig};
+pub use batches::balance;
+pub use batches::loader::{Batch, BatchLoader, LoaderConfig};
+pub use batches::sampler::Sampler;
+pub use dataset::{
+    Changes, ClassAgreement, ClassMap, ContentHash, Copied, Dataset, DatasetPair, Duplicates, Entry, Part,
+    PictureReport, Sizes, class_counts, listed,
+};
+pub use division::shortage::{Shortage, shortages};
+pub use division::{membership, split};
+pub use error::{Attempt, BadImage, DataError};
+pub use findings::{Finding, FindingKind};
+pub use formats::decode::{decode, decode_with_notes};
+pub use formats::decoded::{DecodeError, DecodeLimits, Decoded};
+pub use formats::idx;
+pub use load::{Checked, check, known_names, load, load_with};
 pub use options::{FitName, ImageOptions, InputRequest, MEMORY_LIMIT, OnBadImage, Purpose, TEST_FRACTION};
-pub use pictures::{BadImage, Finding, FindingKind, Part, PictureReport};
-pub use sampler::Sampler;
-pub use shortage::{Shortage, shortages};
+pub use sources::found::{Found, FoundFile, Status};
+pub use sources::search::{STALL_LIMIT, Search};
+pub use sources::status::status;
+pub use sources::{catalog, published, sample};

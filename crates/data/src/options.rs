@@ -6,7 +6,7 @@ use std::str::FromStr;
 use model::{Fit, InputShape};
 use serde::{Deserialize, Serialize};
 
-use crate::decode::DecodeLimits;
+use crate::formats::decoded::DecodeLimits;
 
 /// Share of the labelled images that is set aside for the test when the data names none.
 pub const TEST_FRACTION: f64 = 0.15;

@@ -5,13 +5,12 @@
 //! OOPSLA 2014, figure 14). It is written out here because its values must never change: seeds in old runs
 //! stay valid.
 
-/// Weyl increment of `SplitMix64`: 2^64 divided by the golden ratio, made odd.
-const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
+use model::{SPLITMIX_INCREMENT, splitmix};
 
 /// What a stream is for. Streams with different purposes are unrelated, even with one seed.
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {
-    Split = 1,
+    // 1 was that of a split into two parts.
     Folds = 2,
     Subset = 3,
     Order = 4,
@@ -31,15 +30,15 @@ impl Stream {
     pub(crate) fn new(seed: u64, purpose: Purpose, path: [u64; 2]) -> Self {
         let state = [purpose as u64, path[0], path[1]]
             .iter()
-            .fold(mix(seed.wrapping_add(INCREMENT)), |state, &part| {
-                mix(state.wrapping_add(INCREMENT) ^ mix(part))
+            .fold(splitmix(seed.wrapping_add(SPLITMIX_INCREMENT)), |state, &part| {
+                splitmix(state.wrapping_add(SPLITMIX_INCREMENT) ^ splitmix(part))
             });
         Self { state }
     }
 
     pub(crate) fn next_u64(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(INCREMENT);
-        mix(self.state)
+        self.state = self.state.wrapping_add(SPLITMIX_INCREMENT);
+        splitmix(self.state)
     }
 
     /// A number in `0..n`, without bias (Lemire, "Fast Random Integer Generation in an Interval", 2019).
@@ -118,13 +117,6 @@ impl Stream {
             items.swap(last, self.below(last as u64 + 1) as usize);
         }
     }
-}
-
-/// The output function of `SplitMix64`.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

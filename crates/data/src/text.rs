@@ -1,5 +1,6 @@
 //! Text that came from outside: names of classes and files.
 
+use std::any::Any;
 use std::borrow::Cow;
 
 use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
@@ -121,10 +122,24 @@ pub fn csv_cell(text: &str) -> String {
     }
 }
 
+/// What a panic said, where it said something.
+pub fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_panic_is_read_in_either_form() {
+        let said = |panic: Box<dyn Any + Send>| panic_message(panic.as_ref()).map(str::to_owned);
+        assert_eq!(said(Box::new("plain")), Some("plain".to_owned()));
+        assert_eq!(said(Box::new("formatted".to_owned())), Some("formatted".to_owned()));
+        assert_eq!(said(Box::new(7)), None);
+    }
 
     #[test]
     fn what_a_terminal_acts_on_is_shown() {

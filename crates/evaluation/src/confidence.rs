@@ -4,7 +4,7 @@
 use burn::tensor::Device;
 use data::Dataset;
 use model::{
-    ClassifyError, Confidence, Labelled, Network, Novelty, Preprocessing, Scores, calibration_error,
+    ClassifyError, Confidence, Labelled, Network, Novelty, Preprocessing, Scores, argmax, calibration_error,
     fit_temperature,
 };
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub struct Scored {
     /// One for each image.
     pub scores: Vec<Scores>,
     /// Their classes.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u32>,
 }
 
 impl Scored {
@@ -77,8 +77,8 @@ impl Scored {
             .zip(&self.labels)
             .map(|(scores, &label)| {
                 let probabilities = model::softmax(&scores.logits, temperature);
-                let class = crate::metrics::argmax(&scores.logits);
-                (probabilities[class], class == usize::from(label))
+                let class = argmax(&scores.logits);
+                (probabilities[class], class == label as usize)
             })
             .collect()
     }

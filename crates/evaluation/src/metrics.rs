@@ -253,9 +253,9 @@ pub struct Prediction {
     /// Position of the image in its data set.
     pub index: u32,
     /// The class it is.
-    pub target: u8,
+    pub target: u32,
     /// The class with the highest logit.
-    pub predicted: u8,
+    pub predicted: u32,
     /// Softmax probability of the predicted class.
     pub probability: f32,
     /// Cross-entropy of this image, without label smoothing or class weights.
@@ -295,7 +295,7 @@ impl Evaluation {
         let mut confusion = ConfusionMatrix::new(class_names.len());
         let mut loss = 0.0;
         for prediction in &predictions {
-            confusion.add(prediction.target.into(), prediction.predicted.into())?;
+            confusion.add(prediction.target as usize, prediction.predicted as usize)?;
             loss += f64::from(prediction.loss);
         }
         Ok(Self { class_names, confusion, mean_loss: loss / predictions.len() as f64, predictions })
@@ -322,17 +322,6 @@ impl Evaluation {
         mistakes.truncate(n);
         mistakes
     }
-}
-
-/// Index of the largest value, the first of equals.
-pub fn argmax(row: &[f32]) -> usize {
-    let mut best = 0;
-    for (index, value) in row.iter().enumerate() {
-        if *value > row[best] {
-            best = index;
-        }
-    }
-    best
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ pub struct Predictions {
     /// Position of each image in its data set, `[N]`.
     pub indices: Vec<u32>,
     /// The right class of each, `[N]`.
-    pub targets: Vec<u8>,
+    pub targets: Vec<u32>,
     /// The answer to each, `[N]`.
-    pub predicted: Vec<u8>,
+    pub predicted: Vec<u32>,
     /// The file of each, `[N]`; empty texts where images have none, and in reports of earlier versions.
     pub files: Vec<String>,
 }
@@ -60,8 +60,8 @@ struct Class {
 #[derive(Deserialize)]
 struct Row {
     index: u32,
-    target: u8,
-    predicted: u8,
+    target: u32,
+    predicted: u32,
     #[serde(default)]
     file: String,
 }
@@ -89,7 +89,7 @@ impl Predictions {
     pub fn class(&self, position: usize) -> &str {
         self.targets
             .get(position)
-            .and_then(|&target| self.classes.get(usize::from(target)))
+            .and_then(|&target| self.classes.get(target as usize))
             .map_or("", |name| name)
     }
 

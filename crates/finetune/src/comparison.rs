@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use evaluation::metrics_log::{EpochRecord, parse};
+use evaluation::report::escape;
 use serde::Serialize;
 use train::command::{Failure, print, print_json};
 use train::config::TrainConfig;
@@ -118,8 +119,4 @@ fn page(finetuned: &Finished, scratch: &Finished) -> String {
 fn epochs(result: &RunResult) -> Vec<EpochRecord> {
     let path = std::path::Path::new(&result.run).join("metrics.jsonl");
     std::fs::read(path).ok().and_then(|bytes| parse(&bytes).ok()).map_or_else(Vec::new, |log| log.records)
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
 use clap::{Args, Subcommand};
-use data::pictures::{Sizes, grouped};
+use data::findings::grouped;
 use data::{
     BatchLoader, Checked, Dataset, DatasetPair, ImageOptions, InputRequest, LoaderConfig, OnBadImage,
-    Sampler, Search,
+    Sampler, Search, Sizes,
 };
 use evaluation::report::{ReportImage, SampleRow, sample_sheet};
 use serde_json::{Map, Value, json};
@@ -173,7 +173,7 @@ fn train_and_valid(pair: &DatasetPair) -> (Vec<usize>, Vec<usize>) {
     let mut train = pair.train.class_counts();
     let mut valid = vec![0; train.len()];
     for &index in &pair.valid {
-        let class = usize::from(pair.train.labels[index as usize]);
+        let class = pair.train.labels[index as usize] as usize;
         train[class] -= 1;
         valid[class] += 1;
     }
@@ -310,7 +310,7 @@ fn show(arguments: &ShowArguments, search: &Search, as_json: bool) -> Result<(),
     let mut rows: Vec<SampleRow<'_>> = indices
         .iter()
         .map(|&index| SampleRow {
-            label: train.class_names[usize::from(train.labels[index as usize])].clone(),
+            label: train.class_names[train.labels[index as usize] as usize].clone(),
             original: image(train.image(index as usize).to_vec()),
             augmented: Vec::new(),
         })
@@ -367,7 +367,7 @@ impl ShowArguments {
 fn first_of_each_class(dataset: &Dataset, count: usize) -> Vec<u32> {
     let mut classes = vec![Vec::new(); dataset.class_names.len()];
     for (index, &label) in dataset.labels.iter().enumerate() {
-        classes[usize::from(label)].push(index as u32);
+        classes[label as usize].push(index as u32);
     }
     let longest = classes.iter().map(Vec::len).max().unwrap_or(0);
     let turns = (0..longest).flat_map(|turn| classes.iter().filter_map(move |class| class.get(turn)));

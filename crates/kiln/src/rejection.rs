@@ -59,7 +59,7 @@ pub(crate) fn foreign(
         return Err(Failure::failed(format!("{name} has no images in that part; choose another --split")));
     }
     let map = ClassMap::new(&images.class_names, known);
-    let is_strange = |label: u8| map.numbers()[usize::from(label)].is_none();
+    let is_strange = |label: u32| map.numbers()[label as usize].is_none();
     let strange: Vec<u32> =
         (0..images.len() as u32).filter(|&index| is_strange(images.labels[index as usize])).collect();
     let shared = listed(&map.agreement().mapped);

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     Confidence, Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing, digit,
+    numbers::softmax,
 };
 
 /// Images that go through the network at once. More would cost memory and gain no speed.
@@ -348,17 +349,6 @@ fn rows(tensor: Tensor<2>) -> Result<Vec<Vec<f32>>, ClassifyError> {
     Ok(values.chunks_exact(columns).map(<[f32]>::to_vec).collect())
 }
 
-/// `exp(x_i / t) / sum_j exp(x_j / t)`, shifted by the largest so that nothing overflows.
-pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f64> = logits
-        .iter()
-        .map(|&logit| ((f64::from(logit) - f64::from(largest)) / f64::from(temperature)).exp())
-        .collect();
-    let sum: f64 = exponentials.iter().sum();
-    exponentials.into_iter().map(|value| (value / sum) as f32).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -389,17 +379,6 @@ mod tests {
             Picture::new(width, height, channels, pixels.collect()).unwrap()
         };
         (0..n).map(picture).collect()
-    }
-
-    #[test]
-    fn softmax_of_hand_computed_logits() {
-        // [0, ln 3] gives [1/4, 3/4].
-        let probabilities = softmax(&[0.0, 3f32.ln()], 1.0);
-        assert!((probabilities[0] - 0.25).abs() < 1e-7 && (probabilities[1] - 0.75).abs() < 1e-7);
-        assert_eq!(softmax(&[1e30, -1e30], 1.0), [1.0, 0.0]);
-        // A temperature of 2 takes the root of the ratio of 9.
-        let probabilities = softmax(&[0.0, 9f32.ln()], 2.0);
-        assert!((probabilities[1] - 0.75).abs() < 1e-7, "{probabilities:?}");
     }
 
     #[test]

@@ -6,7 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Metadata, Scores};
+use crate::{
+    Metadata, Scores,
+    numbers::{SPLITMIX_INCREMENT, splitmix},
+};
 
 /// What calibrates a model's answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,7 +63,7 @@ pub struct Labelled<'a> {
     /// What the network said.
     pub scores: &'a [Scores],
     /// Classes, `[N]`.
-    pub labels: &'a [u8],
+    pub labels: &'a [u32],
 }
 
 /// How much the prior of [`fit_temperature`] weighs, in images.
@@ -113,8 +116,8 @@ pub fn fit_temperature(images: Labelled) -> f32 {
 
 /// Images whose label is not the class with the highest logit.
 pub fn mistakes(images: Labelled) -> usize {
-    let wrong = |scores: &Scores, label: u8| {
-        let own = scores.logits[usize::from(label)];
+    let wrong = |scores: &Scores, label: u32| {
+        let own = scores.logits[label as usize];
         scores.logits.iter().any(|&logit| logit > own)
     };
     images.scores.iter().zip(images.labels).filter(|&(scores, &label)| wrong(scores, label)).count()
@@ -129,7 +132,7 @@ pub fn cross_entropy(images: Labelled, temperature: f64) -> f64 {
         .map(|(scores, &label)| {
             let logit = |value: f32| f64::from(value) / temperature;
             log_sum_exp(scores.logits.iter().map(|&value| logit(value)))
-                - logit(scores.logits[usize::from(label)])
+                - logit(scores.logits[label as usize])
         })
         .sum();
     sum / images.scores.len().max(1) as f64
@@ -213,8 +216,8 @@ impl Novelty {
         let mut sums = vec![vec![0.0; dimensions]; classes];
         let mut counts = vec![0usize; classes];
         for (signature, &label) in signatures.iter().zip(train.labels) {
-            counts[usize::from(label)] += 1;
-            sums[usize::from(label)].iter_mut().zip(signature).for_each(|(sum, value)| *sum += value);
+            counts[label as usize] += 1;
+            sums[label as usize].iter_mut().zip(signature).for_each(|(sum, value)| *sum += value);
         }
         for (sum, &count) in sums.iter_mut().zip(&counts) {
             for value in sum.iter_mut() {
@@ -225,7 +228,7 @@ impl Novelty {
         let mut covariance = vec![vec![0.0; dimensions]; dimensions];
         for (signature, &label) in signatures.iter().zip(train.labels) {
             let residual: Vec<f64> =
-                signature.iter().zip(&means[usize::from(label)]).map(|(a, b)| a - b).collect();
+                signature.iter().zip(&means[label as usize]).map(|(a, b)| a - b).collect();
             for (row, &a) in covariance.iter_mut().zip(&residual) {
                 row.iter_mut().zip(&residual).for_each(|(cell, &b)| *cell += a * b);
             }
@@ -351,11 +354,8 @@ fn compact(signature: &[f32]) -> Vec<f64> {
     }
     let mut sums = vec![0.0; SIGNATURE];
     for (index, value) in signature.iter().map(root).enumerate() {
-        // SplitMix64's finaliser (Steele, Lea & Flood 2014): 64 bits, one sign for each direction.
-        let mut bits = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
+        // 64 bits, one sign for each direction.
+        let bits = splitmix((index as u64 + 1).wrapping_mul(SPLITMIX_INCREMENT));
         for (direction, sum) in sums.iter_mut().enumerate() {
             *sum += if bits >> direction & 1 == 1 { value } else { -value };
         }
@@ -508,7 +508,7 @@ mod tests {
         };
         (0..n)
             .map(|i| {
-                let label = (i % 2) as u8;
+                let label = (i % 2) as u32;
                 let center = if label == 0 { [1.0, 4.0] } else { [9.0, 1.0] };
                 let logits = if label == 0 { [6.0, 0.0] } else { [0.0, 6.0] };
                 (scores(&logits.map(|v| v + noise()), &center.map(|v: f32| v + 0.3 * noise())), label)
@@ -607,7 +607,7 @@ mod tests {
         fn a_temperature_is_a_minimum(
             rows in prop::collection::vec((prop::array::uniform3(-8f32..8.0), 0u8..3), 3..30),
         ) {
-            let (all, labels): (Vec<Scores>, Vec<u8>) =
+            let (all, labels): (Vec<Scores>, Vec<u32>) =
                 rows.iter().map(|(logits, label)| (scores(logits, &[]), *label)).unzip();
             let images = Labelled { scores: &all, labels: &labels };
             let temperature = f64::from(fit_temperature(images));

@@ -8,7 +8,7 @@ use burn::{
 };
 
 use crate::{
-    Classifier, ClassifyError, InputShape, Scores,
+    Classifier, ClassifyError, InputShape, Scores, argmax,
     classifier::{is_blank, row},
 };
 
@@ -77,11 +77,6 @@ pub struct Explanation {
     pub filters: Vec<Map>,
 }
 
-/// Index of the largest value, the last of equal ones; 0 without values.
-fn largest(values: &[f32]) -> usize {
-    (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap_or_default()
-}
-
 /// Side of the covered square as a share of the image's, and the steps between squares.
 const COVER: f64 = 0.25;
 const STEPS: usize = 14;
@@ -98,7 +93,7 @@ impl Classifier {
         assert_eq!(image.len(), self.input().len(), "one image of {}", self.input());
         let scores = self.scores(image)?;
         let probabilities = scores.first().map(|scores| self.probabilities(scores)).unwrap_or_default();
-        let class = class.unwrap_or_else(|| largest(&probabilities));
+        let class = class.unwrap_or_else(|| argmax(&probabilities));
         assert!(class < probabilities.len(), "class {class} of {}", probabilities.len());
         let batch = self.metadata().preprocessing.batch(image, 1, self.device()); // [1, C, H, W]
         let stages = self.network().stages(batch.clone());
@@ -153,7 +148,7 @@ impl Classifier {
         let (features, signature) = network.gather(maps.clone());
         let logits = network.classify_features(features); // [1, K]
         let (values, signature) = (row(logits.clone().inner())?, row(signature.inner())?);
-        let class = class.unwrap_or_else(|| largest(&values));
+        let class = class.unwrap_or_else(|| argmax(&values));
         let gradients = logits.slice([0..1, class..class + 1]).sum().backward();
         let Some(gradient) = maps.grad(&gradients) else { return Err(no_gradient()) };
         let weights = gradient.mean_dim(2).mean_dim(3); // [1, C, 1, 1]

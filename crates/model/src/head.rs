@@ -4,6 +4,7 @@ use burn::tensor::TensorData;
 
 use crate::{
     Network, RecordError,
+    numbers::softmax_in_place,
     record::{Loading, load_partial, named_tensors, values},
 };
 
@@ -134,7 +135,7 @@ impl Head {
                         *logit += gram[i * n + j] * a;
                     }
                 }
-                softmax(&mut logits);
+                softmax_in_place(&mut logits, 1.0);
                 logits[lesson.class] -= 1.0;
                 for (k, error) in logits.iter().enumerate() {
                     let at = i * classes + k;
@@ -175,17 +176,6 @@ fn gram(lessons: &[Lesson]) -> Vec<f64> {
         1.0 + a.features.iter().zip(&b.features).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>()
     };
     lessons.iter().flat_map(|a| lessons.iter().map(move |b| product(a, b))).collect()
-}
-
-fn softmax(logits: &mut [f64]) {
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    for logit in &mut *logits {
-        *logit = (*logit - largest).exp();
-    }
-    let sum: f64 = logits.iter().sum();
-    for logit in logits {
-        *logit /= sum;
-    }
 }
 
 /// The names that the last layer has in every network's record.
@@ -249,7 +239,7 @@ mod tests {
 
     fn probabilities(head: &Head, features: &[f32]) -> Vec<f64> {
         let mut logits = head.logits(features);
-        softmax(&mut logits);
+        softmax_in_place(&mut logits, 1.0);
         logits
     }
 

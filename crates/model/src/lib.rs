@@ -14,6 +14,7 @@ mod classifier;
 mod cnn;
 mod confidence;
 mod config;
+mod digest;
 mod digit;
 mod explain;
 pub mod export;
@@ -29,6 +30,7 @@ mod mlp;
 mod model_file;
 mod network;
 mod norm;
+mod numbers;
 mod picture;
 mod preprocessing;
 mod reading;
@@ -46,7 +48,7 @@ pub use average::{AverageError, WeightAverage};
 pub use catalog::{CatalogEntry, catalog};
 pub use classifier::{
     ClassProbability, Classifier, ClassifyError, Policy, Prediction, Prepared, Reason, Scores, is_strange,
-    scores, softmax,
+    scores,
 };
 pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
 pub use confidence::{
@@ -54,6 +56,7 @@ pub use confidence::{
     cross_entropy, fit_temperature, mistakes,
 };
 pub use config::{Activation, InputShape, NetworkConfig};
+pub use digest::hexadecimal;
 pub use explain::{Explanation, Map};
 pub use foreign::{
     BurnpackWeights, FloatType, ForeignError, SafetensorsWeights, WeightLayout, WeightSource, input_channels,
@@ -69,6 +72,7 @@ pub use model_file::{
     encode, read_metadata,
 };
 pub use network::{FEATURES_PATTERN, Network};
+pub use numbers::{SPLITMIX_INCREMENT, argmax, softmax, splitmix};
 pub use picture::{Fit, Picture, PictureError};
 pub use preprocessing::{Preprocessing, PreprocessingError};
 pub use reading::{ReadDigit, Reading};

@@ -27,8 +27,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Confidence, ConfidenceError, InputShape, LoadReport, Network, NetworkConfig, Preprocessing,
-    PreprocessingError, RecordError, Seen, ShapeError, Summary,
-    record::{Loading, compare, floats, hex, little_endian, load, named_tensors, values, weights_sha256},
+    PreprocessingError, RecordError, Seen, ShapeError, Summary, hexadecimal,
+    record::{Loading, compare, floats, little_endian, load, named_tensors, values, weights_sha256},
 };
 
 /// Version of the format that this crate writes; it reads no other.
@@ -319,7 +319,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<(Reader, Metadata), ModelFileError> {
         let found = if bytes.is_empty() {
             "nothing".to_string()
         } else {
-            hex(&bytes[..bytes.len().min(BURNPACK.len())])
+            hexadecimal(&bytes[..bytes.len().min(BURNPACK.len())])
         };
         return Err(ModelFileError::NotAModel { found });
     }
@@ -332,7 +332,7 @@ pub(crate) fn open(bytes: &[u8]) -> Result<(Reader, Metadata), ModelFileError> {
     }
     let found = Sha256::digest(&bytes[..content.len() + SEAL.len()]);
     if found[..] != *digest {
-        return Err(ModelFileError::Digest { expected: hex(digest), found: hex(&found) });
+        return Err(ModelFileError::Digest { expected: hexadecimal(digest), found: hexadecimal(found) });
     }
 
     let reader = Reader::from_bytes(Bytes::from_bytes_vec(content.to_vec()))

@@ -8,7 +8,7 @@ use burn::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{Network, network::VARIANTS, summary::TensorSpec};
+use crate::{Network, hexadecimal, network::VARIANTS, summary::TensorSpec};
 
 /// A tensor whose shape differs between a network and a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ fn hash_tensors(tensors: &[(String, TensorData)]) -> String {
         }
         hasher.update(little_endian(&values(data)));
     }
-    hex(&hasher.finalize())
+    hexadecimal(hasher.finalize())
 }
 
 /// The values of `f32` data, or of other data as `f32`.
@@ -186,13 +186,6 @@ pub(crate) fn little_endian(values: &[f32]) -> Vec<u8> {
 /// The inverse of [`little_endian`].
 pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Loads a complete record: every tensor of the network, and no other.
@@ -394,7 +387,7 @@ mod tests {
             assert_eq!(values.len(), len);
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         }
-        assert_eq!(weights_sha256(&network), hex(&Sha256::digest(&bytes)));
+        assert_eq!(weights_sha256(&network), hexadecimal(Sha256::digest(&bytes)));
     }
 
     #[test]

@@ -256,21 +256,13 @@ fn silently<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     std::panic::set_hook(Box::new(|_| {}));
     let answer = catch_unwind(AssertUnwindSafe(call));
     std::panic::set_hook(hook);
-    answer.map_err(|panic| match panic_message(&*panic) {
+    answer.map_err(|panic| match data::text::panic_message(&*panic).unwrap_or_default() {
         // A channel whose other end died with the real reason, in a thread we cannot see into.
         message if message.is_empty() || message.contains("RecvError") => {
             "no graphics adapter was found".to_owned()
         }
-        message => first_line(&message),
+        message => first_line(message),
     })
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_default()
 }
 
 /// What the GPU stack says of a machine without an adapter, in words for everybody.

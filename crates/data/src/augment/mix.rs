@@ -5,7 +5,8 @@
 
 use model::InputShape;
 
-use super::{AugmentConfig, Pick};
+use super::config::AugmentConfig;
+use super::pick::Pick;
 use crate::rng::{Purpose, Stream};
 
 /// Mixes `images` `[N, C, H, W]` in place and gives their targets, `[N, classes]`; each row has the sum 1.
@@ -14,7 +15,7 @@ pub(crate) fn mix(
     seed: u64,
     epoch: usize,
     picks: &[Pick],
-    (labels, classes): (&[u8], usize),
+    (labels, classes): (&[u32], usize),
     (input, images): (InputShape, &mut [f32]),
 ) -> Vec<f32> {
     let length = input.len();
@@ -37,8 +38,8 @@ pub(crate) fn mix(
             blend(f64::from(config.mixup), &mut stream, image, neighbour)
         };
         let row = &mut targets[position * classes..][..classes];
-        row[usize::from(label)] += share;
-        row[usize::from(other)] += 1.0 - share;
+        row[label as usize] += share;
+        row[other as usize] += 1.0 - share;
     }
     targets
 }
@@ -87,7 +88,7 @@ mod tests {
     /// Image `i` has the value `i` everywhere and the label `i`.
     fn mixed(config: &AugmentConfig, epoch: usize, count: usize) -> (Vec<f32>, Vec<f32>) {
         let picks: Vec<Pick> = (0..count as u32).map(Pick::from).collect();
-        let labels: Vec<u8> = (0..count as u8).collect();
+        let labels: Vec<u32> = (0..count as u32).collect();
         let mut images: Vec<f32> = (0..count).flat_map(|i| vec![i as f32; INPUT.len()]).collect();
         let targets = mix(config, 3, epoch, &picks, (&labels, count), (INPUT, &mut images));
         (images, targets)

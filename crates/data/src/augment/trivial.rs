@@ -3,7 +3,7 @@
 
 use model::Picture;
 
-use super::photo::{brightness, contrast, map, saturation, with_pixels};
+use super::pixels::{brightness, contrast, map, saturation, with_pixels};
 use crate::rng::Stream;
 
 /// Strengths go from 0 to this.

@@ -6,19 +6,18 @@
 //! decoding. It gets its name by renaming a finished temporary file.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use model::{Fit, InputShape};
+use model::{Fit, InputShape, hexadecimal};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::finding::Finding;
-use super::ingest::{BadImage, Sizes};
-use super::listing::{Listing, Part, Sample};
-use crate::content::ContentHash;
-use crate::idx::hexadecimal;
+use super::listing::{Listing, Sample};
+use crate::dataset::{ContentHash, Part, Sizes};
+use crate::error::BadImage;
+use crate::findings::Finding;
 use crate::options::ImageOptions;
 
 const MAGIC: &[u8; 8] = b"KILNPIX2";
@@ -43,7 +42,7 @@ pub(crate) struct Header {
     pub(crate) input: InputShape,
     pub(crate) fit: Fit,
     pub(crate) class_names: Vec<String>,
-    pub(crate) labels: Vec<u8>,
+    pub(crate) labels: Vec<u32>,
     pub(crate) parts: Vec<Part>,
     pub(crate) bad: Vec<BadImage>,
     pub(crate) mislabelled: Vec<String>,
@@ -71,7 +70,7 @@ pub(crate) struct Content {
 
 impl Content {
     pub(crate) fn new(header: Header, names: Names, pixels: Vec<u8>) -> Self {
-        let sha256 = hexadecimal(digest(&json(&header), &pixels));
+        let sha256 = hexadecimal(digest(&json(&header), &pixels).finalize());
         Self { header, names, pixels, sha256 }
     }
 }
@@ -121,8 +120,8 @@ pub(crate) fn path(cache: &Path, root: &Path, listing: &Listing, options: &Image
         add(&format!("{} {:?} {} {}", sample.label, sample.part, sample.bytes, sample.modified));
         add(&identity(sample));
     }
-    let key = hexadecimal(key);
-    let root_key = hexadecimal(Sha256::new().chain_update(root.to_string_lossy().as_bytes()));
+    let key = hexadecimal(key.finalize());
+    let root_key = hexadecimal(Sha256::new().chain_update(root.to_string_lossy().as_bytes()).finalize());
     let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     cache.join("pictures").join(format!("{name}-{}", &root_key[..16])).join(format!("{key}.pix"))
 }
@@ -188,11 +187,11 @@ fn parse(mut file: impl Read, length: u64) -> Result<Content, String> {
     let images = header.labels.len();
     let whole = [header.parts.len(), names.files.len(), names.content.len()] == [images; 3]
         && images.checked_mul(header.input.len()) == Some(pixels.len())
-        && header.labels.iter().all(|&label| usize::from(label) < header.class_names.len());
+        && header.labels.iter().all(|&label| (label as usize) < header.class_names.len());
     if !whole {
         return Err(damaged("its header contradicts itself"));
     }
-    Ok(Content { header, names, pixels, sha256: hexadecimal(digest) })
+    Ok(Content { header, names, pixels, sha256: hexadecimal(digest.finalize()) })
 }
 
 /// Keeps `content` under `path`, and removes the oldest forms of the same data set.
@@ -201,16 +200,11 @@ pub(crate) fn write(path: &Path, content: &Content) -> std::io::Result<()> {
         return Ok(());
     };
     std::fs::create_dir_all(folder)?;
-    crate::fetch::remove_abandoned(folder);
-    let mut file = crate::fetch::temporary(folder)?;
+    crate::sources::cache::remove_abandoned(folder);
     let (header, names) = (json(&content.header), json(&content.names));
     let start = start(&header, &names);
     let seal = seal(&start, &names, digest(&header, &content.pixels)).finalize();
-    for part in [&start[..], &header, &names, &content.pixels, &seal] {
-        file.write_all(part)?;
-    }
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
+    crate::sources::cache::write(path, &[&start, &header, &names, &content.pixels, &seal])?;
     remove_oldest(folder);
     Ok(())
 }
@@ -235,7 +229,7 @@ fn remove_oldest(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pictures::FindingKind;
+    use crate::findings::FindingKind;
 
     fn content() -> Content {
         let header = Header {

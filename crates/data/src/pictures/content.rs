@@ -5,7 +5,7 @@ use image::metadata::Orientation;
 use model::Picture;
 use sha2::{Digest, Sha256};
 
-use crate::content::ContentHash;
+use crate::dataset::ContentHash;
 
 /// Of a file that was decoded to `picture`, which has the size of the file.
 ///
@@ -121,7 +121,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::decode::{DecodeLimits, decode};
+    use crate::formats::decode::decode;
+    use crate::formats::decoded::DecodeLimits;
 
     fn picture(shift: u8) -> DynamicImage {
         DynamicImage::ImageRgb8(ImageBuffer::from_fn(9, 7, |x, y| {

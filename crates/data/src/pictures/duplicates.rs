@@ -2,36 +2,8 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
-
-use super::finding::{Finding, FindingKind};
-use super::listing::Part;
-use crate::content::ContentHash;
-use crate::dataset::Dataset;
-
-/// Pictures of a data set that show exactly the same, as sets of two or more files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Duplicates {
-    /// Copies with one label in one part.
-    pub harmless: Vec<Vec<Copied>>,
-    /// Sets with more than one label.
-    pub contradicting: Vec<Vec<Copied>>,
-    /// Sets with pictures in more than one part.
-    pub across_parts: Vec<Vec<Copied>>,
-    /// Sets with pictures of more than one group: a group is kept together, and its copies elsewhere are not.
-    pub across_groups: Vec<Vec<Copied>>,
-}
-
-/// One of the files that show the same.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Copied {
-    /// Its name in the data set.
-    pub file: String,
-    /// Its label.
-    pub class: String,
-    /// What it is for.
-    pub part: Part,
-}
+use crate::dataset::{ContentHash, Copied, Dataset, Duplicates, Part};
+use crate::findings::{Finding, FindingKind};
 
 impl Duplicates {
     /// Of all images of a data set with their parts.
@@ -42,7 +14,7 @@ impl Duplicates {
         }
         let copied = |&index: &usize| Copied {
             file: all.files[index].clone(),
-            class: all.class_names[usize::from(all.labels[index])].clone(),
+            class: all.class_names[all.labels[index] as usize].clone(),
             part: parts[index],
         };
         let mut sets: Vec<Vec<usize>> = by_content.into_values().filter(|set| set.len() > 1).collect();

@@ -8,35 +8,14 @@ use image::ImageFormat;
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{Fit, InputShape, Preprocessing};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::content::of_picture;
-use super::finding::{Finding, FindingKind};
 use super::listing::Sample;
-use crate::content::ContentHash;
-use crate::decode::{DecodeLimits, Probe, decode_with_notes, format, probe};
-
-/// A picture that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BadImage {
-    /// The file, as the data set names it.
-    pub path: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-/// Sizes of the pictures before they were resized, width and height.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sizes {
-    /// Fewest pixels.
-    pub smallest: [usize; 2],
-    /// The middle one by number of pixels.
-    pub median: [usize; 2],
-    /// Most pixels.
-    pub largest: [usize; 2],
-    /// How many different sizes there are.
-    pub distinct: usize,
-}
+use crate::dataset::{ContentHash, Sizes};
+use crate::error::BadImage;
+use crate::findings::{Finding, FindingKind};
+use crate::formats::decode::{decode_with_notes, format, probe};
+use crate::formats::decoded::{DecodeLimits, Probe};
 
 /// What became of the files; the images are those of the good ones, in their order.
 #[derive(Debug)]

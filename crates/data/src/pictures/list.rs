@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::finding::{Finding, FindingKind};
 use super::hints::Hints;
-use super::listing::{Listing, MAX_CLASSES, Part, Sample, similar};
+use super::listing::{Listing, Sample, similar};
+use crate::dataset::Part;
 use crate::error::DataError;
+use crate::findings::{Finding, FindingKind};
 use crate::options::Purpose;
 use crate::text::{composed, decoded};
 
@@ -338,9 +339,6 @@ impl Reader<'_> {
             0 | 1 if evaluates => None,
             0 => Some("no picture is listed for training".to_owned()),
             1 => Some(format!("`{}` is the only class; a classifier needs two or more", class_names[0])),
-            classes if classes > MAX_CLASSES => {
-                Some(format!("{classes} different labels; expected at most {MAX_CLASSES}"))
-            }
             _ => None,
         };
         if let Some(reason) = reason {
@@ -354,11 +352,10 @@ impl Reader<'_> {
         }
         for Row { part, name, path, label, group, line } in rows {
             match class_names.binary_search(&label) {
-                Ok(class) if class < MAX_CLASSES => {
-                    let sample = Sample::new(name, path, class as u8, part);
+                Ok(class) => {
+                    let sample = Sample::new(name, path, class as u32, part);
                     self.listing.samples.push(Sample { group, ..sample });
                 }
-                Ok(_) => {}
                 Err(_) => {
                     self.find(
                         FindingKind::Line,
@@ -370,7 +367,6 @@ impl Reader<'_> {
         }
         self.listing.samples.sort_by(|a, b| (a.part, &a.name).cmp(&(b.part, &b.name)));
         self.listing.class_names = class_names;
-        self.listing.class_names.truncate(MAX_CLASSES);
     }
 }
 
@@ -457,7 +453,7 @@ mod tests {
         stopping.map(Finding::line).collect::<Vec<_>>().join("\n")
     }
 
-    fn found(listing: &Listing) -> Vec<(&str, u8, Part)> {
+    fn found(listing: &Listing) -> Vec<(&str, u32, Part)> {
         listing.samples.iter().map(|s| (s.name.as_str(), s.label, s.part)).collect()
     }
 

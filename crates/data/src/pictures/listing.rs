@@ -5,92 +5,15 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use serde::{Deserialize, Serialize};
-
-use super::finding::{Finding, FindingKind};
+use super::part_names::{PART_NAMES, core};
 use super::walk::{
     EXTENSIONS, Entry, Found, Kind, What, entries, holds_pictures, kind_of_file, unread, walk,
 };
+use crate::dataset::Part;
 use crate::error::DataError;
+use crate::findings::{Finding, FindingKind};
 use crate::options::Purpose;
 use crate::text::{composed, one_line};
-
-/// Labels are bytes.
-pub(crate) const MAX_CLASSES: usize = 256;
-
-/// What a picture is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Part {
-    /// To learn from.
-    Train,
-    /// To choose by.
-    Valid,
-    /// For the one final test.
-    Test,
-}
-
-impl Part {
-    /// Every part.
-    const ALL: [Self; 3] = [Self::Train, Self::Valid, Self::Test];
-
-    /// Names by which people and programs call it, in lower case.
-    const fn names(self) -> &'static [&'static str] {
-        match self {
-            Self::Train => &["train", "training", "trn"],
-            Self::Valid => {
-                &["valid", "val", "validation", "validate", "validating", "dev", "devel", "development"]
-            }
-            Self::Test => &["test", "testing", "tst", "eval", "evaluation", "evaluating"],
-        }
-    }
-
-    /// The part that a folder or a cell is named for, in any case, with what people add: `Train`, `train_set`,
-    /// `seg_train`, `testing-images`, `val2017`.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        let core = core(name);
-        Self::ALL.into_iter().find(|part| part.names().contains(&core.as_str()))
-    }
-
-    /// Its usual name.
-    pub(crate) const fn name(self) -> &'static str {
-        self.names()[0]
-    }
-}
-
-impl std::fmt::Display for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// The names of folders that are known for parts, for messages.
-pub(crate) const PART_NAMES: &str = "train or training, valid, val, validation or dev, and test, testing or eval, in any case, also as train_set, \
-     test_images, valid_data and the like";
-
-/// What people add to the names of parts.
-const ADDED: [&str; 17] = [
-    "dataset", "data", "sets", "set", "images", "image", "imgs", "img", "pictures", "photos", "samples",
-    "seg", "split", "subset", "folder", "dir", "part",
-];
-
-/// A name in lower case without separators, numbers around it and what people add to the names of parts. What is
-/// only such an addition becomes nothing.
-fn core(name: &str) -> String {
-    let lower = composed(name).to_lowercase();
-    let letters: String = lower.chars().filter(|character| character.is_alphanumeric()).collect();
-    let mut core = letters.trim_matches(|character: char| character.is_ascii_digit());
-    loop {
-        if Part::ALL.iter().any(|part| part.names().contains(&core)) {
-            return core.to_owned();
-        }
-        let shorter = ADDED.iter().find_map(|added| core.strip_suffix(added).or(core.strip_prefix(added)));
-        match shorter {
-            Some(shorter) => core = shorter,
-            None => return core.to_owned(),
-        }
-    }
-}
 
 /// One picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +22,7 @@ pub(crate) struct Sample {
     pub(crate) name: String,
     /// The file.
     pub(crate) path: PathBuf,
-    pub(crate) label: u8,
+    pub(crate) label: u32,
     pub(crate) part: Part,
     /// What it is named to belong together with: pictures of one group are in one part.
     pub(crate) group: Option<String>,
@@ -109,7 +32,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    pub(crate) fn new(name: String, path: PathBuf, label: u8, part: Part) -> Self {
+    pub(crate) fn new(name: String, path: PathBuf, label: u32, part: Part) -> Self {
         // A file that is not there is found out when it is decoded, with all the others.
         let metadata = path.metadata().ok();
         let bytes = metadata.as_ref().map_or(0, Metadata::len);
@@ -370,7 +293,7 @@ impl Lister<'_> {
         let inside = folders.filter_map(|folder| entries(folder).ok()).flatten();
         let names = inside.filter(|entry| entry.kind == Kind::Folder).map(|entry| composed(&entry.name));
         let names: BTreeSet<String> = names.collect();
-        self.listing.class_names = names.into_iter().take(MAX_CLASSES).collect();
+        self.listing.class_names = names.into_iter().collect();
     }
 
     /// What lies beside the parts.
@@ -436,8 +359,7 @@ impl Lister<'_> {
             if let Some(reason) = impossible(&names, named) {
                 self.find(FindingKind::Layout, folder, reason);
             }
-            let kept = names.into_iter().take(MAX_CLASSES);
-            self.listing.class_names.extend(kept);
+            self.listing.class_names.extend(names);
             self.listing.class_names.sort();
             self.listing.class_names.dedup();
             self.warn_of_similar_names(folder);
@@ -456,9 +378,7 @@ impl Lister<'_> {
         }
         for (class, found) in filled {
             match self.listing.class_names.binary_search(&class.name) {
-                Ok(label) => self.take(label as u8, part, found),
-                // More classes than there may be, which is said.
-                Err(_) if part == Part::Train => {}
+                Ok(label) => self.take(label as u32, part, found),
                 Err(_) => {
                     let reason = format!(
                         "it is no class of the training part, whose classes are {}; add it there or remove it",
@@ -543,7 +463,7 @@ impl Lister<'_> {
     }
 
     /// Pictures become samples, what else there is becomes findings.
-    fn take(&mut self, label: u8, part: Part, found: Vec<Found>) {
+    fn take(&mut self, label: u32, part: Part, found: Vec<Found>) {
         for Found { path, what } in found {
             match what {
                 What::Picture => {
@@ -604,9 +524,6 @@ fn impossible(names: &[String], named: usize) -> Option<String> {
         [] => Some("none of its class folders holds a picture".to_owned()),
         [one] => Some(format!("`{one}` is its only class{}; a classifier needs two or more",
             if named > 1 { " with pictures" } else { "" })),
-        _ if names.len() > MAX_CLASSES => {
-            Some(format!("it has {} classes; expected at most {MAX_CLASSES}", names.len()))
-        }
         _ => None,
     }
 }
@@ -622,8 +539,8 @@ pub(crate) fn shortened(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Part::{Test, Train, Valid};
     use super::*;
+    use crate::dataset::Part::{Test, Train, Valid};
     use crate::pictures::tests::tree;
 
     fn listed(files: &[&str]) -> Listing {
@@ -646,7 +563,7 @@ mod tests {
         listing.findings.iter().map(|finding| (finding.kind, finding.path.as_str())).collect()
     }
 
-    fn found(listing: &Listing) -> Vec<(&str, u8, Part)> {
+    fn found(listing: &Listing) -> Vec<(&str, u32, Part)> {
         listing.samples.iter().map(|s| (s.name.as_str(), s.label, s.part)).collect()
     }
 
@@ -658,7 +575,7 @@ mod tests {
             assert_eq!(stops(&listing), "", "{files:?}");
             let samples = listing.samples.iter();
             let named =
-                samples.map(|s| (s.name.clone(), listing.class_names[usize::from(s.label)].clone(), s.part));
+                samples.map(|s| (s.name.clone(), listing.class_names[s.label as usize].clone(), s.part));
             named.collect::<Vec<_>>()
         };
         let named = |name: &str, class: &str, part| (name.to_owned(), class.to_owned(), part);
@@ -851,8 +768,6 @@ mod tests {
         fails(&["notes.txt"], "no class folder");
         fails(&["a/1.png", "b/readme.md"], "`a` is its only class with pictures");
         fails(&["a/1.png", "b/1.png", "2.png"], "1 pictures lie beside the class folders");
-        let many: Vec<String> = (0..257).map(|class| format!("{class}/1.png")).collect();
-        fails(&many.iter().map(String::as_str).collect::<Vec<_>>(), "257 classes; expected at most 256");
     }
 
     #[test]

@@ -5,11 +5,11 @@
 mod cache;
 mod content;
 mod duplicates;
-mod finding;
 mod hints;
 mod ingest;
 mod list;
 mod listing;
+mod part_names;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,22 +17,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use model::{Fit, InputShape};
-use serde::Serialize;
 
-pub use duplicates::{Copied, Duplicates, in_line};
-pub use finding::{Finding, FindingKind, grouped};
-pub use ingest::{BadImage, Sizes};
-pub use listing::Part;
+pub use duplicates::in_line;
 pub use walk::{EXTENSIONS, Found, What, unread, walk};
 pub(crate) use walk::{Entry, Kind, entries};
 
-use crate::content::ContentHash;
-use crate::dataset::{Dataset, DatasetPair, measure};
-use crate::decode::{DecodeLimits, Probe};
+use crate::dataset::ContentHash;
+use crate::dataset::{Dataset, DatasetPair, Duplicates, Part, PictureReport, measure};
+use crate::division::membership::test_draw;
+use crate::division::shortage::{Shortage, shortages};
 use crate::error::DataError;
-use crate::fetch::Search;
-use crate::membership::test_draw;
+use crate::findings::{Finding, FindingKind, grouped};
+use crate::formats::decoded::{DecodeLimits, Probe};
 use crate::options::{ImageOptions, InputRequest, OnBadImage, Purpose};
+use crate::sources::search::Search;
 use crate::text::one_line;
 use cache::{Content, Header, Names};
 use listing::Listing;
@@ -42,30 +40,6 @@ const DEFAULT_SIDE: usize = 64;
 
 /// Files that a message names.
 const NAMED: usize = 20;
-
-/// What was found out about the files of a data set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct PictureReport {
-    /// Files that were left out because they cannot be decoded.
-    pub bad: Vec<BadImage>,
-    /// Files in class folders that are no pictures by their names.
-    pub ignored: Vec<String>,
-    /// Files whose extension names another format than their content; they were read by their content.
-    pub mislabelled: Vec<String>,
-    /// All that is wrong, those files included.
-    #[serde(skip)]
-    pub findings: Vec<Finding>,
-    /// Sizes of the pictures before they were resized.
-    pub sizes: Sizes,
-    /// Whether the images come from the cache of an earlier run.
-    pub from_cache: bool,
-    /// Classes of which no picture was set aside for the test, where the data names no test part.
-    pub untested: Vec<String>,
-    /// Groups whose pictures the data itself names for different parts.
-    pub torn_groups: Vec<String>,
-    /// Pictures that show the same.
-    pub duplicates: Duplicates,
-}
 
 /// Loads `root/<class>/…` or `root/train/<class>/…` with its siblings.
 pub(crate) fn load_folder(
@@ -109,9 +83,8 @@ pub(crate) fn check(
     let mut pair = pair.filter(|_| !stopped(&report));
     if let Some(pair) = &mut pair {
         pair.pictures = Some(PictureReport::default());
-        let too_few = crate::shortages(pair, pair.valid.is_empty());
-        let finding =
-            |short: &crate::Shortage| Finding::new(FindingKind::TooFew, &short.class, short.to_string());
+        let too_few = shortages(pair, pair.valid.is_empty());
+        let finding = |short: &Shortage| Finding::new(FindingKind::TooFew, &short.class, short.to_string());
         report.findings.extend(too_few.iter().map(finding));
     }
     let pair = pair.filter(|_| !stopped(&report));
@@ -410,7 +383,7 @@ fn set_test_aside(all: &Dataset, parts: &mut [Part], fraction: f64) -> Vec<Strin
     for ((part, unit), &label) in parts.iter_mut().zip(all.units.iter()).zip(&all.labels) {
         if *part == Part::Train && test_draw(unit) < fraction {
             *part = Part::Test;
-            counts[usize::from(label)] += 1;
+            counts[label as usize] += 1;
         }
     }
     tracing::info!(

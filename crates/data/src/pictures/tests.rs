@@ -552,7 +552,7 @@ fn a_pipe_or_a_folder_with_the_name_of_a_picture_is_no_trap() {
 
 #[test]
 fn cifar_folders_are_recognised_as_they_unpack() {
-    use crate::cifar::{CIFAR10, tests::records};
+    use crate::formats::cifar::{CIFAR10, tests::records};
 
     let world = World::new();
     world.put("cifar-10-batches-bin/data_batch_1.bin", &records(&CIFAR10, 40));

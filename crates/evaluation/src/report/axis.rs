@@ -65,36 +65,53 @@ impl Axis {
     }
 
     fn log_ticks(&self) -> Vec<(f64, String)> {
-        for digits in [&[1.0][..], &[1.0, 3.0], &[1.0, 2.0, 5.0]] {
-            let marks: Vec<f64> = (-30..30)
-                .flat_map(|power| {
-                    digits.iter().map(move |digit| format!("{digit}e{power}").parse().unwrap_or(f64::NAN))
-                })
-                .filter(|mark| (self.low..=self.high).contains(mark))
-                .collect();
-            if marks.len() >= 3 {
+        match log_marks(self.low, self.high, 3) {
+            Some(marks) => {
                 let every = marks.len().div_ceil(8);
-                return marks.iter().step_by(every).map(|mark| (*mark, number(*mark))).collect();
+                marks.iter().step_by(every).map(|mark| (*mark, number(*mark))).collect()
             }
+            None => self.linear_ticks(),
         }
-        self.linear_ticks()
     }
 
-    /// Steps of 1, 2 or 5 times a power of ten, about five of them.
     fn linear_ticks(&self) -> Vec<(f64, String)> {
-        let rough = (self.high - self.low) / 5.0;
-        let power = 10_f64.powf(rough.log10().floor());
-        let step =
-            [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
-        // 0.1 has logarithm -1 but for rounding: the small term keeps it there.
-        let decimals = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;
-        let first = (self.low / step).ceil() as i64;
-        (first..first + 20)
-            .map(|n| n as f64 * step)
-            .take_while(|mark| *mark <= self.high + step * 1e-9)
-            .map(|mark| (mark, format!("{mark:.decimals$}")))
-            .collect()
+        let (step, marks) = linear_marks(self.low, self.high);
+        let decimals = decimals(step);
+        marks.into_iter().map(|mark| (mark, format!("{mark:.decimals$}"))).collect()
     }
+}
+
+/// Multiples of 1, 2 or 5 times a power of ten from `low` to `high`, about five of them, and the step between them.
+pub(super) fn linear_marks(low: f64, high: f64) -> (f64, Vec<f64>) {
+    let rough = (high - low).max(f64::MIN_POSITIVE) / 5.0;
+    let power = 10_f64.powf(rough.log10().floor());
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
+    // An end that is a multiple but for rounding counts as one.
+    let room = 1e-9;
+    let first = (low / step - room).ceil() as i64;
+    let marks = (first..first.saturating_add(20)).map(|n| n as f64 * step);
+    (step, marks.take_while(|mark| *mark <= high + step * room).collect())
+}
+
+/// Powers of ten from `low` to `high`, with what lies between them where there are fewer than `least`; none where there
+/// are still fewer.
+pub(super) fn log_marks(low: f64, high: f64, least: usize) -> Option<Vec<f64>> {
+    [&[1.0][..], &[1.0, 3.0], &[1.0, 2.0, 5.0]].into_iter().find_map(|digits| {
+        let marks: Vec<f64> = (-30..30)
+            .flat_map(|power| {
+                digits.iter().map(move |digit| format!("{digit}e{power}").parse().unwrap_or(f64::NAN))
+            })
+            .filter(|mark| (low..=high).contains(mark))
+            .collect();
+        (marks.len() >= least).then_some(marks)
+    })
+}
+
+/// Digits after the point that tell multiples of `step` (1, 2, 3 or 5 times a power of ten) apart.
+pub(super) fn decimals(step: f64) -> usize {
+    // 0.1 has logarithm -1 but for rounding: the small term keeps it there.
+    (-(step.log10() + 1e-9).floor()).max(0.0) as usize
 }
 
 /// A round number, short.
@@ -118,6 +135,17 @@ mod tests {
         assert_eq!(texts(&Scale::Linear, &[0.0, 0.5]), ["0.0", "0.2", "0.4"]);
         assert_eq!(texts(&Scale::Names(vec!["a".to_owned(), "b".to_owned()]), &[]), ["a", "b"]);
         assert!(Axis::around(&Scale::Log, [0.0, f64::NAN].into_iter()).is_none());
+    }
+
+    #[test]
+    fn marks_are_round_and_an_end_that_is_round_is_marked() {
+        assert_eq!(linear_marks(0.0, 1.0), (0.2, [0, 1, 2, 3, 4, 5].map(|n| f64::from(n) * 0.2).to_vec()));
+        // 0.3 / 0.1 is less than 3, and 3 * 0.1 more than 0.3.
+        let (step, marks) = linear_marks(0.3, 0.6);
+        assert_eq!((step, marks.len()), (0.1, 4), "{marks:?}");
+        assert!(linear_marks(0.5, 0.5).1.len() <= 20);
+        assert_eq!(log_marks(1e-4, 0.1, 3), Some(vec![1e-4, 1e-3, 1e-2, 0.1]));
+        assert_eq!(log_marks(1.5, 1.7, 3), None);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The confusion matrix as a picture.
 
+use model::thousands;
 use plotters::backend::DrawingBackend;
 use plotters::style::Color;
 use plotters::style::text_anchor::HPos;
 
 use super::canvas::{BLUE, Canvas, Drawn, GRID, INK, MUTED, ORANGE, Picture, Text, text_width};
 use super::error::ReportError;
-use super::text::{percent, thousands};
+use super::text::percent;
 use crate::metrics::Evaluation;
 
 /// Rows are targets, columns are predictions. Right answers are blue, by their share of the row;

@@ -4,6 +4,7 @@ use plotters::backend::DrawingBackend;
 use plotters::style::RGBColor;
 use plotters::style::text_anchor::HPos;
 
+use super::axis::{decimals, linear_marks};
 use super::canvas::{self, BLUE, Canvas, Drawn, GRID, INK, MUTED, ORANGE, Picture, Point, Text};
 use super::error::ReportError;
 use super::text::percent;
@@ -25,20 +26,11 @@ struct Axis {
 }
 
 impl Axis {
-    /// Round figures between the ends, at most six.
+    /// Round figures between the ends.
     fn ticks(&self) -> Vec<(f64, String)> {
-        let span = (self.high - self.low).max(1e-9);
-        let power = 10f64.powf((span / 5.0).log10().floor());
-        let step =
-            [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| span / step <= 5.5);
-        let step = step.unwrap_or(span);
-        let decimals = (-(step * 100.0).log10().floor()).max(0.0) as usize;
-        let first = (self.low / step - 1e-6).ceil() as i64;
-        let last = (self.high / step + 1e-6).floor() as i64;
-        (first..=last)
-            .map(|mark| mark as f64 * step)
-            .map(|mark| (mark, format!("{:.decimals$} %", mark * 100.0)))
-            .collect()
+        let (step, marks) = linear_marks(self.low, self.high);
+        let decimals = decimals(step * 100.0);
+        marks.into_iter().map(|mark| (mark, format!("{:.decimals$} %", mark * 100.0))).collect()
     }
 
     fn share(&self, value: f64) -> f64 {

@@ -3,6 +3,7 @@
 use plotters::backend::DrawingBackend;
 use plotters::style::text_anchor::HPos;
 
+use super::axis::{decimals, linear_marks, log_marks};
 use super::canvas::{BLUE, Canvas, Drawn, GRID, INK, MUTED, ORANGE, Picture, Text};
 use crate::metrics_log::EpochRecord;
 
@@ -74,36 +75,15 @@ impl Quantity {
     }
 }
 
-/// Digits after the point that tell multiples of `step` (1, 2, 3 or 5 times a power of ten) apart.
-fn decimals(step: f64) -> usize {
-    // 0.1 has logarithm -1 but for rounding: the small term keeps it there.
-    (-(step.log10() + 1e-9).floor()).max(0.0) as usize
-}
-
 /// The labelled figures of an axis with their texts.
 fn ticks(quantity: Quantity, low: f64, high: f64) -> Vec<(f64, String)> {
-    if quantity == Quantity::Loss {
-        for digits in [&[1.0][..], &[1.0, 3.0], &[1.0, 2.0, 5.0]] {
-            let marks: Vec<f64> = (-12..9)
-                .flat_map(|power| digits.iter().map(move |digit| digit * 10_f64.powi(power)))
-                .filter(|mark| (low..=high).contains(mark))
-                .collect();
-            if marks.len() >= 4 {
-                return marks.iter().map(|&mark| (mark, quantity.label(mark, mark))).collect();
-            }
-        }
+    if quantity == Quantity::Loss
+        && let Some(marks) = log_marks(low, high, 4)
+    {
+        return marks.into_iter().map(|mark| (mark, quantity.label(mark, mark))).collect();
     }
-    // Steps of 1, 2 or 5 times a power of ten, about five of them.
-    let rough = (high - low) / 5.0;
-    let power = 10_f64.powf(rough.log10().floor());
-    let step =
-        [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
-    let first = (low / step).ceil() as i64;
-    (first..first + 100)
-        .map(|n| n as f64 * step)
-        .take_while(|mark| *mark <= high + step * 1e-9)
-        .map(|mark| (mark, quantity.label(mark, step)))
-        .collect()
+    let (step, marks) = linear_marks(low, high);
+    marks.into_iter().map(|mark| (mark, quantity.label(mark, step))).collect()
 }
 
 impl Curve<'_> {

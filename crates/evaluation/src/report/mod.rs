@@ -29,6 +29,7 @@ pub use mistakes::ReportImage;
 pub use overfitting::overfitting_since;
 pub use range_test::RangeTestPicture;
 pub use samples::{SampleRow, sample_sheet};
+pub use text::{Escaped, escape};
 pub use trials::{TrialKind, TrialPicture, TrialPoint};
 
 use confusion::ConfusionPicture;

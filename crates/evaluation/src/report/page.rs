@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use model::thousands;
+
 use super::canvas;
 use super::coverage::CoveragePicture;
 use super::curves::{Curve, Quantity};
@@ -9,7 +11,7 @@ use super::error::ReportError;
 use super::input::ReportInput;
 use super::mistakes::Mistake;
 use super::overfitting::overfitting_since;
-use super::text::{escape, percent, percent_or_dash, thousands};
+use super::text::{escape, percent, percent_or_dash};
 use crate::confidence::round_points;
 use crate::metrics::{ClassMetrics, Evaluation};
 

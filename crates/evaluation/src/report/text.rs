@@ -2,11 +2,12 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
-/// Text made safe between tags and inside quoted attributes.
-pub(super) struct Escaped<'a>(&'a str);
+/// Text made safe between tags and inside quoted attributes of HTML and SVG.
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<'a>(&'a str);
 
 /// See [`Escaped`].
-pub(super) fn escape(text: &str) -> Escaped<'_> {
+pub fn escape(text: &str) -> Escaped<'_> {
     Escaped(text)
 }
 
@@ -19,7 +20,7 @@ impl Display for Escaped<'_> {
                 '&' => f.write_str("&amp;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                c if c.is_control() => f.write_char(' ')?, // XML forbids most of them
+                c if c.is_control() && !matches!(c, '\n' | '\t') => f.write_char(' ')?, // XML forbids them
                 c => f.write_char(c)?,
             }
         }
@@ -37,29 +38,19 @@ pub(super) fn percent_or_dash(share: Option<f64>) -> String {
     share.map_or_else(|| "–".to_owned(), percent)
 }
 
-/// Digits in groups of three: `60,000`.
-pub(super) fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped() {
-        assert_eq!(
-            [0, 999, 1000, 60_000, 1_234_567].map(thousands),
-            ["0", "999", "1,000", "60,000", "1,234,567"]
-        );
+    fn no_text_ends_a_tag_or_an_attribute() {
+        let escaped = |text: &str| escape(text).to_string();
+        assert_eq!(escaped("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
+        assert_eq!(escaped("two\nlines\tand a\u{7}bell\0"), "two\nlines\tand a bell ");
+    }
+
+    #[test]
+    fn shares_are_percent() {
         assert_eq!(percent(0.992_14), "99.21 %");
     }
 }

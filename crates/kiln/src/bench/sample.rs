@@ -69,7 +69,7 @@ impl Images {
 
     fn synthetic(input: InputShape) -> Self {
         let set = |count: usize| {
-            let labels = (0..count).map(|index| (index % CLASSES) as u8).collect();
+            let labels = (0..count).map(|index| (index % CLASSES) as u32).collect();
             let names = (0..CLASSES).map(|class| class.to_string()).collect();
             Dataset::new("synthetic", noise(count * input.len()), labels, input, names)
         };
@@ -122,7 +122,7 @@ impl Images {
 }
 
 /// Cuts off the end, or starts again from the front.
-fn repeat_to(values: &mut Vec<u8>, len: usize) {
+fn repeat_to<T: Copy>(values: &mut Vec<T>, len: usize) {
     while values.len() < len {
         let more = values.len().min(len - values.len());
         values.extend_from_within(..more);

@@ -102,11 +102,7 @@ fn load(path: &Path, device: &Device, keep: bool) -> Result<Loaded, ModelIoError
         .map_err(|source| ModelIoError::Content { path: path.to_owned(), source })?;
     Ok(Loaded {
         classifier: Classifier::new(model, device.clone()),
-        file_sha256: Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<Vec<_>>()
-            .concat(),
+        file_sha256: model::hexadecimal(Sha256::digest(&bytes)),
         file: (keep && bytes.len() <= MOST_KEPT).then(|| bytes.into()),
         since: SystemTime::now(),
     })

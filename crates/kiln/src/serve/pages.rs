@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use evaluation::report::escape;
 use hyper::body::Bytes;
 use serde_json::Value;
 
@@ -158,7 +159,7 @@ fn content_type(name: &str) -> &'static str {
 
 /// The interface description as a page that needs no script.
 fn documentation(openapi: &Value) -> String {
-    let text = |value: &Value| escape(value.as_str().unwrap_or_default());
+    let text = |value: &Value| escape(value.as_str().unwrap_or_default()).to_string();
     let mut sections = String::new();
     for (path, methods) in openapi["paths"].as_object().into_iter().flatten() {
         for (method, operation) in methods.as_object().into_iter().flatten() {
@@ -227,10 +228,6 @@ fn example(value: &Value) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,7 +240,7 @@ mod tests {
         for (path, methods) in description["paths"].as_object().unwrap() {
             assert!(html.contains(path.as_str()), "{path}");
             for operation in methods.as_object().unwrap().values() {
-                assert!(html.contains(&escape(operation["summary"].as_str().unwrap())), "{path}");
+                assert!(html.contains(&escape(operation["summary"].as_str().unwrap()).to_string()), "{path}");
             }
         }
         assert!(!html.contains("http://") && !html.contains("https://"), "nothing from elsewhere");

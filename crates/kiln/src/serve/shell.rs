@@ -79,7 +79,7 @@ pub(crate) fn wrap(routes: Router, metrics: Arc<Metrics>) -> Router {
     // The last layer is the outermost.
     let routes = routes.layer(CatchPanicLayer::custom(move |panic: Box<dyn Any + Send>| {
         counted.panic();
-        tracing::error!("a handler panicked: {}", panic_message(&*panic));
+        tracing::error!("a handler panicked: {}", data::text::panic_message(&*panic).unwrap_or("no message"));
         Problem::internal().into_response()
     }));
     routes.layer(middleware::from_fn_with_state(metrics, observe))
@@ -88,11 +88,6 @@ pub(crate) fn wrap(routes: Router, metrics: Arc<Metrics>) -> Router {
 /// Tells browsers that pages of these origins may call.
 pub(crate) fn allow_origins(routes: Router, origins: &[String]) -> Router {
     if origins.is_empty() { routes } else { routes.layer(cors_layer(origins)) }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 fn cors_layer(origins: &[String]) -> CorsLayer {

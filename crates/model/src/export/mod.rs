@@ -2,6 +2,7 @@
 
 mod c_header;
 mod onnx;
+pub mod protobuf;
 mod pytorch;
 mod quantize;
 mod sequence;

@@ -4,6 +4,7 @@
 //! with its recording backend, doubles the time of a build, names neither inputs nor outputs, writes no metadata and
 //! no integers, and knows no exact GELU. The few messages of the format that a network needs are written here.
 
+use super::protobuf::Message;
 use super::{ExportError, Layer, QuantizedTensor, Sequence, WeightTensor, answers};
 use crate::{Activation, Metadata, PoolConfig, PoolKind, record::little_endian};
 
@@ -16,51 +17,6 @@ const BATCH: &str = "batch";
 /// The version of the file format and that of the operators: what ONNX 1.13 (2022) and later read.
 const IR_VERSION: u64 = 8;
 const OPSET: u64 = 18;
-
-/// A protocol buffer being written: fields by their numbers in `onnx.proto`.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push((value as u8) | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn integer(mut self, field: u64, value: u64) -> Self {
-        self.varint(field << 3);
-        self.varint(value);
-        self
-    }
-
-    fn float(mut self, field: u64, value: f32) -> Self {
-        self.varint(field << 3 | 5);
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    fn bytes(mut self, field: u64, bytes: &[u8]) -> Self {
-        self.varint(field << 3 | 2);
-        self.varint(bytes.len() as u64);
-        self.0.extend(bytes);
-        self
-    }
-
-    fn text(self, field: u64, text: &str) -> Self {
-        self.bytes(field, text.as_bytes())
-    }
-
-    fn message(self, field: u64, message: &Self) -> Self {
-        self.bytes(field, &message.0)
-    }
-
-    fn messages(self, field: u64, messages: impl IntoIterator<Item = Self>) -> Self {
-        messages.into_iter().fold(self, |whole, message| whole.message(field, &message))
-    }
-}
 
 /// `TensorProto.DataType`
 #[derive(Clone, Copy)]
@@ -248,7 +204,7 @@ pub fn onnx(sequence: &Sequence, metadata: &Metadata) -> Result<Vec<u8>, ExportE
         .message(7, &graph)
         .message(8, &Message::default().integer(2, OPSET))
         .messages(14, properties);
-    Ok(model.0)
+    Ok(model.into_bytes())
 }
 
 /// Functions that ONNX has only since later versions are put together.
@@ -297,22 +253,4 @@ fn properties(metadata: &Metadata) -> [(&'static str, String); 7] {
         ("weights_sha256", metadata.weights_sha256.clone()),
         ("kiln_version", metadata.kiln_version.clone()),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_are_protocol_buffers() {
-        // The examples of the format's own documentation: field 1 = 150; field 2 = "testing".
-        assert_eq!(Message::default().integer(1, 150).0, [0x08, 0x96, 0x01]);
-        assert_eq!(Message::default().text(2, "testing").0, b"\x12\x07testing");
-        assert_eq!(
-            Message::default().message(3, &Message::default().integer(1, 150)).0,
-            [0x1a, 3, 8, 0x96, 1]
-        );
-        assert_eq!(Message::default().float(2, 1.0).0, [0x15, 0, 0, 0x80, 0x3f]);
-        assert_eq!(Message::default().integer(20, 7).0, [0xa0, 0x01, 7]);
-    }
 }

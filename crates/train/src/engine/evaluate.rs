@@ -2,8 +2,8 @@
 
 use burn::tensor::Device;
 use data::{Dataset, listed};
-use evaluation::metrics::{Evaluation, MetricsError, Prediction, argmax};
-use model::{Network, Preprocessing};
+use evaluation::metrics::{Evaluation, MetricsError, Prediction};
+use model::{Network, Preprocessing, argmax};
 
 /// Images per forward pass when nothing is learned.
 pub(crate) const EVALUATION_BATCH: usize = 256;
@@ -90,7 +90,7 @@ pub fn evaluate(
 }
 
 /// Softmax and cross-entropy of one row of logits `[K]`, in `f64`.
-fn predict(logits: &[f32], index: u32, target: u8) -> Prediction {
+fn predict(logits: &[f32], index: u32, target: u32) -> Prediction {
     let predicted = argmax(logits);
     let largest = f64::from(logits[predicted]);
     let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - largest).exp()).sum();
@@ -98,9 +98,9 @@ fn predict(logits: &[f32], index: u32, target: u8) -> Prediction {
     Prediction {
         index,
         target,
-        predicted: predicted as u8,
+        predicted: predicted as u32,
         probability: log_probability(predicted).exp() as f32,
-        loss: -log_probability(usize::from(target)) as f32,
+        loss: -log_probability(target as usize) as f32,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use burn::tensor::Tensor;
 use burn_train::ClassificationOutput;
-use evaluation::metrics::argmax;
+use model::argmax;
 
 /// How long such a reading may take before fewer batches are read together: progress is seen only where losses are.
 const LONG_READING: Duration = Duration::from_millis(200);
@@ -19,7 +19,7 @@ pub(super) struct LossReader {
 struct Waiting {
     step: usize,
     rate: f64,
-    labels: Vec<u8>,
+    labels: Vec<u32>,
     loss: Tensor<1>,
     logits: Tensor<2>,
 }
@@ -43,7 +43,7 @@ impl LossReader {
             if reading < LONG_READING { (2 * self.window).min(self.most) } else { self.window.div_ceil(2) };
     }
 
-    pub(super) fn push(&mut self, step: usize, rate: f64, labels: Vec<u8>, output: &ClassificationOutput) {
+    pub(super) fn push(&mut self, step: usize, rate: f64, labels: Vec<u32>, output: &ClassificationOutput) {
         self.waiting.push(Waiting {
             step,
             rate,
@@ -87,7 +87,7 @@ impl LossReader {
 }
 
 /// How many of the logits `[N, K]` have their largest value at the label.
-pub(super) fn count_correct(logits: &Tensor<2>, labels: &[u8]) -> usize {
+pub(super) fn count_correct(logits: &Tensor<2>, labels: &[u32]) -> usize {
     correct_rows(&floats(logits), logits.dims()[1], labels)
 }
 
@@ -95,10 +95,6 @@ fn floats<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
     tensor.to_data().iter::<f32>().collect()
 }
 
-fn correct_rows(logits: &[f32], classes: usize, labels: &[u8]) -> usize {
-    logits
-        .chunks_exact(classes)
-        .zip(labels)
-        .filter(|(row, label)| argmax(row) == usize::from(**label))
-        .count()
+fn correct_rows(logits: &[f32], classes: usize, labels: &[u32]) -> usize {
+    logits.chunks_exact(classes).zip(labels).filter(|(row, label)| argmax(row) == **label as usize).count()
 }

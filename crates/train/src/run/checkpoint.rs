@@ -13,10 +13,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use data::files::sync_folder;
 use evaluation::metrics_log::EpochRecord;
 use serde::{Deserialize, Serialize};
 
-use crate::run::files::{sha256_hex, sync_folder, write_atomically};
+use crate::run::files::{sha256_hex, write_atomically};
 use crate::run::history::Computed;
 use crate::run::lock::LockError;
 

@@ -4,27 +4,19 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use model::hexadecimal;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 in lower-case hexadecimal.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    hexadecimal(Sha256::digest(bytes))
 }
 
 /// SHA-256 of a file, in lower-case hexadecimal.
 pub(crate) fn sha256_of(path: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
     io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok(hex(&hasher.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Ok(hexadecimal(hasher.finalize()))
 }
 
 /// What the name of a file begins and ends with while it is being written.
@@ -41,24 +33,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut file = temporary(folder)?;
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    sync_folder(folder);
-    Ok(())
+    data::files::keep(file, path)
 }
 
 /// A file that vanishes unless it is renamed. It is locked as long as it is open, which tells it from what a killed
 /// process left behind.
 fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(UNFINISHED.0).suffix(UNFINISHED.1);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // tempfile would make it private; the umask is taken off this.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let file = builder.tempfile_in(folder)?;
+    let file = data::files::temporary(folder, UNFINISHED.0, UNFINISHED.1)?;
     // Without locks on this file system nothing is lost: what was left behind stays.
     let _ = file.as_file().try_lock();
     Ok(file)
@@ -86,14 +67,6 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
     name.starts_with(UNFINISHED.0) && name.ends_with(UNFINISHED.1)
 }
 
-/// Makes renames in `folder` durable where the system can do that.
-pub(crate) fn sync_folder(folder: &Path) {
-    // Not every system lets a folder be opened; the rename itself is atomic all the same.
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,18 +78,6 @@ mod tests {
             .collect();
         names.sort();
         names
-    }
-
-    /// As `File::create` makes it: the umask decides.
-    #[cfg(unix)]
-    #[test]
-    fn a_written_file_has_the_mode_of_any_new_file() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
-        File::create(folder.path().join("plain")).unwrap();
-        write_atomically(&folder.path().join("ours"), b"x").unwrap();
-        assert_eq!(mode("ours"), mode("plain"));
     }
 
     #[test]

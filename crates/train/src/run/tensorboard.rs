@@ -13,6 +13,7 @@
 //! `TensorBoard` stops reading.
 
 use evaluation::metrics_log::EpochRecord;
+use model::export::protobuf::Message;
 
 /// The name `TensorBoard` looks for; `started` in seconds since 1970 orders the files of a resumed run.
 pub fn file_name(started: u64) -> String {
@@ -21,10 +22,9 @@ pub fn file_name(started: u64) -> String {
 
 /// The first record of a file, which names the format's version. `wall_time` in seconds since 1970.
 pub fn file_header(wall_time: f64) -> Vec<u8> {
-    let mut event = Message::default();
-    event.double(1, wall_time);
-    event.bytes(3, b"brain.Event:2"); // tensorflow/core/util/events_writer.h: kVersionPrefix, kCurrentVersion
-    framed(&event.0)
+    // tensorflow/core/util/events_writer.h: kVersionPrefix, kCurrentVersion
+    let event = Message::default().double(1, wall_time).text(3, "brain.Event:2");
+    framed(&event.into_bytes())
 }
 
 /// The curves of one epoch as a record: the step is the epoch, figures that are not finite are left out.
@@ -43,54 +43,11 @@ pub fn epoch_event(wall_time: f64, record: &EpochRecord) -> Vec<u8> {
 
 /// Any scalars of one step as a record; see [`epoch_event`].
 pub fn scalars_event(wall_time: f64, step: u64, scalars: &[(&str, f64)]) -> Vec<u8> {
-    let mut summary = Message::default();
-    for (tag, figure) in scalars.iter().filter(|(_, figure)| figure.is_finite()) {
-        let mut value = Message::default();
-        value.bytes(1, tag.as_bytes());
-        value.float(2, *figure as f32);
-        summary.bytes(1, &value.0);
-    }
-    let mut event = Message::default();
-    event.double(1, wall_time);
-    event.integer(2, step);
-    event.bytes(5, &summary.0);
-    framed(&event.0)
-}
-
-/// The encoded fields of one Protocol Buffers message: a key `number << 3 | wire type` before each value
-/// (<https://protobuf.dev/programming-guides/encoding/>).
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn integer(&mut self, field: u64, value: u64) {
-        self.varint(field << 3);
-        self.varint(value);
-    }
-
-    fn double(&mut self, field: u64, value: f64) {
-        self.varint(field << 3 | 1);
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: u64, value: &[u8]) {
-        self.varint(field << 3 | 2);
-        self.varint(value.len() as u64);
-        self.0.extend(value);
-    }
-
-    fn float(&mut self, field: u64, value: f32) {
-        self.varint(field << 3 | 5);
-        self.0.extend(value.to_le_bytes());
-    }
+    let finite = scalars.iter().filter(|(_, figure)| figure.is_finite());
+    let values = finite.map(|(tag, figure)| Message::default().text(1, tag).float(2, *figure as f32));
+    let summary = Message::default().messages(1, values);
+    let event = Message::default().double(1, wall_time).integer(2, step).message(5, &summary);
+    framed(&event.into_bytes())
 }
 
 fn framed(data: &[u8]) -> Vec<u8> {

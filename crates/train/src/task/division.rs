@@ -79,8 +79,8 @@ fn is_enough(settings: &DataConfig, pair: &DatasetPair, parts: &Parts, lacking: 
 fn lacking(images: &Dataset, parts: &Parts) -> Lacking {
     let all = images.class_counts();
     let without = |indices: &[u32]| {
-        let labels: Vec<u8> = indices.iter().map(|index| images.labels[*index as usize]).collect();
-        let counts = data::balance::class_counts(&labels, images.class_names.len());
+        let labels: Vec<u32> = indices.iter().map(|index| images.labels[*index as usize]).collect();
+        let counts = data::class_counts(&labels, images.class_names.len());
         // A class without any image lacks nothing here.
         (0..counts.len()).filter(|&class| counts[class] == 0 && all[class] > 0).collect()
     };
@@ -137,7 +137,7 @@ pub fn dealt(images: &Dataset, indices: &[u32], number: usize, seed: u64) -> Vec
     if !images.is_fixed() {
         return membership::folds(images, indices, number, seed);
     }
-    let labels: Vec<u8> = indices.iter().map(|index| images.labels[*index as usize]).collect();
+    let labels: Vec<u32> = indices.iter().map(|index| images.labels[*index as usize]).collect();
     let folds = data::split::stratified_folds(&labels, number, seed);
     let share = |share: Vec<u32>| share.into_iter().map(|position| indices[position as usize]).collect();
     folds.into_iter().map(|fold| share(fold.valid)).collect()
@@ -220,8 +220,8 @@ mod tests {
 
     /// `counts[class]` different pictures of each class, without a test part.
     fn pictures(counts: &[usize]) -> DatasetPair {
-        let labels: Vec<u8> =
-            counts.iter().enumerate().flat_map(|(class, &count)| vec![class as u8; count]).collect();
+        let labels: Vec<u32> =
+            counts.iter().enumerate().flat_map(|(class, &count)| vec![class as u32; count]).collect();
         let pixels = (0..labels.len() as u16).flat_map(u16::to_le_bytes).collect();
         let names = (0..counts.len()).map(|class| format!("c{class}")).collect();
         let train = Dataset::new("photos", pixels, labels, InputShape::new(1, 1, 2), names);
@@ -357,7 +357,7 @@ mod tests {
         }
         // Every picture three times.
         let pixels = (0..60u16).flat_map(|n| (n % 20).to_le_bytes()).collect();
-        let labels = (0..60).map(|n| (n % 2) as u8).collect();
+        let labels = (0..60).map(|n| n % 2).collect();
         let train = Dataset::new("photos", pixels, labels, InputShape::new(1, 1, 2), known.train.class_names);
         let shares = dealt(&train, &(0..60).collect::<Vec<_>>(), 4, 7);
         for share in &shares {

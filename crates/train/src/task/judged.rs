@@ -400,8 +400,9 @@ mod tests {
     #[test]
     fn unknown_classes_are_refused_by_name_or_left_out_when_asked() {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let images = |classes: &[&str], labels: &[u8]| {
-            Dataset::new("x", labels.to_vec(), labels.to_vec(), InputShape::new(1, 1, 1), names(classes))
+        let images = |classes: &[&str], labels: &[u32]| {
+            let pixels = labels.iter().map(|&label| label as u8).collect();
+            Dataset::new("x", pixels, labels.to_vec(), InputShape::new(1, 1, 1), names(classes))
         };
         let known = names(&["circle", "cross", "square"]);
         let check = |images: &Dataset, policy| {

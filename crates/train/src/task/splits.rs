@@ -69,7 +69,7 @@ impl Splits {
         let training = std::mem::replace(&mut pair.train, empty);
         let labels = &training.labels;
         let classes = training.class_names.len();
-        let counts = data::balance::class_counts(
+        let counts = data::class_counts(
             &train.iter().map(|index| labels[*index as usize]).collect::<Vec<_>>(),
             classes,
         );
@@ -153,9 +153,9 @@ pub fn class_weights(weights: &ClassWeights, data: &Splits) -> Result<Option<Vec
     match weights {
         ClassWeights::Equal | ClassWeights::Named(ClassWeighting::None) => Ok(None),
         ClassWeights::Named(ClassWeighting::Balanced) => {
-            let labels: Vec<u8> =
+            let labels: Vec<u32> =
                 data.train.iter().map(|index| data.training.labels[*index as usize]).collect();
-            let counts = data::balance::class_counts(&labels, data.classes());
+            let counts = data::class_counts(&labels, data.classes());
             Ok(Some(data::balance::balanced_weights(&counts)))
         }
         ClassWeights::Given(weights) if weights.len() == data.classes() => Ok(Some(weights.clone())),
