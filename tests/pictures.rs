@@ -518,3 +518,53 @@ fn predict_takes_from_a_folder_what_training_takes() {
         if cfg!(unix) { &["a.heic: a picture of the format HEIC", "gone.png"] } else { &["HEIC"] };
     bench.run(&predict).fails(1, words);
 }
+
+/// Labels are no bytes: classes beyond the 256th are told apart from the first.
+#[test]
+fn three_hundred_classes_train_evaluate_predict_and_are_exported() {
+    const CLASSES: u32 = 300;
+    let bench = bench();
+    for (part, shift) in [("train", 0), ("valid", 1), ("test", 2)] {
+        for class in 0..CLASSES {
+            let folder = bench.path(&format!("many/{part}/c{class:03}"));
+            fs::create_dir_all(&folder).expect("a folder");
+            // Each class has a colour of its own, and each part a corner.
+            let color = [class % 7 * 36, class / 7 % 7 * 36, class / 49 * 36].map(|value| value as u8);
+            let image =
+                RgbImage::from_fn(4, 4, |x, y| if x + y == shift { Rgb([255; 3]) } else { Rgb(color) });
+            image.save(folder.join("1.png")).expect("a picture");
+        }
+    }
+    let result = bench.json(&[
+        "train",
+        "--dataset",
+        "many",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "300",
+        "--progress",
+        "none",
+        "--json",
+        "--name",
+        "many",
+        "--set",
+        "network={name='mlp', hidden=[64], dropout=0.0}",
+        "--learning-rate",
+        "0.01",
+    ]);
+    assert!(result["test_accuracy"].as_f64().is_some(), "{result}");
+    let answers = fs::read_to_string(bench.path("artifacts/many/report/predictions.csv")).expect("a report");
+    let last = answers.lines().find(|line| line.contains("test/c299/")).expect("the last class");
+    assert_eq!(last.split(',').nth(1), Some("299"), "{last}");
+    let evaluated = bench.json(&["evaluate", "--model", "artifacts/many", "--json"]);
+    assert_eq!(evaluated["per_class"].as_array().map(Vec::len), Some(CLASSES as usize));
+    assert_eq!((&evaluated["test_accuracy"], &evaluated["images"]), (&result["test_accuracy"], &300.into()));
+    let picture = "many/test/c299/1.png";
+    let answer = bench.json(&["predict", "--model", "artifacts/many", "--json", picture]).to_string();
+    assert!(answer.contains("\"label\":\"c"), "{answer}");
+    let ran = bench.run(&["export", "--model", "artifacts/many", "--format", "onnx", "--out", "many.onnx"]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let onnx = fs::read(bench.path("many.onnx")).expect("an export");
+    assert!(onnx.windows(4).any(|word| word == b"c299"), "the last class has its name");
+}

@@ -27,7 +27,7 @@ pub(crate) fn reference_model() -> String {
 /// Images of the test split, each 28x28 grey.
 pub(crate) struct Digits {
     pub(crate) images: Vec<Vec<u8>>,
-    pub(crate) labels: Vec<u8>,
+    pub(crate) labels: Vec<u32>,
 }
 
 pub(crate) fn digits() -> Digits {

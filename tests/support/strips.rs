@@ -57,7 +57,7 @@ pub(crate) fn strip(
     let mut pen = 0.0;
     for _ in 0..length {
         let number = random.below(dataset.len());
-        text.push_str(&dataset.class_names[usize::from(dataset.labels[number])]);
+        text.push_str(&dataset.class_names[dataset.labels[number] as usize]);
         let image = dataset.image(number);
         let columns: Vec<usize> =
             (0..side).filter(|&x| (0..side).any(|y| image[y * side + x] > 64)).collect();

@@ -22,7 +22,8 @@ mod sources;
 pub mod text;
 
 pub use batches::balance;
-pub use batches::loader::{Batch, BatchLoader, LoaderConfig};
+pub use batches::epoch::{Batch, LoaderConfig};
+pub use batches::loader::BatchLoader;
 pub use batches::sampler::Sampler;
 pub use dataset::{
     Changes, ClassAgreement, ClassMap, ContentHash, Copied, Dataset, DatasetPair, Duplicates, Entry, Part,
@@ -38,6 +39,6 @@ pub use formats::idx;
 pub use load::{Checked, check, known_names, load, load_with};
 pub use options::{FitName, ImageOptions, InputRequest, MEMORY_LIMIT, OnBadImage, Purpose, TEST_FRACTION};
 pub use sources::found::{Found, FoundFile, Status};
-pub use sources::search::{STALL_LIMIT, Search};
+pub use sources::search::Search;
 pub use sources::status::status;
 pub use sources::{catalog, published, sample};

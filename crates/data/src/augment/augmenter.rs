@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::config::AugmentConfig;
 use super::photo;
 use super::pick::Pick;
+use super::smoothing::{add, add_pair, gaussian};
 use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::rng::{Purpose, Stream};
@@ -82,7 +83,7 @@ impl Augmenter {
     /// # Panics
     /// When `image` or `out` has not the size of the preprocessing's input, or that is neither grey nor RGB and
     /// photographs are to be changed.
-    pub fn image_into(&self, image: &[u8], epoch: usize, pick: impl Into<Pick>, out: &mut [f32]) {
+    pub(crate) fn image_into(&self, image: &[u8], epoch: usize, pick: impl Into<Pick>, out: &mut [f32]) {
         let input = self.preprocessing.input;
         assert_eq!(image.len(), input.len(), "length of the image");
         assert_eq!(out.len(), image.len(), "length of the output");
@@ -207,27 +208,6 @@ impl Augmenter {
             }
         }
     }
-}
-
-fn add(out: &mut [f32], values: &[f32], weight: f32) {
-    for (out, value) in out.iter_mut().zip(values) {
-        *out += weight * value;
-    }
-}
-
-fn add_pair(out: &mut [f32], left: &[f32], right: &[f32], weight: f32) {
-    for ((out, left), right) in out.iter_mut().zip(left).zip(right) {
-        *out += weight * (left + right);
-    }
-}
-
-/// A Gaussian from its centre to 3 standard deviations. It is applied twice, along rows and columns, so the
-/// sum of the whole kernel is the square root of `total`.
-fn gaussian(sigma: f32, total: f32) -> Vec<f32> {
-    let radius = (3.0 * sigma).ceil() as i32;
-    let weight = |distance: i32| (-0.5 * (f64::from(distance) / f64::from(sigma)).powi(2)).exp();
-    let sum: f64 = (-radius..=radius).map(weight).sum();
-    (0..=radius).map(|distance| (weight(distance) / sum * f64::from(total).sqrt()) as f32).collect()
 }
 
 /// Where every output pixel finds its source.

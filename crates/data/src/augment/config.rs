@@ -68,7 +68,7 @@ impl AugmentConfig {
     }
 
     /// Whether targets become probabilities.
-    pub fn mixes(&self) -> bool {
+    pub(crate) fn mixes(&self) -> bool {
         self.mixup != 0.0 || self.cutmix != 0.0
     }
 

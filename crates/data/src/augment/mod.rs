@@ -22,6 +22,7 @@ mod mix;
 mod photo;
 mod pick;
 mod pixels;
+mod smoothing;
 mod trivial;
 
 pub use augmenter::Augmenter;

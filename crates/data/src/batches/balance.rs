@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Beyond this ratio of the largest to the smallest class a data set counts as skewed.
-pub const SKEW_LIMIT: f64 = 5.0;
+const SKEW_LIMIT: f64 = 5.0;
 
 /// A data set whose classes are too unequal; its text is the warning for the user.
 #[derive(Clone, Debug, PartialEq)]

@@ -61,7 +61,7 @@ mod tests {
         let picks = order(Sampler::Balanced, &indices, &labels, 1, 0);
         assert_eq!(picks.len(), 100);
         let label = |pick: &&Pick| labels[pick.index as usize];
-        let of = |class: u8| picks.iter().filter(move |pick| label(pick) == class);
+        let of = |class: u32| picks.iter().filter(move |pick| label(pick) == class);
         let counts = [0, 1, 2].map(|class| of(class).count());
         assert!(counts.iter().all(|count| (33..=34).contains(count)), "{counts:?}");
         let repetitions: Vec<u32> = of(2).map(|pick| pick.repetition).collect();
@@ -86,7 +86,7 @@ mod tests {
             let picks = order(Sampler::Balanced, &indices, &labels, seed, epoch);
             prop_assert_eq!(picks.len(), indices.len());
             prop_assert_eq!(&picks, &order(Sampler::Balanced, &indices, &labels, seed, epoch));
-            let mut by_class = std::collections::BTreeMap::<u8, usize>::new();
+            let mut by_class = std::collections::BTreeMap::<u32, usize>::new();
             let mut by_image = vec![0usize; labels.len()];
             for pick in &picks {
                 *by_class.entry(labels[pick.index as usize]).or_default() += 1;

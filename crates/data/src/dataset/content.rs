@@ -16,7 +16,7 @@ pub struct ContentHash([u8; 32]);
 impl ContentHash {
     /// Of `[H, W, C]` pixels with 1 or 3 channels. A picture whose three channels are everywhere equal shows what the
     /// one with a single channel shows.
-    pub fn of_pixels(width: usize, height: usize, channels: usize, pixels: &[u8]) -> Self {
+    pub(crate) fn of_pixels(width: usize, height: usize, channels: usize, pixels: &[u8]) -> Self {
         let is_grey = channels == 3 && pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]);
         let mut hash = Sha256::new();
         for number in [width, height, if is_grey { 1 } else { channels }] {

@@ -358,8 +358,8 @@ mod tests {
         assert_eq!(lines(&before(), &["b", "a"]), ["the classes come in another order"]);
     }
 
-    fn pair(train: &[(u8, u8)], valid: &[u32], test: &[(u8, u8)]) -> DatasetPair {
-        let part = |images: &[(u8, u8)]| {
+    fn pair(train: &[(u8, u32)], valid: &[u32], test: &[(u8, u32)]) -> DatasetPair {
+        let part = |images: &[(u8, u32)]| {
             let pixels = images.iter().map(|(shows, _)| *shows).collect();
             let labels = images.iter().map(|(_, label)| *label).collect();
             Dataset::new("some", pixels, labels, InputShape::new(1, 1, 1), names(&["a", "b"]))
@@ -404,7 +404,7 @@ mod tests {
         /// Renamed files come in another order, and are put back.
         #[test]
         fn a_remembered_order_is_found_again(
-            images in prop::collection::vec((0u8..6, 0u8..2), 1..20),
+            images in prop::collection::vec((0u8..6, 0u32..2), 1..20),
             keys in prop::collection::vec(any::<u8>(), 20),
         ) {
             let valid: Vec<u32> = (0..images.len() as u32).filter(|index| index % 3 == 0).collect();
@@ -412,7 +412,7 @@ mod tests {
             let remembered = before.entries(|_| None);
             let mut order: Vec<u32> = (0..images.len() as u32).collect();
             order.sort_by_key(|&index| keys[index as usize]);
-            let shuffled: Vec<(u8, u8)> = order.iter().map(|&index| images[index as usize]).collect();
+            let shuffled: Vec<(u8, u32)> = order.iter().map(|&index| images[index as usize]).collect();
             let valid: Vec<u32> =
                 (0..images.len() as u32).filter(|&at| order[at as usize].is_multiple_of(3)).collect();
             let found = pair(&shuffled, &valid, &[(8, 1), (7, 0)]).in_order_of(&remembered).unwrap();

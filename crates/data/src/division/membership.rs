@@ -51,7 +51,7 @@ fn unit_interval(draw: u64) -> f64 {
 
 /// The number that decides whether a unit is tested on: it is where this is below the share of the test part, in every
 /// run and whatever the seed.
-pub fn test_draw(unit: &ContentHash) -> f64 {
+pub(crate) fn test_draw(unit: &ContentHash) -> f64 {
     unit_interval(Purpose::Test.draw(0, unit))
 }
 
@@ -85,7 +85,7 @@ fn units(dataset: &Dataset, indices: &[u32], purpose: Purpose, seed: u64) -> Vec
 }
 
 /// Units of each class among the images `indices`: as many as can be told apart.
-pub fn unit_counts(dataset: &Dataset, indices: &[u32]) -> Vec<usize> {
+pub(crate) fn unit_counts(dataset: &Dataset, indices: &[u32]) -> Vec<usize> {
     let mut seen = HashSet::new();
     let mut counts = vec![0; dataset.class_names.len()];
     for &index in indices {
@@ -375,7 +375,7 @@ mod tests {
 
         #[test]
         fn copies_and_groups_stay_together(
-            shown in prop::collection::vec((0u16..30, 0u8..CLASSES), 1..150), by_group: bool, k in 1usize..6, seed: u64,
+            shown in prop::collection::vec((0u16..30, 0..CLASSES), 1..150), by_group: bool, k in 1usize..6, seed: u64,
             fraction in 0.0f64..1.0,
         ) {
             let mut dataset = images(&shown);

@@ -1,4 +1,6 @@
 //! Bytes of an image file to a [`Picture`], within limits that hold before anything is allocated.
+//!
+//! Longer than other files: half of it are tests of files of every format, with their opacity, turning and damage.
 
 use std::cell::Cell;
 use std::io::Cursor;
@@ -175,6 +177,7 @@ fn probe_header<R: std::io::BufRead + std::io::Seek>(
 
 #[cfg(test)]
 mod tests {
+    use ::png;
     use image::{Luma, LumaA, Rgb, Rgba};
 
     use super::*;

@@ -14,7 +14,7 @@ use model::{Fit, InputShape, hexadecimal};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::listing::{Listing, Sample};
+use super::listed::{Listing, Sample};
 use crate::dataset::{ContentHash, Part, Sizes};
 use crate::error::BadImage;
 use crate::findings::Finding;

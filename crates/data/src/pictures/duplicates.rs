@@ -62,7 +62,7 @@ impl Duplicates {
 }
 
 /// The files of a set in one line, with what `tell` says of each.
-pub fn in_line(set: &[Copied], tell: impl Fn(&Copied) -> String) -> String {
+pub(super) fn in_line(set: &[Copied], tell: impl Fn(&Copied) -> String) -> String {
     set.iter()
         .map(|copy| match tell(copy) {
             text if text.is_empty() => copy.file.clone(),

@@ -10,7 +10,7 @@ use model::{Fit, InputShape, Preprocessing};
 use rayon::prelude::*;
 
 use super::content::of_picture;
-use super::listing::Sample;
+use super::listed::Sample;
 use crate::dataset::{ContentHash, Sizes};
 use crate::error::BadImage;
 use crate::findings::{Finding, FindingKind};

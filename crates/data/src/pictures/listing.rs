@@ -1,59 +1,19 @@
 //! Which pictures there are in folders of classes, and what their labels are. What is wrong comes along as findings.
+//!
+//! Longer than other files: half of it are tests of the layouts that people make.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::Metadata;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
-use super::part_names::{PART_NAMES, core};
-use super::walk::{
-    EXTENSIONS, Entry, Found, Kind, What, entries, holds_pictures, kind_of_file, unread, walk,
-};
+use super::layout::{class_root, is_picture, misread};
+use super::listed::{Listing, Sample, shortened, similar};
+use super::part_names::PART_NAMES;
+use super::walk::{EXTENSIONS, Entry, Found, Kind, What, entries, unread, walk};
 use crate::dataset::Part;
 use crate::error::DataError;
 use crate::findings::{Finding, FindingKind};
 use crate::options::Purpose;
-use crate::text::{composed, one_line};
-
-/// One picture.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Sample {
-    /// As it is named in messages: below the root, or as the list has it.
-    pub(crate) name: String,
-    /// The file.
-    pub(crate) path: PathBuf,
-    pub(crate) label: u32,
-    pub(crate) part: Part,
-    /// What it is named to belong together with: pictures of one group are in one part.
-    pub(crate) group: Option<String>,
-    /// Length and time of change (nanoseconds since 1970); 0 where the system does not tell.
-    pub(crate) bytes: u64,
-    pub(crate) modified: u128,
-}
-
-impl Sample {
-    pub(crate) fn new(name: String, path: PathBuf, label: u32, part: Part) -> Self {
-        // A file that is not there is found out when it is decoded, with all the others.
-        let metadata = path.metadata().ok();
-        let bytes = metadata.as_ref().map_or(0, Metadata::len);
-        let modified = metadata.and_then(|metadata| metadata.modified().ok());
-        let modified =
-            modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_nanos());
-        Self { name, path, label, part, group: None, bytes, modified }
-    }
-}
-
-/// All pictures of a data set, sorted by part, then by name, and what is wrong with it. With findings that stop, the
-/// pictures may be some of them, or none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Listing {
-    /// In the order of their names.
-    pub(crate) class_names: Vec<String>,
-    pub(crate) samples: Vec<Sample>,
-    pub(crate) findings: Vec<Finding>,
-    /// Why files that are not there are not, by name, where more can be said than that.
-    pub(crate) missing: BTreeMap<String, String>,
-}
+use crate::text::composed;
 
 /// Lists `root/<class>/…`, or `root/<part>/<class>/…` with parts as [`Part::named`] knows them. Classes are those of
 /// the training part, in the order of their names; folders within a class folder belong to it. For an evaluation they are
@@ -91,144 +51,6 @@ pub(crate) fn of_folder(root: &Path, purpose: Purpose) -> Result<Listing, DataEr
         lister.find(FindingKind::Layout, root, "none of its class folders holds a picture that is read");
     }
     Ok(lister.listing)
-}
-
-/// The folder with the class folders of a part: `folder` itself, or the one folder in it that repeats the part's name
-/// (`seg_train/seg_train`) or only says that pictures are in it (`train/images`). `None` where there are none.
-fn class_root(folder: &Path, part: Part) -> Option<PathBuf> {
-    let inside = entries(folder).ok()?;
-    let folders: Vec<&Entry> = inside.iter().filter(|entry| entry.kind == Kind::Folder).collect();
-    if let [only] = &folders[..]
-        && !inside.iter().any(is_picture)
-        && (Part::named(&only.name) == Some(part) || core(&only.name).is_empty())
-        && let Some(below) = class_root(&only.path, part)
-    {
-        return Some(below);
-    }
-    // A link that leads nowhere may have been to a class folder.
-    let link =
-        |entry: &Entry| matches!(entry.kind, Kind::Nowhere(_)) && kind_of_file(&entry.path) == Kind::Other;
-    (!folders.is_empty() || inside.iter().any(link)).then(|| folder.to_owned())
-}
-
-fn is_picture(entry: &Entry) -> bool {
-    matches!(entry.kind, Kind::Picture | Kind::Unread(_))
-}
-
-/// Names that people give to folders of whole data sets.
-const CONTAINERS: [&str; 14] = [
-    "example",
-    "examples",
-    "sample",
-    "samples",
-    "archive",
-    "original",
-    "originals",
-    "raw",
-    "processed",
-    "augmented",
-    "resized",
-    "cropped",
-    "backup",
-    "old",
-];
-
-/// Why the folders in `top` are hardly classes, if so: they are data sets or parts themselves.
-fn misread(top: &[Entry]) -> Option<String> {
-    let folders: Vec<&Entry> = top.iter().filter(|entry| entry.kind == Kind::Folder).collect();
-    // Those with folders of pictures in them, and no picture of their own.
-    let mut nested: Vec<(&Entry, BTreeSet<String>)> = Vec::new();
-    for &entry in &folders {
-        let inside = entries(&entry.path).unwrap_or_default();
-        if inside.iter().any(is_picture) {
-            continue;
-        }
-        let below = inside.iter().filter(|below| below.kind == Kind::Folder && holds_pictures(&below.path));
-        let names: BTreeSet<String> = below.map(|below| composed(&below.name).to_lowercase()).collect();
-        if names.len() >= 2 {
-            nested.push((entry, names));
-        }
-    }
-    let named = |entries: &[&Entry]| {
-        let names: Vec<String> = entries.iter().map(|entry| entry.name.clone()).collect();
-        shortened(&names)
-    };
-    let remedy = |candidates: &[&Entry]| {
-        format!(
-            "if one of them is the data set, give that one: {}; if they are parts of one, name them {PART_NAMES}; if they \
-             are classes, put their pictures into them without folders between, or list them in a CSV file with the header \
-             path,label",
-            named(candidates)
-        )
-    };
-    let whole: Vec<&Entry> = nested
-        .iter()
-        .filter(|(_, names)| {
-            let parts: BTreeSet<Part> = names.iter().filter_map(|name| Part::named(name)).collect();
-            parts.contains(&Part::Train) && parts.len() >= 2
-        })
-        .map(|(entry, _)| *entry)
-        .collect();
-    if let ([_], [(only, names)]) = (&folders[..], &nested[..])
-        && whole.is_empty()
-    {
-        let names: Vec<String> = names.iter().cloned().collect();
-        return Some(format!(
-            "it holds one folder only, `{}`, and that holds the folders {}; if those are the classes, give {}",
-            only.name,
-            shortened(&names),
-            only.path.display()
-        ));
-    }
-    if !whole.is_empty() {
-        return Some(format!(
-            "there are whole data sets in it, with parts of their own: {}; {}",
-            named(&whole),
-            remedy(&whole)
-        ));
-    }
-    let candidates: Vec<&Entry> = nested.iter().map(|(entry, _)| *entry).collect();
-    let shared = shared(nested.iter().map(|(_, names)| names));
-    let alike =
-        nested.iter().filter(|(_, names)| names.intersection(&shared).count() * 2 >= names.len().max(3));
-    let pictured = folders.iter().filter(|entry| holds_pictures(&entry.path)).count();
-    if nested.len() >= 2 && alike.count() * 4 >= nested.len() * 3 && nested.len() * 2 >= pictured {
-        let shared: Vec<String> = shared.into_iter().collect();
-        return Some(format!(
-            "the folders in it hold the same folders ({}) and no pictures of their own, as parts or copies of one data set \
-             do: {}; {}",
-            shortened(&shared),
-            named(&candidates),
-            remedy(&candidates)
-        ));
-    }
-    let containers: Vec<&Entry> = candidates
-        .iter()
-        .copied()
-        .filter(|entry| {
-            core(&entry.name).is_empty() || CONTAINERS.contains(&entry.name.to_lowercase().as_str())
-        })
-        .collect();
-    (!containers.is_empty()).then(|| {
-        format!(
-            "by its name and by the folders in it, this is hardly a class but a data set: {}; {}",
-            named(&containers),
-            remedy(&containers)
-        )
-    })
-}
-
-/// What most of the sets hold.
-fn shared<'a>(sets: impl Iterator<Item = &'a BTreeSet<String>>) -> BTreeSet<String> {
-    let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
-    let mut all = 0;
-    for set in sets {
-        all += 1;
-        for name in set {
-            *counts.entry(name).or_default() += 1;
-        }
-    }
-    counts.into_iter().filter(|(_, count)| count * 2 > all).map(|(name, _)| name.clone()).collect()
 }
 
 /// The listing while it is made.
@@ -501,18 +323,6 @@ impl Lister<'_> {
     }
 }
 
-/// Names of classes that differ in their case only.
-pub(crate) fn similar(names: &[String]) -> Option<String> {
-    let mut lower: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for name in names {
-        lower.entry(name.to_lowercase()).or_default().push(name);
-    }
-    let alike: Vec<String> =
-        lower.into_values().filter(|names| names.len() > 1).map(|names| names.join(" and ")).collect();
-    (!alike.is_empty())
-        .then(|| format!("different classes whose names differ in capitals only: {}", alike.join("; ")))
-}
-
 /// Why no classifier can have these classes, if so; `named` folders were there for them.
 fn impossible(names: &[String], named: usize) -> Option<String> {
     match names {
@@ -526,15 +336,6 @@ fn impossible(names: &[String], named: usize) -> Option<String> {
             if named > 1 { " with pictures" } else { "" })),
         _ => None,
     }
-}
-
-pub(crate) fn shortened(names: &[String]) -> String {
-    const SHOWN: usize = 10;
-    let mut text = names.iter().take(SHOWN).map(|name| one_line(name)).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
-    }
-    text
 }
 
 #[cfg(test)]

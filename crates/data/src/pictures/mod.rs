@@ -3,11 +3,14 @@
 //! list -> size of the input -> cache, or decode and fit in parallel -> account of bad files -> split.
 
 mod cache;
+mod columns;
 mod content;
 mod duplicates;
 mod hints;
 mod ingest;
+mod layout;
 mod list;
+mod listed;
 mod listing;
 mod part_names;
 mod walk;
@@ -18,7 +21,6 @@ use std::sync::Arc;
 
 use model::{Fit, InputShape};
 
-pub use duplicates::in_line;
 pub use walk::{EXTENSIONS, Found, What, unread, walk};
 pub(crate) use walk::{Entry, Kind, entries};
 
@@ -33,7 +35,7 @@ use crate::options::{ImageOptions, InputRequest, OnBadImage, Purpose};
 use crate::sources::search::Search;
 use crate::text::one_line;
 use cache::{Content, Header, Names};
-use listing::Listing;
+use listed::Listing;
 
 /// Pictures of one size keep it up to this side; others get this side.
 const DEFAULT_SIDE: usize = 64;

@@ -1,3 +1,7 @@
+//! From folders and lists of pictures to data sets.
+//!
+//! Longer than other files: what the room promises is tested on whole data sets, with one way to make them.
+
 use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,6 +11,7 @@ use burn::tensor::Device;
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, Rgb};
 
 use super::*;
+use crate::dataset::{Copied, Sizes};
 use crate::{BatchLoader, LoaderConfig, Sampler, load_with};
 
 /// Empty files, for listing looks only at names.
@@ -472,7 +477,7 @@ fn pictures_that_show_the_same_are_found_across_classes_and_parts() {
     let duplicates = &report.duplicates;
     let lines = |sets: &[Vec<Copied>]| {
         sets.iter()
-            .map(|set| in_line(set, |copy| format!("{}, {}", copy.class, copy.part)))
+            .map(|set| duplicates::in_line(set, |copy| format!("{}, {}", copy.class, copy.part)))
             .collect::<Vec<_>>()
     };
     let one = "train/a/1.png (a, train) = train/b/one.png (b, train)";

@@ -247,6 +247,7 @@ mod tests {
     use crate::formats::cifar::tests::records;
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use std::io::Write;
     use std::net::TcpListener;
 
     /// An archive like the published one, and its row.

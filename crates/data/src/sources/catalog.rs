@@ -62,7 +62,7 @@ const fn labels(name: &'static str, count: u64, sha256: &'static str) -> KnownFi
 }
 
 /// Every data set that has a name.
-pub static CATALOG: &[KnownDataset] = &[
+pub(crate) static CATALOG: &[KnownDataset] = &[
     // Hashes: the files of http://yann.lecun.com/exdb/mnist as every mirror carries them.
     KnownDataset {
         name: "mnist",

@@ -13,3 +13,5 @@ pub mod sample;
 pub(crate) mod search;
 pub(crate) mod status;
 mod store;
+#[cfg(test)]
+mod world;

@@ -145,7 +145,7 @@ fn open_only(folder: &Path, extension: &str) -> Result<File, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::known::tests::{World, gzip};
+    use crate::sources::world::{World, gzip};
 
     #[test]
     fn archive_gives_only_the_files_asked_for() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A transfer, a connection or a name lookup without a byte for this long has failed.
-pub const STALL_LIMIT: Duration = Duration::from_secs(10);
+const STALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where to look for data. The default looks everywhere.
 #[derive(Clone, Debug)]

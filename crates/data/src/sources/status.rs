@@ -53,7 +53,7 @@ fn local_status(known: &'static KnownDataset, search: &Search) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::known::tests::{Server, World};
+    use crate::sources::world::{Server, World};
 
     #[test]
     fn status_neither_moves_nor_creates_anything() {

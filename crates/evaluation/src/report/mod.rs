@@ -145,7 +145,7 @@ pub fn without_samples_notice(evaluation: &Evaluation, subset: &str) -> Option<S
 }
 
 fn mistakes(input: &ReportInput) -> Result<Vec<Mistake>, ReportError> {
-    let name = |class: u8| class_name(input.evaluation, class.into()).to_owned();
+    let name = |class: u32| class_name(input.evaluation, class as usize).to_owned();
     let mut mistakes = Vec::new();
     for position in input.evaluation.worst_mistakes(SHEET) {
         let prediction = input.evaluation.predictions[position];
@@ -251,8 +251,8 @@ mod tests {
         let predictions = (0..3 * classes)
             .map(|i| Prediction {
                 index: i as u32,
-                target: (i / 3) as u8,
-                predicted: if i % 3 == 0 { (i / 3 + 1) % classes } else { i / 3 } as u8,
+                target: (i / 3) as u32,
+                predicted: if i % 3 == 0 { (i / 3 + 1) % classes } else { i / 3 } as u32,
                 probability: 0.75,
                 loss: 2.0 + i as f32,
             })

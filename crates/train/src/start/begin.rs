@@ -76,7 +76,8 @@ fn taken_from(
     if kept.is_empty() {
         return Err(StartError::NoSharedClass { found: listed(&data.class_names), known: listed(classes) });
     }
-    let from: Vec<Option<usize>> = map.numbers().iter().map(|number| number.map(usize::from)).collect();
+    let from: Vec<Option<usize>> =
+        map.numbers().iter().map(|number| number.map(|number| number as usize)).collect();
     let heads = Head::of(&network).zip(Head::of(donor));
     let head =
         heads.and_then(|(own, donor)| own.with_classes_of(&donor, &from)).ok_or(StartError::HeadForm)?;
