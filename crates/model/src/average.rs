@@ -1,11 +1,14 @@
 //! A running average of the weights, for evaluation with less noise than the last step's weights.
 
-use burn::tensor::{Bytes, DType, TensorData};
-use burn_pack::{Reader, Scalar, Tensor, Writer};
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{Bytes, DType, Device, Tensor, TensorData},
+};
+use burn_pack::{Reader, Scalar, Tensor as Stored, Writer};
 
 use crate::{
     Network, RecordError,
-    record::{floats, little_endian, load, tensors_in_order, values},
+    record::{floats, little_endian, load, name, values},
 };
 
 /// Why an average cannot be kept or restored.
@@ -36,18 +39,62 @@ pub enum AverageError {
 /// `d` is `min(decay, (1 + n) / (10 + n))` at update `n = 0, 1, ...`, so that the first, untrained
 /// weights are soon forgotten (the rule of TensorFlow's `ExponentialMovingAverage` with
 /// `num_updates`). Plain `f32` arithmetic in a fixed order: the same updates give the same bits.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// It stays on the device of the weights: an update waits for nothing, and the values come to the host only where they
+/// are asked for, in [`Self::to_bytes`] and [`Self::into_network`].
+#[derive(Clone, Debug)]
 pub struct WeightAverage {
     decay: f64,
     updates: u64,
     tensors: Vec<Averaged>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// A tensor of the average, or of a network: its values in one row, without autodiff.
+#[derive(Clone, Debug)]
 struct Averaged {
     name: String,
     shape: Vec<usize>,
-    values: Vec<f32>,
+    values: Tensor<1>,
+}
+
+impl Averaged {
+    /// Waits for the device.
+    fn read(&self) -> TensorData {
+        let data = self.values.to_data();
+        TensorData::new(values(&data).into_owned(), self.shape.clone())
+    }
+}
+
+/// The float tensors of a network in the order of a visit.
+fn tensors_of(network: &Network) -> Vec<Averaged> {
+    let mut found = Found::default();
+    // Separate statistics are merged statistics: a network in training lags one step behind.
+    network.clone().with_own_statistics().visit(&mut found);
+    found.tensors
+}
+
+#[derive(Default)]
+struct Found {
+    path: Vec<String>,
+    tensors: Vec<Averaged>,
+}
+
+impl ModuleVisitor for Found {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.transform_for_save().val().inner();
+        let tensor = if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(DType::F32) };
+        let shape = tensor.dims().to_vec();
+        let values = tensor.reshape([shape.iter().product::<usize>()]);
+        self.tensors.push(Averaged { name: name(&self.path), shape, values });
+    }
 }
 
 impl WeightAverage {
@@ -59,15 +106,7 @@ impl WeightAverage {
         if !(0.0..1.0).contains(&decay) {
             return Err(AverageError::Decay(decay));
         }
-        let tensors = tensors_in_order(network)
-            .into_iter()
-            .map(|(name, data)| Averaged {
-                name,
-                shape: data.shape().to_vec(),
-                values: values(&data).into_owned(),
-            })
-            .collect();
-        Ok(Self { decay, updates: 0, tensors })
+        Ok(Self { decay, updates: 0, tensors: tensors_of(network) })
     }
 
     /// Updates so far.
@@ -80,13 +119,13 @@ impl WeightAverage {
     /// # Errors
     /// The network has other tensors than the average; the average is then unchanged.
     pub fn update(&mut self, network: &Network) -> Result<(), AverageError> {
-        let weights = tensors_in_order(network);
+        let weights = tensors_of(network);
         let same = self.tensors.len() == weights.len();
-        for (averaged, (name, data)) in self.tensors.iter().zip(&weights) {
-            if averaged.name != *name || averaged.shape[..] != data.shape()[..] {
+        for (averaged, weight) in self.tensors.iter().zip(&weights) {
+            if averaged.name != weight.name || averaged.shape != weight.shape {
                 return Err(AverageError::Changed {
                     expected: format!("{} {:?}", averaged.name, averaged.shape),
-                    found: format!("{name} {:?}", data.shape().to_vec()),
+                    found: format!("{} {:?}", weight.name, weight.shape),
                 });
             }
         }
@@ -99,10 +138,9 @@ impl WeightAverage {
 
         let n = self.updates as f64;
         let rate = (1.0 - self.decay.min((1.0 + n) / (10.0 + n))) as f32;
-        for (averaged, (_, data)) in self.tensors.iter_mut().zip(&weights) {
-            for (average, &weight) in averaged.values.iter_mut().zip(values(data).iter()) {
-                *average += rate * (weight - *average);
-            }
+        for (averaged, weight) in self.tensors.iter_mut().zip(weights) {
+            let change = weight.values.sub(averaged.values.clone()).mul_scalar(rate);
+            averaged.values.inplace(|average| average.add(change));
         }
         self.updates += 1;
         Ok(())
@@ -113,11 +151,8 @@ impl WeightAverage {
     /// # Errors
     /// The network has other tensors than the average.
     pub fn into_network(&self, network: Network) -> Result<Network, AverageError> {
-        let record: Vec<(String, TensorData)> = self
-            .tensors
-            .iter()
-            .map(|tensor| (tensor.name.clone(), TensorData::new(tensor.values.clone(), tensor.shape.clone())))
-            .collect();
+        let record: Vec<(String, TensorData)> =
+            self.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.read())).collect();
         Ok(load(network, &record)?)
     }
 
@@ -133,8 +168,8 @@ impl WeightAverage {
             .map(|(index, tensor)| {
                 // A burnpack sorts by name; the id keeps the order of the visit.
                 let id = Some(index as u64);
-                let bytes = Bytes::from_bytes_vec(little_endian(&tensor.values));
-                Tensor::new(tensor.name.clone(), DType::F32, tensor.shape.clone(), id, bytes)
+                let bytes = Bytes::from_bytes_vec(little_endian(&values(&tensor.read())));
+                Stored::new(tensor.name.clone(), DType::F32, tensor.shape.clone(), id, bytes)
             })
             .collect();
         let bytes = Writer::new(tensors)
@@ -145,12 +180,13 @@ impl WeightAverage {
         Ok(bytes.to_vec())
     }
 
-    /// Restores exactly what [`Self::to_bytes`] stored. The bytes carry no digest: the checkpoint
-    /// around them does.
+    /// Restores exactly what [`Self::to_bytes`] stored, on the device of the weights. The bytes carry no digest: the
+    /// checkpoint around them does.
     ///
     /// # Errors
     /// Bytes that are no stored average; never a panic.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, AverageError> {
+    pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self, AverageError> {
+        let device = device.clone().inner();
         let unreadable = |error: burn_pack::Error| AverageError::Bytes(error.to_string());
         let reader = Reader::from_bytes(Bytes::from_bytes_vec(bytes.to_vec())).map_err(unreadable)?;
         let scalar = |name: &str| {
@@ -172,7 +208,17 @@ impl WeightAverage {
             if dtype != DType::F32 {
                 return Err(AverageError::Bytes(format!("tensor {name} is {dtype:?}, expected F32")));
             }
-            tensors.push(Averaged { name, shape: shape.to_vec(), values: floats(&bytes) });
+            let values = floats(&bytes);
+            let shape = shape.to_vec();
+            if values.len() != shape.iter().product::<usize>() {
+                return Err(AverageError::Bytes(format!(
+                    "tensor {name} has {} values, expected those of {shape:?}",
+                    values.len()
+                )));
+            }
+            let length = values.len();
+            let values = Tensor::from_data(TensorData::new(values, [length]), &device);
+            tensors.push(Averaged { name, shape, values });
         }
         Ok(Self { decay, updates, tensors })
     }
@@ -183,7 +229,6 @@ const UPDATES: &str = "updates";
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
     use proptest::prelude::*;
 
     use super::*;
@@ -226,6 +271,35 @@ mod tests {
         }
     }
 
+    /// On the device, with and without autodiff, each value has the bits of `average + rate * (weight - average)` in
+    /// `f32`, rounded after each operation: what was computed on the host before.
+    #[test]
+    fn the_bits_are_those_of_plain_arithmetic() {
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let config =
+                CnnConfig { blocks: vec![ConvBlockConfig::new(3)], batch_norm: true, ..CnnConfig::default() };
+            let network = |seed| {
+                let input = InputShape::new(1, 7, 7);
+                NetworkConfig::Cnn(config.clone()).init(input, 5, seed, &device).unwrap()
+            };
+            let decay = 0.3;
+            let mut average = WeightAverage::new(&network(1), decay).unwrap();
+            let mut expected = weights(&network(1));
+            for (n, seed) in (2..14).enumerate() {
+                average.update(&network(seed)).unwrap();
+                let n = n as f64;
+                let rate = (1.0 - decay.min((1.0 + n) / (10.0 + n))) as f32;
+                for (average, weight) in expected.iter_mut().zip(weights(&network(seed))) {
+                    *average += rate * (weight - *average);
+                }
+            }
+            let found = weights(&average.into_network(network(99)).unwrap());
+            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&found), bits(&expected));
+            assert!(average.tensors.iter().all(|tensor| !tensor.values.device().is_autodiff()));
+        }
+    }
+
     #[test]
     fn running_statistics_are_averaged_too() {
         let device = Device::flex().autodiff();
@@ -249,25 +323,25 @@ mod tests {
     #[test]
     fn a_restored_average_continues_bit_for_bit() {
         let mut average = average_of(&[1, 2, 3, 4], 0.999);
-        let mut restored = WeightAverage::from_bytes(&average.to_bytes().unwrap()).unwrap();
-        assert_eq!(restored, average);
+        let mut restored = WeightAverage::from_bytes(&average.to_bytes().unwrap(), &Device::flex()).unwrap();
+        assert_eq!(restored.to_bytes(), average.to_bytes());
         for seed in 5..9 {
             average.update(&network(seed)).unwrap();
             restored.update(&network(seed)).unwrap();
         }
-        assert_eq!(restored, average);
+        assert_eq!(restored.to_bytes(), average.to_bytes());
         assert_eq!(restored.updates(), 7);
     }
 
     #[test]
     fn another_network_is_refused() {
         let mut average = average_of(&[1, 2], 0.9);
-        let before = average.clone();
+        let before = average.to_bytes();
         let other = NetworkConfig::default();
         let other = other.init(InputShape::new(1, 28, 28), 10, 1, &Device::flex()).unwrap();
         let error = average.update(&other).unwrap_err().to_string();
         assert!(error.contains("blocks.0.conv.weight [2, 1, 3, 3]"), "{error}");
-        assert_eq!(average, before);
+        assert_eq!(average.to_bytes(), before);
         assert!(matches!(average.into_network(other), Err(AverageError::Network(_))));
         for decay in [1.0, -0.1, f64::NAN] {
             assert!(matches!(WeightAverage::new(&network(1), decay), Err(AverageError::Decay(_))));
@@ -280,8 +354,8 @@ mod tests {
             let mut bytes = average_of(&[1, 2], 0.9).to_bytes().unwrap();
             let len = bytes.len();
             bytes[position % len] ^= 1 << bit;
-            let _ = WeightAverage::from_bytes(&bytes);
-            prop_assert!(WeightAverage::from_bytes(&bytes[..cut % len]).is_err());
+            let _ = WeightAverage::from_bytes(&bytes, &Device::flex());
+            prop_assert!(WeightAverage::from_bytes(&bytes[..cut % len], &Device::flex()).is_err());
         }
     }
 }

@@ -263,7 +263,7 @@ pub(crate) fn compare<'a>(
 }
 
 /// Path of the module being visited.
-fn name(path: &[String]) -> String {
+pub(crate) fn name(path: &[String]) -> String {
     tensor_name(&path.join(".")).to_string()
 }
 

@@ -119,7 +119,7 @@ impl EpochLoop {
         }
         let average = match &self.average {
             None => WeightAverage::new(&learner.model().network, decay),
-            Some(bytes) => WeightAverage::from_bytes(bytes),
+            Some(bytes) => WeightAverage::from_bytes(bytes, &self.device),
         };
         average.map_err(|error| fail(interrupter, &error)).ok()
     }

@@ -225,7 +225,7 @@ impl Experiment {
             .map_err(|error| FitError::Record(error.to_string()))?
             .network;
         match &snapshot.average {
-            Some(bytes) => Ok(WeightAverage::from_bytes(bytes)?.into_network(network)?),
+            Some(bytes) => Ok(WeightAverage::from_bytes(bytes, &self.device)?.into_network(network)?),
             None => Ok(network),
         }
     }
