@@ -186,7 +186,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "evaluation",
-        &["metrics", "metrics_log", "predictions", "chance", "confidence", "paired_test", "report"],
+        &["metrics", "metrics_log", "predictions", "baseline", "confidence", "paired_test", "report"],
     ),
     (
         "train",

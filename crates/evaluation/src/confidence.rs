@@ -103,7 +103,9 @@ pub fn fit_confidence(
     let train = Scored::of(network, preprocessing, training, &some, device)?;
     let novelty = Novelty::fit(train.labelled(), &valid.scores);
     if novelty.is_none() {
-        tracing::warn!("too few images to tell strange ones: the model will not refuse any for that");
+        tracing::warn!(
+            "too few images to set the threshold for out-of-distribution images: the model will reject none for being one"
+        );
     }
     let temperature = fit_temperature(valid.labelled());
     if temperature == 1.0 {

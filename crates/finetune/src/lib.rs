@@ -40,7 +40,7 @@ pub struct FinetuneArguments {
     /// --model, or torchvision:NAME, for example torchvision:resnet18
     #[arg(long, value_name = "FILE|torchvision:NAME", conflicts_with_all = ["from", "resume"])]
     pub weights: Option<String>,
-    /// With --weights: take the tensors that fit, and leave what is missing or of another shape new
+    /// With --weights: take the tensors that fit, and initialise what is missing or of another shape
     #[arg(long, requires = "weights")]
     pub allow_mismatch: bool,
     /// The network that --weights belong to, for example resnet20; `kiln models` lists them
@@ -49,8 +49,8 @@ pub struct FinetuneArguments {
     /// Parameters that stay as they are: features, none, or a regular expression over their paths [default: none]
     #[arg(long, value_name = "features|none|REGEX")]
     pub freeze: Option<String>,
-    /// From this epoch on (counted from 1) nothing is frozen; with a list such as 2,4,6 the frozen layer groups thaw one
-    /// after the other, from the head down
+    /// Unfreeze everything from this epoch on (counted from 1); with a list such as 2,4,6 one layer group at each of these
+    /// epochs, from the head down
     #[arg(long, value_name = "EPOCH[,EPOCH...]")]
     pub unfreeze_at: Option<UnfreezeAt>,
     /// Learning rate of the features (all below the classifier), as a factor of the base rate [default: 1]
@@ -59,7 +59,7 @@ pub struct FinetuneArguments {
     /// Learning rate of each layer group, as a factor of that of the group above it [default: 1]
     #[arg(long, value_name = "FACTOR")]
     pub layer_decay: Option<f64>,
-    /// Keep the old classification head for the classes that the data has too, by their names; other classes begin anew
+    /// Keep the old classification head for the classes that the data has too, by their names; the weights of other classes are initialised
     #[arg(long)]
     pub keep_head: bool,
     /// Also train from scratch on the same images with the same budget, and compare

@@ -15,7 +15,7 @@ use train::config::arguments::OnBadImageArgument;
 use train::device::{Backend, Kernels};
 use train::engine::evaluate::evaluate;
 use train::start::model_io::{load, model_path};
-use train::task::judged::{Judged, Part, Question, UnknownClasses};
+use train::task::evaluation_set::{EvaluationRequest, EvaluationSet, Part, UnknownClasses};
 
 use crate::rejection::{Rejection, foreign, measure};
 use crate::table::table;
@@ -126,14 +126,14 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     let origin = |key: &str| metadata.provenance.get(key).cloned().unwrap_or(Value::Null);
     let search =
         Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
-    let question = Question {
+    let question = EvaluationRequest {
         dataset: arguments.dataset.as_deref(),
         part: arguments.split,
         unknown: arguments.unknown_classes,
         on_bad_image: arguments.on_bad_image.map(Into::into),
         search: &search,
     };
-    let judged = Judged::load(&arguments.model, metadata, &question)?;
+    let judged = EvaluationSet::load(&arguments.model, metadata, &question)?;
     let (images, split) = (&judged.images, judged.part.name());
     let indices: Vec<u32> = (0..images.len() as u32).collect();
     let started = Instant::now();
@@ -212,7 +212,7 @@ fn per_class(evaluation: &Evaluation) -> Vec<ClassResult> {
     names.zip(metrics).map(|(class, metrics)| ClassResult { class, metrics }).collect()
 }
 
-fn in_words(evaluation: &Evaluation, judged: &Judged, seconds: f64) -> String {
+fn in_words(evaluation: &Evaluation, judged: &EvaluationSet, seconds: f64) -> String {
     let confusion = &evaluation.confusion;
     let mut rows = vec![["class", "precision", "recall", "F1", "images"].map(str::to_owned).to_vec()];
     let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));

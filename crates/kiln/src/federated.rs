@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use train::command::{Failure, print, print_json, say, set_up, surroundings};
+use train::command::{Failure, print, print_json, run_context, say, set_up};
 use train::config::arguments::TrainArguments;
 use train::engine::interrupt::INTERRUPTED;
 use tune::federated::{FederatedConfig, federated};
@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &FederatedArguments) -> Result<ExitCode, Failure> {
         local_epochs: arguments.local_epochs.into(),
         whole_shard: arguments.whole_shard,
     };
-    let Some((result, _)) = federated(&config, federation, &surroundings("federated", common)?)? else {
+    let Some((result, _)) = federated(&config, federation, &run_context("federated", common)?)? else {
         say("stopped; nothing was written");
         return Ok(ExitCode::from(INTERRUPTED as u8));
     };

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use train::command::{Failure, configured, print, print_json, say, set_up, surroundings};
+use train::command::{Failure, configured, print, print_json, run_context, say, set_up};
 use train::config::arguments::TrainArguments;
 use train::engine::interrupt::INTERRUPTED;
 use tune::lr_find::{RangeTest, RangeTestConfig, range_test};
@@ -43,8 +43,8 @@ pub(crate) fn run(arguments: &LrFindArguments) -> Result<ExitCode, Failure> {
         return Err(Failure::usage(format!("--steps {steps}: expected 20 to 100000")));
     }
     let (config, start) = configured(&arguments.train)?;
-    let surroundings = surroundings("lr-find", common)?;
-    let Some(test) = range_test(&config, RangeTestConfig { low, high, steps }, &surroundings, start)? else {
+    let context = run_context("lr-find", common)?;
+    let Some(test) = range_test(&config, RangeTestConfig { low, high, steps }, &context, start)? else {
         say("stopped; nothing was written");
         return Ok(ExitCode::from(INTERRUPTED as u8));
     };

@@ -9,7 +9,7 @@ use evaluation::report::{RefusalPoint, refusal_png};
 use model::{Model, Novelty, Picture, Scores};
 use serde::Serialize;
 use train::command::Failure;
-use train::task::judged::Part;
+use train::task::evaluation_set::Part;
 
 use crate::table::table;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use train::command::{Failure, print, print_json, say, set_up, surroundings};
+use train::command::{Failure, print, print_json, run_context, say, set_up};
 use train::config::arguments::CommonArguments;
 use train::config::arguments::ProgressMode;
 use train::engine::interrupt::INTERRUPTED;
@@ -93,7 +93,7 @@ pub(crate) fn run(arguments: &SweepArguments) -> Result<ExitCode, Failure> {
         folder.path().display(),
         rounds.join(", then ")
     );
-    let Some(record) = sweep.run(&folder, &surroundings("sweep", &common)?).map_err(SweepFailure)? else {
+    let Some(record) = sweep.run(&folder, &run_context("sweep", &common)?).map_err(SweepFailure)? else {
         say(&format!(
             "stopped; what is done is saved. Go on with:\n  kiln sweep --resume {}",
             folder.path().display()

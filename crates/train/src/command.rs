@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::config::arguments::{CommonArguments, ProgressMode, TrainArguments};
 use crate::config::{ConfigError, TrainConfig};
 use crate::engine::interrupt::{INTERRUPTED, stop_flag};
-use crate::fit::{Finished, FitError, Outcome, Surroundings, fit, suited_before};
+use crate::fit::{Finished, FitError, Outcome, RunContext, adapted_to_the_data, fit};
 use crate::run::RunFolderError;
 use crate::run::files::write_atomically;
 use crate::run::folder::{RunFolder, short_name};
@@ -14,10 +14,10 @@ use crate::run::record::{RunStatus, read_record};
 use crate::series::folds::{FoldsResult, cross_validate};
 use crate::series::open_newest_unfinished;
 use crate::start::{Start, StartError, configure, configure_foreign};
-use crate::task::judged::JudgeError;
+use crate::task::evaluation_set::EvaluationSetError;
 
 pub use crate::terminal::{
-    Failure, Unheard, exit, log_to_stderr, parsed, print, print_json, say, visible_fields,
+    Failure, StderrWriter, exit, log_to_stderr, parsed, print, print_json, say, visible_fields,
 };
 
 impl From<FitError> for Failure {
@@ -26,8 +26,8 @@ impl From<FitError> for Failure {
     }
 }
 
-impl From<JudgeError> for Failure {
-    fn from(error: JudgeError) -> Self {
+impl From<EvaluationSetError> for Failure {
+    fn from(error: EvaluationSetError) -> Self {
         if error.is_usage() { Self::usage(error) } else { Self::failed(error) }
     }
 }
@@ -209,20 +209,20 @@ fn run_folds(
     start: Start,
     common: &CommonArguments,
 ) -> Result<ExitCode, Failure> {
-    let surroundings = surroundings(command, common)?;
-    let suited = common.leaves_budget_open().then(|| {
+    let context = run_context(command, common)?;
+    let adapted = common.leaves_budget_open().then(|| {
         // All folds are of one size, but for an image.
         let mut first = config.clone();
         first.data.fold = 1;
-        let suited = suited_before(&first, &surroundings.search)?;
+        let adapted = adapted_to_the_data(&first, &context.search)?;
         Ok::<_, FitError>(TrainConfig {
-            batch_size: suited.batch_size,
-            epochs: suited.epochs,
+            batch_size: adapted.batch_size,
+            epochs: adapted.epochs,
             ..config.clone()
         })
     });
-    let suited = suited.transpose()?;
-    let config = suited.as_ref().unwrap_or(config);
+    let adapted = adapted.transpose()?;
+    let config = adapted.as_ref().unwrap_or(config);
     let folder = match start {
         Start::Resume(folder) => folder,
         // Each fold opens the file anew.
@@ -231,7 +231,7 @@ fn run_folds(
             RunFolder::create(&common.out, common.name.as_deref(), &label)?
         }
     };
-    let Some(result) = cross_validate(config, &folder, folder.path(), &surroundings)? else {
+    let Some(result) = cross_validate(config, &folder, folder.path(), &context)? else {
         say(&format!(
             "stopped; what is done is saved. Go on with:\n  {} --resume {}",
             how_to_call(command),
@@ -279,9 +279,9 @@ pub fn run_silently(
     start: Start,
     common: &CommonArguments,
 ) -> Result<(ExitCode, Option<Box<Finished>>), Failure> {
-    let suits_pictures = common.leaves_budget_open();
-    let surroundings = Surroundings { suits_pictures, ..surroundings(command, common)? };
-    match fit(config, &surroundings, start)? {
+    let adapts_budget = common.leaves_budget_open();
+    let context = RunContext { adapts_budget, ..run_context(command, common)? };
+    match fit(config, &context, start)? {
         Outcome::Finished(finished) => Ok((ExitCode::SUCCESS, Some(finished))),
         Outcome::Interrupted { run, step } => {
             say(&format!(
@@ -298,8 +298,8 @@ pub fn run_silently(
 ///
 /// # Errors
 /// When the system refuses a signal handler.
-pub fn surroundings(command: &'static str, common: &CommonArguments) -> Result<Surroundings, Failure> {
-    Ok(Surroundings {
+pub fn run_context(command: &'static str, common: &CommonArguments) -> Result<RunContext, Failure> {
+    Ok(RunContext {
         command,
         artifacts: common.out.clone(),
         name: common.name.clone(),
@@ -308,7 +308,7 @@ pub fn surroundings(command: &'static str, common: &CommonArguments) -> Result<S
         accept_changed_data: common.accept_changed_data,
         progress: ProgressMode::resolve(common.progress),
         stop: stop_flag().map_err(Failure::failed)?,
-        suits_pictures: false,
+        adapts_budget: false,
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::arguments::ProgressMode;
 use crate::config::{ConfigLayers, TrainConfig};
-use crate::fit::{FitError, Outcome, Surroundings, fit};
+use crate::fit::{FitError, Outcome, RunContext, fit};
 use crate::run::RunFolderError;
 use crate::run::checkpoint::tests::{FILES, HARMS};
 use crate::run::folder::RunFolder;
@@ -34,8 +34,8 @@ fn config(more: &[&str]) -> TrainConfig {
     layers.resolve().unwrap()
 }
 
-fn surroundings(artifacts: &Path, name: &str) -> Surroundings {
-    Surroundings {
+fn run_context(artifacts: &Path, name: &str) -> RunContext {
+    RunContext {
         command: "train",
         artifacts: artifacts.to_owned(),
         name: Some(name.to_owned()),
@@ -44,12 +44,12 @@ fn surroundings(artifacts: &Path, name: &str) -> Surroundings {
         stop: Arc::default(),
         dataset: None,
         accept_changed_data: false,
-        suits_pictures: false,
+        adapts_budget: false,
     }
 }
 
 fn finish(config: &TrainConfig, artifacts: &Path, name: &str, start: Start) -> Result<RunResult, FitError> {
-    match fit(config, &surroundings(artifacts, name), start)? {
+    match fit(config, &run_context(artifacts, name), start)? {
         Outcome::Finished(finished) => Ok(finished.result),
         Outcome::Interrupted { .. } => panic!("nobody stops it"),
     }

@@ -70,11 +70,11 @@ pub fn exit(result: Result<ExitCode, Failure>) -> ExitCode {
     })
 }
 
-/// Standard error for the log. The log panics where it cannot write; that nobody listens is no reason to stop.
+/// Standard error for the log, where it can be written to. `tracing` would panic when the other end is closed.
 #[derive(Clone, Copy, Debug)]
-pub struct Unheard;
+pub struct StderrWriter;
 
-impl Write for Unheard {
+impl Write for StderrWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         drop(std::io::stderr().write_all(bytes));
         Ok(bytes.len())
@@ -97,7 +97,7 @@ pub fn log_to_stderr(quiet: bool) {
     // A second call (tests in one process) keeps the first.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| Unheard)
+        .with_writer(|| StderrWriter)
         .fmt_fields(visible_fields())
         .without_time()
         .with_target(false)

@@ -20,7 +20,7 @@ use train::config::TrainConfig;
 use train::engine::evaluate::evaluate;
 use train::engine::optimizer::optimizer;
 use train::engine::step::{Objective, Trainable};
-use train::fit::{FitError, Surroundings};
+use train::fit::{FitError, RunContext};
 use train::seed::mix;
 use train::start::StartError;
 use train::task::dealt;
@@ -63,12 +63,12 @@ pub struct FederatedResult {
 pub fn federated(
     config: &TrainConfig,
     federated: FederatedConfig,
-    surroundings: &Surroundings,
+    context: &RunContext,
 ) -> Result<Option<(FederatedResult, Network)>, FitError> {
     config.kernels.apply()?;
     let device = config.backend.device()?;
     let config = TrainConfig { test: false, ..config.clone() };
-    let data = Splits::load(&config, &surroundings.search)?;
+    let data = Splits::load(&config, &context.search)?;
     let shards: Vec<Arc<[u32]>> = dealt(&data.training, &data.train, federated.nodes, config.seed)
         .into_iter()
         .map(Into::into)
@@ -95,7 +95,7 @@ pub fn federated(
     for round in 1..=federated.rounds {
         let mut locals = Vec::with_capacity(shards.len());
         for (node, shard) in shards.iter().enumerate() {
-            if surroundings.stop.load(Ordering::Relaxed) {
+            if context.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             let seed = mix(&[config.seed, round as u64, node as u64]);
@@ -186,8 +186,8 @@ mod tests {
 
     use super::*;
 
-    fn surroundings() -> Surroundings {
-        Surroundings {
+    fn run_context() -> RunContext {
+        RunContext {
             command: "federated",
             artifacts: "unused".into(),
             name: None,
@@ -196,7 +196,7 @@ mod tests {
             accept_changed_data: false,
             progress: ProgressMode::None,
             stop: Arc::default(),
-            suits_pictures: false,
+            adapts_budget: false,
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
     ) -> (FederatedResult, Network) {
         let whole_shard = config.batch_size == 1_000_000;
         let federation = FederatedConfig { nodes, rounds, local_epochs, whole_shard };
-        federated(config, federation, &surroundings()).unwrap().unwrap()
+        federated(config, federation, &run_context()).unwrap().unwrap()
     }
 
     fn values(network: &Network) -> Vec<f32> {

@@ -14,12 +14,12 @@ use serde::Serialize;
 use train::config::TrainConfig;
 use train::engine::optimizer::{learning_rates, optimizer};
 use train::engine::step::{Objective, Trainable};
-use train::fit::{FitError, Surroundings};
+use train::fit::{FitError, RunContext};
 use train::run::RunFolderError;
 use train::run::folder::RunFolder;
 use train::run::folder::short_name;
 use train::seed::mix;
-use train::start::{Start, begin};
+use train::start::{Start, initial_weights};
 use train::task::{Splits, class_weights};
 
 /// The test ends when the running mean of the loss is so many times its least value (fastai's rule).
@@ -115,22 +115,22 @@ impl LrScheduler for Growing {
 pub fn range_test(
     config: &TrainConfig,
     range: RangeTestConfig,
-    surroundings: &Surroundings,
+    context: &RunContext,
     start: Start,
 ) -> Result<Option<RangeTest>, FitError> {
     config.kernels.apply()?;
     let device = config.backend.device()?;
     let config = TrainConfig { test: false, ..config.clone() };
-    let data = Splits::load(&config, &surroundings.search)?;
-    let Some((rates, losses, diverged)) = losses(&config, range, &data, &device, surroundings, start)? else {
+    let data = Splits::load(&config, &context.search)?;
+    let Some((rates, losses, diverged)) = losses(&config, range, &data, &device, context, start)? else {
         return Ok(None);
     };
     let smoothed = smooth(&losses, (SMOOTHING * range.steps as f64).max(1.0));
     let (steepest, least) = (steepest(&rates, &smoothed), least(&rates, &smoothed));
     let suggestion = least.map(|rate| rate / SAFETY);
 
-    let label = format!("{}-{}", surroundings.command, short_name(&config.data.dataset));
-    let run = RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?;
+    let label = format!("{}-{}", context.command, short_name(&config.data.dataset));
+    let run = RunFolder::create(&context.artifacts, context.name.as_deref(), &label)?;
     let points: Vec<RangePoint> = rates
         .iter()
         .zip(&losses)
@@ -170,12 +170,12 @@ fn losses(
     range: RangeTestConfig,
     data: &Splits,
     device: &burn::tensor::Device,
-    surroundings: &Surroundings,
+    context: &RunContext,
     start: Start,
 ) -> Result<Option<Losses>, FitError> {
     let input = data.pair.preprocessing.input;
     let network = config.network.init(input, data.classes(), config.seed, device)?;
-    let network = begin(network, start, config, data)?.network;
+    let network = initial_weights(network, start, config, data)?.network;
     let weights = class_weights(&config.regularization.class_weights, data)?;
     let objective = Objective::new(&config.regularization, weights, config.finetune.as_ref(), &network)?;
     let base = config.optimizer.rate();
@@ -196,7 +196,7 @@ fn losses(
     for epoch in 1.. {
         loader.seek(epoch, 0);
         for (number, batch) in loader.iter().enumerate() {
-            if surroundings.stop.load(Ordering::Relaxed) {
+            if context.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             let batch = batch.map_err(|error| FitError::Training(error.to_string()))?;

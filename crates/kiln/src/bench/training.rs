@@ -10,7 +10,7 @@ use train::config::{
     DataConfig, OptimizerConfig, RegularizationConfig, ScheduleConfig, ScheduleName, TrainConfig,
 };
 use train::engine::interrupt::{INTERRUPTED, stop_flag};
-use train::fit::{Outcome, Surroundings, fit_on};
+use train::fit::{Outcome, RunContext, fit_on};
 use train::start::Start;
 
 use super::sample::{Images, Source};
@@ -96,7 +96,7 @@ fn epochs(
         ..TrainConfig::default()
     };
     let folder = tempfile::tempdir().map_err(Failure::failed)?;
-    let surroundings = Surroundings {
+    let context = RunContext {
         command: "train",
         artifacts: folder.path().to_owned(),
         name: Some("bench".to_owned()),
@@ -105,10 +105,10 @@ fn epochs(
         accept_changed_data: false,
         progress: ProgressMode::None,
         stop: Arc::clone(stop),
-        suits_pictures: false,
+        adapts_budget: false,
     };
     if let Outcome::Interrupted { .. } =
-        fit_on(&config, &surroundings, Start::Scratch, images.into_pair(all_images))?
+        fit_on(&config, &context, Start::Scratch, images.into_pair(all_images))?
     {
         return Err(Failure { message: "stopped".to_owned(), status: INTERRUPTED as u8 });
     }

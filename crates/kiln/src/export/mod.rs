@@ -18,7 +18,7 @@ use train::device::Backend;
 use train::engine::evaluate::evaluate;
 use train::run::files::write_atomically;
 use train::start::model_io::{load, model_path};
-use train::task::judged::{Judged, Question, UnknownClasses};
+use train::task::evaluation_set::{EvaluationRequest, EvaluationSet, UnknownClasses};
 
 /// Flags of `kiln export`.
 #[derive(Args, Debug)]
@@ -172,14 +172,14 @@ fn cost(
     let metadata = &model.metadata;
     let search =
         Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
-    let question = Question {
+    let question = EvaluationRequest {
         dataset: arguments.dataset.as_deref(),
         part: None,
         unknown: UnknownClasses::Reject,
         on_bad_image: None,
         search: &search,
     };
-    let judged = Judged::load(&arguments.model, metadata, &question)?;
+    let judged = EvaluationSet::load(&arguments.model, metadata, &question)?;
     for warning in &judged.warnings {
         tracing::warn!("{warning}");
     }

@@ -28,7 +28,8 @@ pub(crate) enum LogFormat {
 pub(crate) fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_env("KILN_LOG")
         .unwrap_or_else(|_| EnvFilter::new("error,train=info,model=info,kiln=info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| train::command::Unheard);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| train::command::StderrWriter);
     // A second call (tests in one process) keeps the first.
     let _ = match format {
         LogFormat::Plain => builder

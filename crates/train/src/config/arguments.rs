@@ -21,8 +21,8 @@ pub struct CommonArguments {
     /// Where tensors live [default: flex]
     #[arg(long, value_enum)]
     pub backend: Option<Backend>,
-    /// Code of the CPU operators; it decides the last bits [default: the variable `KILN_KERNELS`, else the fastest that the
-    /// processor can run]
+    /// Implementation of the CPU operators; results differ between them in the last bits [default: the variable
+    /// `KILN_KERNELS`, else the fastest that the processor can run]
     #[arg(long, value_enum)]
     pub kernels: Option<Kernels>,
     /// mnist, fashion-mnist, mnist-sample, cifar10, cifar100; a folder with a folder of pictures for each class, or of IDX
@@ -36,13 +36,13 @@ pub struct CommonArguments {
     /// How pictures of another size are made to fit [default: crop]
     #[arg(long, value_enum)]
     pub fit: Option<FitArgument>,
-    /// What a picture that cannot be decoded means [default: error]
+    /// What to do with a picture that cannot be decoded [default: error]
     #[arg(long, value_enum)]
     pub on_bad_image: Option<OnBadImageArgument>,
-    /// How much each class counts in the loss [default: none]
+    /// Weight of each class in the loss [default: none]
     #[arg(long, value_enum)]
     pub class_weights: Option<ClassWeightsArgument>,
-    /// Look for data files here first
+    /// Folder in which data files are looked for first
     #[arg(long, value_name = "FOLDER", env = "KILN_DATA")]
     pub data_dir: Option<PathBuf>,
     /// A TOML file with any part of the configuration (see configs/)
@@ -75,7 +75,7 @@ pub struct CommonArguments {
     /// Cross-validation: K runs, each with another K-th of the labelled images held back; the test split is not read
     #[arg(long, value_name = "K")]
     pub folds: Option<usize>,
-    /// Besides every epoch: `500` or `500steps`, or `10m` for minutes
+    /// Also write a checkpoint every so many steps (`500` or `500steps`) or minutes (`10m`), besides after every epoch
     #[arg(long, value_name = "STEPS|MINUTES")]
     pub checkpoint_every: Option<CheckpointEvery>,
     /// Any key of the configuration, for example `optimizer.weight_decay=0.01`; may be repeated
@@ -96,7 +96,7 @@ pub struct CommonArguments {
     /// CPU threads [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// What to show [default: bar on a terminal, plain elsewhere]
+    /// How progress is shown [default: bar on a terminal, plain elsewhere]
     #[arg(long, value_enum)]
     pub progress: Option<ProgressMode>,
     /// Print the result as one JSON object
@@ -171,9 +171,9 @@ impl From<OnBadImageArgument> for OnBadImage {
 /// `--class-weights`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ClassWeightsArgument {
-    /// All classes the same
+    /// Every class the same
     None,
-    /// Rare classes more: n / (k * count)
+    /// Inversely proportional to its number of images: n / (k * count) for n images of k classes
     Balanced,
 }
 
@@ -210,7 +210,7 @@ pub struct TrainArguments {
     /// the classes differ
     #[arg(long, value_name = "FILE|torchvision:NAME", conflicts_with = "resume")]
     pub weights: Option<String>,
-    /// With --weights: take the tensors that fit, and leave what is missing or of another shape new
+    /// With --weights: take the tensors that fit, and initialise what is missing or of another shape
     #[arg(long, requires = "weights")]
     pub allow_mismatch: bool,
 }

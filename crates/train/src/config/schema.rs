@@ -99,7 +99,7 @@ pub struct DataConfig {
     pub fit: Option<FitName>,
     /// With `fit = "crop"`: length of the shortest side before the crop; 0: as short as the crop allows.
     pub resize: usize,
-    /// What a picture that cannot be decoded means: `error` or `skip`.
+    /// What to do with a picture that cannot be decoded: `error` stops the run, `skip` leaves it out.
     pub on_bad_image: OnBadImage,
     /// Memory that the decoded images may take, in MiB.
     pub memory_mib: u64,
@@ -499,7 +499,7 @@ pub struct FinetuneConfig {
     /// `features`, `none`, or a regular expression over parameter paths.
     pub freeze: String,
     /// First epoch (counted from 1) in which nothing is frozen any more; 0: never. Or a list of epochs, ascending: at
-    /// each the next frozen layer group thaws, from the head down.
+    /// each the next frozen layer group is unfrozen, from the head down.
     pub unfreeze_at: UnfreezeAt,
     /// The rate of the features (the layers below the classifier), as a factor of the base rate.
     pub feature_rate: f64,
@@ -542,7 +542,7 @@ fn is_one(value: &f64) -> bool {
     *value == 1.0
 }
 
-/// What becomes of the head of the starting weights.
+/// What is done with the classification head of the starting weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeepHead {
     /// It is new.
@@ -585,7 +585,7 @@ impl<'de> Deserialize<'de> for KeepHead {
     }
 }
 
-/// When what is frozen thaws; epochs count from 1.
+/// When frozen layers are unfrozen; epochs count from 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected an epoch, or a list of epochs such as [2, 4, 6]")]
 pub enum UnfreezeAt {

@@ -33,7 +33,7 @@ pub enum FreezeError {
     /// Everything would be frozen.
     #[error(
         "finetune.freeze = {pattern} leaves nothing to train in epoch {epoch}: every parameter is frozen; freeze fewer, \
-         for example `features`, or let some thaw in epoch 1"
+         for example `features`, or unfreeze some in epoch 1"
     )]
     Everything {
         /// What was given.
@@ -63,7 +63,7 @@ pub struct Freezing {
 impl Freezing {
     /// What a configuration freezes of a network; `None` when that is nothing.
     ///
-    /// With a list of epochs the frozen layer groups thaw one after the other, from the head down (gradual
+    /// With a list of epochs the frozen layer groups are unfrozen one after the other, from the head down (gradual
     /// unfreezing, Howard & Ruder 2018, section 3.3).
     ///
     /// # Errors
@@ -104,11 +104,11 @@ impl Freezing {
                 });
             }
             UnfreezeAt::Stages(epochs) => {
-                for (thawed, epoch) in epochs.iter().enumerate() {
-                    let thawed = &touched[..=thawed];
-                    let rest = (thawed.len() < touched.len()).then(|| {
-                        let thawed = any_of(thawed.iter().copied());
-                        matching(&thawed).map(|thawed| frozen.clone().exclude(thawed))
+                for (unfrozen, epoch) in epochs.iter().enumerate() {
+                    let unfrozen = &touched[..=unfrozen];
+                    let rest = (unfrozen.len() < touched.len()).then(|| {
+                        let unfrozen = any_of(unfrozen.iter().copied());
+                        matching(&unfrozen).map(|unfrozen| frozen.clone().exclude(unfrozen))
                     });
                     let rest = rest.transpose().map_err(|message| FreezeError::Pattern {
                         pattern: finetune.freeze.clone(),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_thaw_from_the_head_down() {
+    fn groups_are_unfrozen_from_the_head_down() {
         let stages = UnfreezeAt::Stages(vec![2, 4]);
         let freezing = Freezing::new(&finetune("features", stages), &network()).unwrap().unwrap();
         for (epoch, expected) in [
@@ -273,7 +273,7 @@ mod tests {
                 assert!(all.contains(freeze) && all.contains("nothing to train in epoch 1"), "{all}");
             }
         }
-        // The head thaws at once.
+        // The head is unfrozen at once.
         assert!(Freezing::new(&finetune(".*", UnfreezeAt::Stages(vec![1])), &network()).is_ok());
         let stages = error("features", UnfreezeAt::Stages(vec![1, 2, 3]));
         assert!(stages.contains("3 epochs") && stages.contains("blocks.1, blocks.0"), "{stages}");

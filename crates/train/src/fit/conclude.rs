@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::optim::OptimizerRecord;
 use burn::tensor::Bytes;
 use data::Dataset;
-use evaluation::chance::Chance;
+use evaluation::baseline::MajorityBaseline;
 use evaluation::confidence::{Calibration, Scored, coverage, fit_confidence};
 use evaluation::metrics::{Evaluation, Prediction};
 use evaluation::report::{Answer, ReportImage, ReportInput, overfitting_notice, without_samples_notice};
@@ -69,11 +69,11 @@ impl Experiment {
         let (subset, images, indices) = data.held_out();
         let preprocessing = &data.pair.preprocessing;
         let evaluation = evaluate(&network, preprocessing, class_names, images, &indices, &self.device)?;
-        let chance = Chance::of(&evaluation.confusion);
+        let baseline = MajorityBaseline::of(&evaluation.confusion);
         let updates = state.step.div_ceil(config.regularization.accumulate);
         let train_accuracy = state.epochs.iter().find(|epoch| epoch.epoch == best.epoch);
         let train_accuracy = train_accuracy.map_or(0.0, |epoch| epoch.train_accuracy);
-        let notice = chance.as_ref().and_then(|chance| chance.notice(subset, updates, train_accuracy));
+        let notice = baseline.as_ref().and_then(|baseline| baseline.notice(subset, updates, train_accuracy));
         if let Some(notice) = &notice {
             tracing::warn!("{notice}");
         }
@@ -92,7 +92,7 @@ impl Experiment {
             fit_confidence(&network, preprocessing, &data.training, &data.train, &valid, &self.device)?;
         let judged = score(images, &indices)?;
         let calibration = data.is_tested().then(|| Calibration::measure(&confidence, &valid, &judged));
-        let answers = believed(&confidence, preprocessing.fit, &judged);
+        let answers = calibrated_answers(&confidence, preprocessing.fit, &judged);
 
         let weights_sha256 = model::weights_sha256(&network);
         let provenance = BTreeMap::from([
@@ -146,7 +146,7 @@ impl Experiment {
             last_weights_sha256: model::weights_sha256(last_network),
             optimizer_sha256,
             calibration,
-            baseline_accuracy: chance.as_ref().map(|chance| chance.baseline),
+            baseline_accuracy: baseline.as_ref().map(|baseline| baseline.share),
             no_better_than_chance: notice.is_some(),
         };
         let notices: Vec<String> = notice.into_iter().collect();
@@ -245,8 +245,8 @@ impl Experiment {
     }
 }
 
-/// How far the answers to `judged` are to be believed: as `predict` has it when nothing else is asked for.
-fn believed(confidence: &Confidence, fit: Fit, judged: &Scored) -> Vec<Answer> {
+/// The answers to `judged` with calibrated probabilities, and whether `predict` would reject them by default.
+fn calibrated_answers(confidence: &Confidence, fit: Fit, judged: &Scored) -> Vec<Answer> {
     let keep = Policy::default().keep;
     let answers = judged.answers(confidence.temperature).into_iter().zip(&judged.scores);
     answers

@@ -11,10 +11,10 @@ use model::LoadReport;
 use crate::config::arguments::ProgressMode;
 use crate::run::record::RunResult;
 
-/// What a run needs besides its configuration; none of it changes the numbers but `suits_pictures`, which changes the
+/// What a run needs besides its configuration; none of it changes the numbers but `adapts_budget`, which changes the
 /// configuration first.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct RunContext {
     /// `train` or `finetune`, for `run.json`.
     pub command: &'static str,
     /// The folder of runs.
@@ -33,7 +33,7 @@ pub struct Surroundings {
     pub stop: Arc<AtomicBool>,
     /// Whether batch size and epochs follow the number of pictures, for folders and lists of them: the user set
     /// neither.
-    pub suits_pictures: bool,
+    pub adapts_budget: bool,
 }
 
 /// How a run that did not fail ended.

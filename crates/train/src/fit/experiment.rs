@@ -21,7 +21,7 @@ use crate::engine::observer::{Observer, Silent};
 use crate::engine::optimizer::{learning_rates, optimizer};
 use crate::engine::schedule::{PlateauFactor, Schedule};
 use crate::engine::step::{Objective, Trainable};
-use crate::fit::context::Surroundings;
+use crate::fit::context::RunContext;
 use crate::fit::error::FitError;
 use crate::fit::recover::recover;
 use crate::progress::{Lines, Recorder, quiet::QuietRenderer};
@@ -29,9 +29,9 @@ use crate::run::checkpoint::{Snapshot, TrainingState};
 use crate::run::committer::{AlwaysSave, Committer};
 use crate::run::files::sha256_hex;
 use crate::run::folder::{RunFolder, short_name};
-use crate::run::history::{self, Computed};
+use crate::run::history::{self, CodeVersion};
 use crate::run::record::KeptHead;
-use crate::start::{Start, Started, begin, recorded_start};
+use crate::start::{InitialWeights, Start, initial_weights, recorded_start};
 use crate::task::{Splits, class_weights};
 
 /// Updates in a run below which a user hears of it: the default batch leaves a small folder of pictures a dozen.
@@ -47,7 +47,7 @@ pub(super) struct Experiment {
     pub(super) objective: Objective,
     pub(super) snapshot: Option<Snapshot>,
     /// Which code computes it.
-    pub(super) history: Vec<Computed>,
+    pub(super) history: Vec<CodeVersion>,
     pub(super) loaded: Option<LoadReport>,
     pub(super) head: Option<KeptHead>,
 }
@@ -58,7 +58,7 @@ impl Experiment {
         data: &Splits,
         device: &Device,
         start: Start,
-        surroundings: &Surroundings,
+        context: &RunContext,
     ) -> Result<Self, FitError> {
         let input = data.pair.preprocessing.input;
         let class_weights = class_weights(&config.regularization.class_weights, data)?;
@@ -66,21 +66,21 @@ impl Experiment {
         let objective =
             Objective::new(&config.regularization, class_weights, config.finetune.as_ref(), &network)?;
         let mut config_text = config.to_toml()?;
-        let label = format!("{}-{}", surroundings.command, short_name(&config.data.dataset));
+        let label = format!("{}-{}", context.command, short_name(&config.data.dataset));
         let (run, snapshot, start) = match start {
             Start::Resume(run) => match recover(&run, config, &mut config_text)? {
                 Some(snapshot) => (Some(run), Some(snapshot), Start::Scratch),
                 None => {
                     tracing::warn!("{} has no whole checkpoint: it begins again", run.path().display());
-                    (Some(run), None, recorded_start(config, &surroundings.search)?)
+                    (Some(run), None, recorded_start(config, &context.search)?)
                 }
             },
             start => (None, None, start),
         };
-        let started = begin(network, start, config, data)?;
+        let initial = initial_weights(network, start, config, data)?;
         let run = match run {
             Some(run) => run,
-            None => RunFolder::create(&surroundings.artifacts, surroundings.name.as_deref(), &label)?,
+            None => RunFolder::create(&context.artifacts, context.name.as_deref(), &label)?,
         };
         let (before, step) = snapshot
             .as_ref()
@@ -88,7 +88,7 @@ impl Experiment {
         let history = history::go_on(before, step, config.kernels)?;
         let config = config.clone();
         let device = device.clone();
-        let Started { network, report: loaded, head } = started;
+        let InitialWeights { network, report: loaded, head } = initial;
         Ok(Self { config, config_text, device, run, network, objective, snapshot, history, loaded, head })
     }
 
@@ -96,7 +96,7 @@ impl Experiment {
     pub(super) fn train(
         &mut self,
         data: &Splits,
-        surroundings: &Surroundings,
+        context: &RunContext,
         started: u64,
     ) -> Result<(LoopResult, Network), FitError> {
         let config = &self.config;
@@ -153,15 +153,15 @@ impl Experiment {
             return Err(FitError::Metrics(path, error));
         }
         let committer = Committer::new(self.run.clone(), config.checkpoint.keep, snapshot);
-        let (face_model, face_optimizer, face_schedule) = committer.faces();
-        let inner: Box<dyn Observer> = match surroundings.progress {
+        let (model_sink, optimizer_sink, schedule_sink) = committer.sinks();
+        let inner: Box<dyn Observer> = match context.progress {
             ProgressMode::Bar => Box::new(Lines::new(true, config.backend)),
             ProgressMode::Plain => Box::new(Lines::new(false, config.backend)),
             ProgressMode::Tui | ProgressMode::None => Box::new(Silent),
         };
         let failure = Arc::new(Mutex::new(None));
         let observer = Recorder { inner, run: self.run.clone(), started, failure: Arc::clone(&failure) };
-        let dashboard = surroundings.progress == ProgressMode::Tui;
+        let dashboard = context.progress == ProgressMode::Tui;
         let result = Arc::new(Mutex::new(None));
         let epoch_loop = EpochLoop {
             config: config.clone(),
@@ -172,7 +172,7 @@ impl Experiment {
             plateau: plateau.clone(),
             committer,
             observer: Arc::new(Mutex::new(observer)),
-            stop: Arc::clone(&surroundings.stop),
+            stop: Arc::clone(&context.stop),
             events: dashboard,
             result: Arc::clone(&result),
         };
@@ -182,7 +182,7 @@ impl Experiment {
         let mut training = SupervisedTraining::new(self.run.path(), loader, valid)
             .with_metric_logger(InMemoryMetricLogger::new())
             .with_application_logger(None)
-            .with_custom_checkpointers(face_model, face_optimizer, face_schedule)
+            .with_custom_checkpointers(model_sink, optimizer_sink, schedule_sink)
             .with_checkpointing_strategy(AlwaysSave)
             .with_training_strategy(TrainingStrategy::Custom(Arc::new(epoch_loop)))
             .num_epochs(config.epochs);

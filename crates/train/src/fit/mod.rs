@@ -21,7 +21,7 @@ use crate::start::Start;
 use crate::task::budget::Budget;
 use crate::task::{Splits, load_pair_at};
 
-pub use context::{Finished, Outcome, Surroundings};
+pub use context::{Finished, Outcome, RunContext};
 pub use error::FitError;
 
 use experiment::Experiment;
@@ -30,8 +30,8 @@ use experiment::Experiment;
 ///
 /// # Errors
 /// Everything in [`FitError`]; the run folder, once it exists, keeps what was done.
-pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> Result<Outcome, FitError> {
-    fit_member(config, surroundings, start, None)
+pub fn fit(config: &TrainConfig, context: &RunContext, start: Start) -> Result<Outcome, FitError> {
+    fit_member(config, context, start, None)
 }
 
 /// As [`fit`], for a run of the series in the folder `series`: all of them see the same images in the same size, which
@@ -41,7 +41,7 @@ pub fn fit(config: &TrainConfig, surroundings: &Surroundings, start: Start) -> R
 /// As [`fit`], and when the images are not those of the runs that are there.
 pub(crate) fn fit_member(
     config: &TrainConfig,
-    surroundings: &Surroundings,
+    context: &RunContext,
     start: Start,
     series: Option<&Path>,
 ) -> Result<Outcome, FitError> {
@@ -63,19 +63,19 @@ pub(crate) fn fit_member(
     config.backend.device()?;
     let place = match &start {
         Start::Resume(run) => {
-            data_record::place(run.path(), surroundings.dataset.as_deref(), &config.data.dataset)?
+            data_record::place(run.path(), context.dataset.as_deref(), &config.data.dataset)?
         }
-        _ => surroundings.dataset.clone().unwrap_or_else(|| config.data.dataset.clone()),
+        _ => context.dataset.clone().unwrap_or_else(|| config.data.dataset.clone()),
     };
     let own = if let Start::Resume(run) = &start { Some(run.path()) } else { None };
     let records: Vec<&Path> = own.into_iter().chain(series).collect();
-    let mut pair = load_pair_at(&data_record::with_input(&records, config), &place, &surroundings.search)?;
+    let mut pair = load_pair_at(&data_record::with_input(&records, config), &place, &context.search)?;
     if let Some(series) = series
         && own.is_none()
     {
         data_record::join_series(series, &place, &mut pair)?;
     }
-    fit_pair(config, surroundings, start, pair, &place)
+    fit_pair(config, context, start, pair, &place)
 }
 
 /// As [`fit`], on images that are in memory already; `config.data.dataset` is only their name.
@@ -84,24 +84,24 @@ pub(crate) fn fit_member(
 /// Everything in [`FitError`].
 pub fn fit_on(
     config: &TrainConfig,
-    surroundings: &Surroundings,
+    context: &RunContext,
     start: Start,
     pair: DatasetPair,
 ) -> Result<Outcome, FitError> {
-    fit_pair(config, surroundings, start, pair, &config.data.dataset)
+    fit_pair(config, context, start, pair, &config.data.dataset)
 }
 
 /// Trains on `pair`, which was found at `place`.
 fn fit_pair(
     config: &TrainConfig,
-    surroundings: &Surroundings,
+    context: &RunContext,
     start: Start,
     mut pair: DatasetPair,
     place: &str,
 ) -> Result<Outcome, FitError> {
     let device = config.backend.device()?;
     let remembered = match &start {
-        Start::Resume(run) => data_record::resume(run, place, &mut pair, surroundings.accept_changed_data)?,
+        Start::Resume(run) => data_record::resume(run, place, &mut pair, context.accept_changed_data)?,
         _ => None,
     };
     let data_now = DataRecord::new(place, &pair);
@@ -116,15 +116,15 @@ fn fit_pair(
         }
     }
     let summary = config.network.summary(data.pair.preprocessing.input, data.classes())?;
-    let suited = surroundings.suits_pictures.then(|| suited(config, &data, &summary));
-    let config = suited.as_ref().unwrap_or(config);
-    let mut experiment = Experiment::build(config, &data, &device, start, surroundings)?;
+    let adapted = context.adapts_budget.then(|| with_adapted_budget(config, &data, &summary));
+    let config = adapted.as_ref().unwrap_or(config);
+    let mut experiment = Experiment::build(config, &data, &device, start, context)?;
     tracing::info!("\n{summary}");
 
     let run = experiment.run.clone();
     let mut record = RunRecord {
         name: run.name(),
-        command: surroundings.command.to_owned(),
+        command: context.command.to_owned(),
         status: RunStatus::Running,
         started: read_record(run.path()).map_or_else(|_| now(), |record| record.started),
         seed: config.seed,
@@ -168,7 +168,7 @@ fn fit_pair(
     data_record::write_listing(&run, &record, &listing, is_new)?;
 
     let ended = experiment
-        .train(&data, surroundings, record.started)
+        .train(&data, context, record.started)
         .and_then(|(looped, last)| experiment.conclude(&data, &looped, &last, &record));
     match ended {
         Ok(Outcome::Finished(finished)) => {
@@ -207,7 +207,7 @@ fn earlier(run: &RunFolder, config: &TrainConfig) -> BTreeMap<usize, RunResult> 
 }
 
 /// The configuration with batch size and epochs that suit the number of training images, if those are pictures.
-fn suited(config: &TrainConfig, data: &Splits, summary: &model::Summary) -> TrainConfig {
+fn with_adapted_budget(config: &TrainConfig, data: &Splits, summary: &model::Summary) -> TrainConfig {
     if data.pair.pictures.is_none() {
         return config.clone();
     }
@@ -217,10 +217,10 @@ fn suited(config: &TrainConfig, data: &Splits, summary: &model::Summary) -> Trai
 }
 
 /// The same before there is a run: for several with one configuration.
-pub(crate) fn suited_before(config: &TrainConfig, search: &Search) -> Result<TrainConfig, FitError> {
+pub(crate) fn adapted_to_the_data(config: &TrainConfig, search: &Search) -> Result<TrainConfig, FitError> {
     let data = Splits::load(config, search)?;
     let summary = config.network.summary(data.pair.preprocessing.input, data.classes())?;
-    Ok(suited(config, &data, &summary))
+    Ok(with_adapted_budget(config, &data, &summary))
 }
 
 fn network_in_words(summary: &model::Summary) -> String {

@@ -5,7 +5,7 @@ use crate::fit::error::FitError;
 use crate::run::checkpoint::Snapshot;
 use crate::run::files::sha256_hex;
 use crate::run::folder::RunFolder;
-use crate::run::history::Computed;
+use crate::run::history::CodeVersion;
 use crate::run::record::read_record;
 
 /// The checkpoint that a run goes on from, of this configuration or of the same with fewer epochs; `None` when it has
@@ -33,7 +33,7 @@ pub(super) fn recover(
     {
         // A checkpoint of the first version: the record says what computed it.
         let kiln = record.versions.get("kiln").cloned().unwrap_or_default();
-        snapshot.state.history = vec![Computed { from_step: 0, kernels: record.kernels, kiln }];
+        snapshot.state.history = vec![CodeVersion { from_step: 0, kernels: record.kernels, kiln }];
     }
     tracing::info!(
         "going on with {} after step {} (epoch {})",

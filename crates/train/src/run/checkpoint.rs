@@ -18,7 +18,7 @@ use evaluation::metrics_log::EpochRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::run::files::{sha256_hex, write_atomically};
-use crate::run::history::Computed;
+use crate::run::history::CodeVersion;
 use crate::run::lock::LockError;
 
 const FORMAT: u32 = 1;
@@ -63,7 +63,7 @@ pub struct TrainingState {
     pub config_sha256: String,
     /// Which code computed it. Empty in old checkpoints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Computed>,
+    pub history: Vec<CodeVersion>,
 }
 
 /// Sums over the training batches of an epoch.

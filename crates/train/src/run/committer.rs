@@ -40,9 +40,9 @@ impl Committer {
         self.pending().announced.insert(state.step, (state, average));
     }
 
-    /// The three faces burn-train wants.
-    pub fn faces(&self) -> (Face<0>, Face<1>, Face<2>) {
-        (Face(self.clone()), Face(self.clone()), Face(self.clone()))
+    /// The three sinks that burn-train saves records to: model, optimiser, schedule.
+    pub fn sinks(&self) -> (RecordSink<0>, RecordSink<1>, RecordSink<2>) {
+        (RecordSink(self.clone()), RecordSink(self.clone()), RecordSink(self.clone()))
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -71,10 +71,10 @@ impl Committer {
     }
 }
 
-/// One of the three records: 0 the model, 1 the optimiser, 2 the schedule.
-pub struct Face<const PART: usize>(Committer);
+/// Where burn-train saves one of the three records, and restores it from: 0 the model, 1 the optimiser, 2 the schedule.
+pub struct RecordSink<const PART: usize>(Committer);
 
-impl<R: Checkpoint, const PART: usize> Checkpointer<R> for Face<PART> {
+impl<R: Checkpoint, const PART: usize> Checkpointer<R> for RecordSink<PART> {
     fn save(&self, step: usize, record: R) -> Result<(), CheckpointerError> {
         let bytes = record.checkpoint_into_bytes().map_err(CheckpointerError::Record)?;
         self.0

@@ -369,7 +369,7 @@ mod tests {
     use super::*;
     use crate::config::ConfigLayers;
     use crate::config::arguments::ProgressMode;
-    use crate::fit::{FitError, Outcome, Surroundings, fit};
+    use crate::fit::{FitError, Outcome, RunContext, fit};
     use crate::start::Start;
 
     /// Pictures of three classes in `data`, and runs in `runs`.
@@ -410,8 +410,8 @@ mod tests {
             layers.resolve().unwrap()
         }
 
-        fn surroundings(&self, stopped: bool) -> Surroundings {
-            Surroundings {
+        fn run_context(&self, stopped: bool) -> RunContext {
+            RunContext {
                 command: "train",
                 artifacts: self.path("runs"),
                 name: Some("run".to_owned()),
@@ -420,7 +420,7 @@ mod tests {
                 accept_changed_data: false,
                 progress: ProgressMode::None,
                 stop: Arc::new(stopped.into()),
-                suits_pictures: false,
+                adapts_budget: false,
             }
         }
 
@@ -428,14 +428,14 @@ mod tests {
         fn begun(more: &[&str]) -> (Self, TrainConfig) {
             let bench = Self::new();
             let config = bench.config(more);
-            let outcome = fit(&config, &bench.surroundings(true), Start::Scratch).unwrap();
+            let outcome = fit(&config, &bench.run_context(true), Start::Scratch).unwrap();
             assert!(matches!(outcome, Outcome::Interrupted { .. }));
             (bench, config)
         }
 
         fn go_on(&self, config: &TrainConfig, accept: bool) -> Result<Outcome, FitError> {
-            let surroundings = Surroundings { accept_changed_data: accept, ..self.surroundings(false) };
-            fit(config, &surroundings, Start::Resume(RunFolder::open(&self.path("runs/run")).unwrap()))
+            let context = RunContext { accept_changed_data: accept, ..self.run_context(false) };
+            fit(config, &context, Start::Resume(RunFolder::open(&self.path("runs/run")).unwrap()))
         }
 
         fn record(&self) -> RunRecord {
@@ -518,9 +518,9 @@ mod tests {
             lost.contains("--dataset") && lost.contains(&bench.path("data").display().to_string()),
             "{lost}"
         );
-        let moved = Surroundings {
+        let moved = RunContext {
             dataset: Some(bench.path("moved").display().to_string()),
-            ..bench.surroundings(false)
+            ..bench.run_context(false)
         };
         let run = RunFolder::open(&bench.path("runs/run")).unwrap();
         assert_eq!(weights(fit(&config, &moved, Start::Resume(run)).unwrap()), whole);
@@ -538,8 +538,8 @@ mod tests {
             RunFolder::create(&bench.path("runs"), Some("run"), "x")
         };
         let config = bench.config(&["data.folds=2", "epochs=1"]);
-        let surroundings = bench.surroundings(stopped);
-        crate::series::folds::cross_validate(&config, &folder.unwrap(), &path, &surroundings).unwrap();
+        let context = bench.run_context(stopped);
+        crate::series::folds::cross_validate(&config, &folder.unwrap(), &path, &context).unwrap();
         let weights = |(_, record): (_, RunRecord)| record.result.map(|result| result.last_weights_sha256);
         records_in(&path).into_iter().map(weights).collect()
     }
@@ -562,9 +562,9 @@ mod tests {
         let bench = Bench::new();
         folds(&bench, true);
         bench.picture("circle/new.png", 250);
-        let (series, surroundings) = (bench.path("runs/run"), bench.surroundings(false));
+        let (series, context) = (bench.path("runs/run"), bench.run_context(false));
         let config = bench.config(&["data.folds=2", "data.fold=2", "epochs=1"]);
-        let error = crate::series::complete(&config, &series.join("fold-2"), &series, &surroundings);
+        let error = crate::series::complete(&config, &series.join("fold-2"), &series, &context);
         let error = error.unwrap_err().to_string();
         assert!(error.contains("circle/new.png") && error.contains("different data"), "{error}");
     }
@@ -573,12 +573,10 @@ mod tests {
     fn folds_of_different_data_are_not_put_together() {
         let bench = Bench::new();
         let config = bench.config(&["data.folds=2", "epochs=1"]);
-        let surroundings = Surroundings { accept_changed_data: true, ..bench.surroundings(false) };
+        let context = RunContext { accept_changed_data: true, ..bench.run_context(false) };
         let folder = RunFolder::create(&bench.path("runs"), Some("folds"), "x").unwrap();
-        crate::series::folds::cross_validate(&config, &folder, folder.path(), &surroundings)
-            .unwrap()
-            .unwrap();
-        let again = || crate::series::folds::cross_validate(&config, &folder, folder.path(), &surroundings);
+        crate::series::folds::cross_validate(&config, &folder, folder.path(), &context).unwrap().unwrap();
+        let again = || crate::series::folds::cross_validate(&config, &folder, folder.path(), &context);
         again().unwrap().unwrap();
         bench.rename("circle", "ring");
         let error = again().unwrap_err().to_string();

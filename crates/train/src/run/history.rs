@@ -8,7 +8,7 @@ use crate::device::Kernels;
 /// The code that computed a run from one step up to that of the next entry, or the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Computed {
+pub struct CodeVersion {
     /// Batches that were done before.
     pub from_step: usize,
     /// The path of the CPU kernels.
@@ -26,15 +26,15 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// # Errors
 /// When nothing is recorded and the configuration's kernels cannot run here.
 pub(crate) fn go_on(
-    mut history: Vec<Computed>,
+    mut history: Vec<CodeVersion>,
     step: usize,
     configured: Kernels,
-) -> Result<Vec<Computed>, kernels::KernelsError> {
+) -> Result<Vec<CodeVersion>, kernels::KernelsError> {
     // Of what came after the checkpoint nothing is left.
     history.retain(|computed| computed.from_step < step);
     let Some(last) = history.last() else {
         let kernels = configured.apply()?.name().to_owned();
-        return Ok(vec![Computed { from_step: step, kernels, kiln: VERSION.to_owned() }]);
+        return Ok(vec![CodeVersion { from_step: step, kernels, kiln: VERSION.to_owned() }]);
     };
     let wanted = kernels::Path::named(&last.kernels).filter(|path| path.is_supported());
     let path = match wanted {
@@ -70,7 +70,7 @@ pub(crate) fn go_on(
     }
     if last.kernels != path.name() || last.kiln != VERSION {
         let kernels = path.name().to_owned();
-        history.push(Computed { from_step: step, kernels, kiln: VERSION.to_owned() });
+        history.push(CodeVersion { from_step: step, kernels, kiln: VERSION.to_owned() });
     }
     Ok(history)
 }
@@ -79,8 +79,8 @@ pub(crate) fn go_on(
 mod tests {
     use super::*;
 
-    fn computed(from_step: usize, kernels: &str, kiln: &str) -> Computed {
-        Computed { from_step, kernels: kernels.to_owned(), kiln: kiln.to_owned() }
+    fn computed(from_step: usize, kernels: &str, kiln: &str) -> CodeVersion {
+        CodeVersion { from_step, kernels: kernels.to_owned(), kiln: kiln.to_owned() }
     }
 
     /// Only paths that change nothing for the tests beside this one.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::Adapter;
 use crate::run::error::RunFolderError;
-use crate::run::history::Computed;
+use crate::run::history::CodeVersion;
 
 /// How far a run has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub struct RunRecord {
     pub kernels: String,
     /// Which code computed which part of the run, in the order of the steps. Absent in old runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Computed>,
+    pub history: Vec<CodeVersion>,
     /// Threads of the CPU pool.
     pub threads: usize,
     /// Versions of Kiln and Burn.

@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::config::TrainConfig;
-use crate::fit::{FitError, Surroundings};
+use crate::fit::{FitError, RunContext};
 use crate::run::RunFolderError;
 use crate::run::data_record;
 use crate::run::folder::RunFolder;
@@ -70,9 +70,9 @@ pub fn cross_validate(
     config: &TrainConfig,
     folder: &RunFolder,
     series: &Path,
-    surroundings: &Surroundings,
+    context: &RunContext,
 ) -> Result<Option<FoldsResult>, FitError> {
-    let surroundings = &at_one_place(config, folder, series, surroundings)?;
+    let context = &at_one_place(config, folder, series, context)?;
     folder.write("config.toml", config.to_toml()?.as_bytes())?;
     let mut runs = Vec::new();
     for fold in 1..=config.data.folds {
@@ -80,7 +80,7 @@ pub fn cross_validate(
         config.data.fold = fold;
         config.test = false;
         tracing::info!("fold {fold} of {}", config.data.folds);
-        match complete(&config, &folder.path().join(format!("fold-{fold}")), series, surroundings)? {
+        match complete(&config, &folder.path().join(format!("fold-{fold}")), series, context)? {
             Member::Finished(result) => runs.push(*result),
             Member::Interrupted => return Ok(None),
         }
@@ -100,13 +100,13 @@ fn at_one_place(
     config: &TrainConfig,
     folder: &RunFolder,
     series: &Path,
-    surroundings: &Surroundings,
-) -> Result<Surroundings, FitError> {
+    context: &RunContext,
+) -> Result<RunContext, FitError> {
     let path = folder.path();
-    let place = data_record::place(path, surroundings.dataset.as_deref(), &config.data.dataset)?;
+    let place = data_record::place(path, context.dataset.as_deref(), &config.data.dataset)?;
     if data_record::holds_runs(path) {
         let config = data_record::with_input(&[series], config);
-        data_record::join_series(path, &place, &mut load_pair_at(&config, &place, &surroundings.search)?)?;
+        data_record::join_series(path, &place, &mut load_pair_at(&config, &place, &context.search)?)?;
     }
-    Ok(Surroundings { dataset: Some(place), ..surroundings.clone() })
+    Ok(RunContext { dataset: Some(place), ..context.clone() })
 }

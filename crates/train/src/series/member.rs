@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::TrainConfig;
-use crate::fit::{FitError, Outcome, Surroundings, fit_member};
+use crate::fit::{FitError, Outcome, RunContext, fit_member};
 use crate::run::folder::RunFolder;
 use crate::run::record::{RunResult, RunStatus, read_record};
 use crate::start::{Start, recorded_start};
@@ -28,7 +28,7 @@ pub fn complete(
     config: &TrainConfig,
     path: &Path,
     series: &Path,
-    surroundings: &Surroundings,
+    context: &RunContext,
 ) -> Result<Member, FitError> {
     let start = if path.is_dir() {
         if let Some(result) = finished(path, config) {
@@ -37,19 +37,19 @@ pub fn complete(
         let folder = RunFolder::open_any(path)?;
         if folder.checkpoints().steps()?.is_empty() {
             folder.discard()?;
-            recorded_start(config, &surroundings.search)?
+            recorded_start(config, &context.search)?
         } else {
             Start::Resume(folder)
         }
     } else {
-        recorded_start(config, &surroundings.search)?
+        recorded_start(config, &context.search)?
     };
-    let surroundings = Surroundings {
+    let context = RunContext {
         artifacts: path.parent().unwrap_or(series).to_owned(),
         name: path.file_name().map(|name| name.to_string_lossy().into_owned()),
-        ..surroundings.clone()
+        ..context.clone()
     };
-    match fit_member(config, &surroundings, start, Some(series))? {
+    match fit_member(config, &context, start, Some(series))? {
         Outcome::Finished(finished) => Ok(Member::Finished(Box::new(finished.result))),
         Outcome::Interrupted { .. } => Ok(Member::Interrupted),
     }

@@ -34,7 +34,7 @@ pub enum Start {
 /// # Errors
 /// When the configuration is refused, or the starting weights cannot be used.
 pub fn configure(layers: ConfigLayers, search: &Search) -> Result<(TrainConfig, Start), StartError> {
-    let (layers, start) = settle(layers, search)?;
+    let (layers, start) = resolve_start(layers, search)?;
     Ok((layers.resolve()?, start))
 }
 
@@ -61,7 +61,7 @@ pub fn configure_foreign(
 ///
 /// # Errors
 /// As [`configure`].
-pub fn settle(layers: ConfigLayers, search: &Search) -> Result<(ConfigLayers, Start), StartError> {
+pub fn resolve_start(layers: ConfigLayers, search: &Search) -> Result<(ConfigLayers, Start), StartError> {
     let mut layers = layers.with_absolute_paths();
     let config = layers.clone().resolve()?;
     let Some(finetune) = &config.finetune else { return Ok((layers, Start::Scratch)) };
@@ -94,7 +94,7 @@ pub fn settle(layers: ConfigLayers, search: &Search) -> Result<(ConfigLayers, St
 pub fn recorded_start(config: &TrainConfig, search: &Search) -> Result<Start, StartError> {
     let Some(finetune) = &config.finetune else { return Ok(Start::Scratch) };
     if finetune.from.is_empty() {
-        return Err(StartError::Nowhere);
+        return Err(StartError::NoWeights);
     }
     let path = PathBuf::from(&finetune.from);
     let (start, found) = match open_model(&path)? {

@@ -17,7 +17,7 @@ pub enum StartError {
         "the configuration has settings of fine-tuning, [finetune], and no finetune.from, the weights to start from: name \
          them (--set finetune.from=RUN|FILE), or use `finetune`, which looks for some"
     )]
-    Nowhere,
+    NoWeights,
     /// Another network than that of the starting model.
     #[error(
         "network.{key} = {found}: a fine-tuned network is that of its starting model, and {from} has {expected} there; \
@@ -92,7 +92,7 @@ impl StartError {
         matches!(
             self,
             Self::Config(_)
-                | Self::Nowhere
+                | Self::NoWeights
                 | Self::Shape(_)
                 | Self::Network { .. }
                 | Self::Foreign(WeightsError::Fetch(

@@ -99,7 +99,7 @@ pub(crate) fn folder(path: &Path) -> Option<OtherFile> {
         other("a run of Kiln", "fine-tune from it with kiln finetune --from, or name its model.kiln")
     } else if has("model.safetensors") || has("pytorch_model.bin") {
         other(
-            "a folder with a model of Hugging Face",
+            "a folder with a model of Hugging RecordSink",
             "name the model.safetensors or pytorch_model.bin in it",
         )
     } else if has("Manifest.json") {
@@ -262,7 +262,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         for (file, what) in [
             ("saved_model.pb", "SavedModel"),
-            ("model.safetensors", "Hugging Face"),
+            ("model.safetensors", "Hugging RecordSink"),
             ("model.kiln", "run of Kiln"),
             ("readme", "a folder"),
         ] {

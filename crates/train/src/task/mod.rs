@@ -3,7 +3,7 @@
 pub mod budget;
 mod division;
 mod error;
-pub mod judged;
+pub mod evaluation_set;
 mod splits;
 
 pub use division::dealt;

@@ -6,7 +6,7 @@ use data::Search;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 use train::config::{ConfigError, ConfigLayers, TrainConfig};
-use train::start::settle;
+use train::start::resolve_start;
 
 use super::error::SweepError;
 use super::halving::{Rung, rungs};
@@ -93,7 +93,7 @@ impl SweepFile {
         for expression in set {
             layers.set_expression(expression)?;
         }
-        let (layers, _) = settle(layers, search)?;
+        let (layers, _) = resolve_start(layers, search)?;
         Self::new(layers, sweep, path)
     }
 

@@ -30,7 +30,7 @@ use trial::Score;
 use std::path::Path;
 
 use train::config::TrainConfig;
-use train::fit::{FitError, Surroundings};
+use train::fit::{FitError, RunContext};
 use train::run::data_record;
 use train::run::folder::RunFolder;
 use train::series::folds::cross_validate;
@@ -112,13 +112,9 @@ impl Sweep {
     ///
     /// # Errors
     /// On anything but a trial that diverges; what is done stays done.
-    pub fn run(
-        &self,
-        folder: &RunFolder,
-        surroundings: &Surroundings,
-    ) -> Result<Option<SweepRecord>, SweepError> {
+    pub fn run(&self, folder: &RunFolder, context: &RunContext) -> Result<Option<SweepRecord>, SweepError> {
         let mut record = SweepRecord::open(folder, &self.file, &self.rungs, &self.trials)?;
-        let surroundings = &Surroundings { dataset: Some(self.place.clone()), ..surroundings.clone() };
+        let context = &RunContext { dataset: Some(self.place.clone()), ..context.clone() };
         let mut alive: Vec<usize> = (0..self.trials.len()).collect();
         for (round, rung) in self.rungs.iter().enumerate() {
             if round > 0 {
@@ -139,7 +135,7 @@ impl Sweep {
                     in_words(&trial.values)
                 );
                 let name = self.folder_of(trial, round);
-                match score(trial, rung.epochs, folder, &name, surroundings)? {
+                match score(trial, rung.epochs, folder, &name, context)? {
                     Score::Interrupted => return Ok(None),
                     score => record.trials[index].take(folder, &name, rung.epochs, score),
                 }
@@ -176,12 +172,12 @@ fn score(
     epochs: usize,
     folder: &RunFolder,
     name: &str,
-    surroundings: &Surroundings,
+    context: &RunContext,
 ) -> Result<Score, SweepError> {
     let config = TrainConfig { epochs, ..trial.config.clone() };
     let outcome = if config.data.is_cross_validation() {
         let runs = folder.member(name)?;
-        cross_validate(&config, &runs, folder.path(), surroundings).map(|result| {
+        cross_validate(&config, &runs, folder.path(), context).map(|result| {
             result.map_or(Score::Interrupted, |result| Score::Finished {
                 accuracy: result.valid_accuracy,
                 loss: result.valid_loss,
@@ -191,7 +187,7 @@ fn score(
             })
         })
     } else {
-        complete(&config, &folder.path().join(name), folder.path(), surroundings).map(|member| match member {
+        complete(&config, &folder.path().join(name), folder.path(), context).map(|member| match member {
             Member::Interrupted => Score::Interrupted,
             Member::Finished(result) => Score::Finished {
                 accuracy: Spread::of(&[result.valid_accuracy]),
@@ -227,7 +223,7 @@ mod tests {
     /// Begins the sweep `at`, or goes on with it; up to the first batch when `stopped`.
     fn sweep(at: &Path, text: &str, stopped: bool) -> Option<SweepRecord> {
         let parent = at.parent().unwrap();
-        let surroundings = Surroundings {
+        let context = RunContext {
             command: "sweep",
             artifacts: parent.to_owned(),
             name: None,
@@ -236,7 +232,7 @@ mod tests {
             accept_changed_data: false,
             progress: ProgressMode::None,
             stop: Arc::new(stopped.into()),
-            suits_pictures: false,
+            adapts_budget: false,
         };
         let begun = at.is_dir().then_some(at);
         let folder = match begun {
@@ -245,8 +241,8 @@ mod tests {
         };
         folder.write(SWEEP_FILE, text.as_bytes()).unwrap();
         let file = SweepFile::stored(&at.join(SWEEP_FILE)).unwrap();
-        let sweep = Sweep::prepare(file, &surroundings.search, begun, None).unwrap();
-        sweep.run(&folder, &surroundings).unwrap()
+        let sweep = Sweep::prepare(file, &context.search, begun, None).unwrap();
+        sweep.run(&folder, &context).unwrap()
     }
 
     /// The records of the runs in a folder and below, in the order of their names.

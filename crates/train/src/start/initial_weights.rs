@@ -12,7 +12,7 @@ use crate::start::weights::ForeignWeights;
 use crate::task::Splits;
 
 /// A network with weights from elsewhere.
-pub struct Started {
+pub struct InitialWeights {
     /// The network.
     pub network: Network,
     /// What was taken; nothing of a start from scratch.
@@ -25,19 +25,19 @@ pub struct Started {
 ///
 /// # Errors
 /// When the weights do not fit the network, its images or its classes.
-pub fn begin(
+pub fn initial_weights(
     network: Network,
     start: Start,
     config: &TrainConfig,
     data: &Splits,
-) -> Result<Started, StartError> {
-    let started = match start {
+) -> Result<InitialWeights, StartError> {
+    let initial = match start {
         Start::Weights(model) => start_weights(network, &model, config, data)?,
         Start::Foreign(weights) => foreign_weights(network, &weights, config, data)?,
-        Start::Scratch | Start::Resume(_) => return Ok(Started { network, report: None, head: None }),
+        Start::Scratch | Start::Resume(_) => return Ok(InitialWeights { network, report: None, head: None }),
     };
-    started.report.iter().for_each(say_loaded);
-    Ok(started)
+    initial.report.iter().for_each(say_loaded);
+    Ok(initial)
 }
 
 /// The starting model's tensors in the new network: all but the head, and of the head, when it is kept, the classes
@@ -47,7 +47,7 @@ fn start_weights(
     model: &model::Model,
     config: &TrainConfig,
     data: &Splits,
-) -> Result<Started, StartError> {
+) -> Result<InitialWeights, StartError> {
     let (expected, input) = (model.metadata.preprocessing.input, data.pair.preprocessing.input);
     if expected != input {
         return Err(StartError::Input {
@@ -66,11 +66,13 @@ fn taken_from(
     donor: &Network,
     classes: Option<&[String]>,
     data: &Dataset,
-) -> Result<Started, StartError> {
+) -> Result<InitialWeights, StartError> {
     let is_head = |name: &str| name.starts_with("head.");
     let loading = |name: &str| if is_head(name) { Loading::Skip } else { Loading::Required };
     let (network, mut report) = model::load_partial(network, &model::named_tensors(donor), loading)?;
-    let Some(classes) = classes else { return Ok(Started { network, report: Some(report), head: None }) };
+    let Some(classes) = classes else {
+        return Ok(InitialWeights { network, report: Some(report), head: None });
+    };
     let map = ClassMap::new(&data.class_names, classes);
     let ClassAgreement { mapped: kept, absent: dropped, unknown: new } = map.agreement().clone();
     if kept.is_empty() {
@@ -98,7 +100,7 @@ fn taken_from(
             named("left out, since the data does not have them", &dropped)
         );
     }
-    Ok(Started { network, report: Some(report), head: Some(KeptHead { kept, new, dropped }) })
+    Ok(InitialWeights { network, report: Some(report), head: Some(KeptHead { kept, new, dropped }) })
 }
 
 /// A network with the weights that another program trained.
@@ -107,7 +109,7 @@ fn foreign_weights(
     weights: &ForeignWeights,
     config: &TrainConfig,
     data: &Splits,
-) -> Result<Started, StartError> {
+) -> Result<InitialWeights, StartError> {
     let input = data.pair.preprocessing.input;
     let lenient = config.finetune.as_ref().is_some_and(|finetune| finetune.allow_mismatch);
     let required = if lenient { Loading::Optional } else { Loading::Required };
@@ -119,7 +121,7 @@ fn foreign_weights(
         let loading = |name: &str| if name.starts_with("head.") { Loading::Required } else { required };
         let (donor, report) = weights.load(donor, &config.network, input, classes.len(), loading)?;
         let started = taken_from(network, &donor, Some(&classes), &data.training)?;
-        return Ok(Started { report: Some(report), ..started });
+        return Ok(InitialWeights { report: Some(report), ..started });
     }
     let loading = |name: &str| match keep_head(config) {
         _ if !name.starts_with("head.") => required,
@@ -134,7 +136,7 @@ fn foreign_weights(
             listed(&data.training.class_names)
         );
     }
-    Ok(Started { network, report: Some(report), head: None })
+    Ok(InitialWeights { network, report: Some(report), head: None })
 }
 
 fn keep_head(config: &TrainConfig) -> KeepHead {

@@ -1,4 +1,5 @@
-//! Whether a network has learned anything: a result that always naming the largest class would reach is none.
+//! The majority-class baseline: the accuracy of always predicting the largest class. A network that is no better has learned
+//! nothing.
 
 use std::fmt;
 
@@ -12,15 +13,15 @@ const FEW_UPDATES: usize = 400;
 
 /// An accuracy beside the one that always naming the largest class has.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Chance {
+pub struct MajorityBaseline {
     /// Share of the largest class among the images, 0 to 1.
-    pub baseline: f64,
+    pub share: f64,
     accuracy: f64,
     /// Images the figures are of.
     images: u64,
 }
 
-impl Chance {
+impl MajorityBaseline {
     /// Of the answers on images; `None` where there are none.
     pub fn of(confusion: &ConfusionMatrix) -> Option<Self> {
         let classes = 0..confusion.classes();
@@ -29,7 +30,7 @@ impl Chance {
         let largest: u64 = supports.max()?;
         let images = confusion.total();
         (images > 0).then(|| Self {
-            baseline: largest as f64 / images as f64,
+            share: largest as f64 / images as f64,
             accuracy: confusion.correct() as f64 / images as f64,
             images,
         })
@@ -40,8 +41,8 @@ impl Chance {
     /// never called that.
     pub fn is_no_better(&self) -> bool {
         let images = self.images as f64;
-        let luck = MARGIN * (self.baseline * (1.0 - self.baseline) / images).sqrt() + 0.5 / images;
-        self.accuracy < 1.0 && self.accuracy < self.baseline + luck
+        let luck = MARGIN * (self.share * (1.0 - self.share) / images).sqrt() + 0.5 / images;
+        self.accuracy < 1.0 && self.accuracy < self.share + luck
     }
 
     /// What to tell the user, with the likely reason: `updates` were made, and the network is right on a share of
@@ -53,7 +54,7 @@ impl Chance {
                  largest class gets {:.1} %. {}",
                 self.accuracy * 100.0,
                 self.images,
-                self.baseline * 100.0,
+                self.share * 100.0,
                 Reason::likely(self, updates, train_accuracy)
             )
         })
@@ -69,9 +70,9 @@ enum Reason {
 }
 
 impl Reason {
-    fn likely(chance: &Chance, updates: usize, train_accuracy: f64) -> Self {
+    fn likely(baseline: &MajorityBaseline, updates: usize, train_accuracy: f64) -> Self {
         // Half of the way from guessing to no mistake.
-        let learned = train_accuracy > f64::midpoint(chance.baseline, 1.0);
+        let learned = train_accuracy > f64::midpoint(baseline.share, 1.0);
         match (learned, updates < FEW_UPDATES) {
             (true, _) => Self::Learned,
             (false, true) => Self::Updates(updates),
@@ -105,8 +106,12 @@ mod tests {
     use super::*;
 
     /// `right` of `images` images are right; the first class has `largest` of them.
-    fn chance(right: u64, largest: u64, images: u64) -> Chance {
-        Chance { baseline: largest as f64 / images as f64, accuracy: right as f64 / images as f64, images }
+    fn baseline(right: u64, largest: u64, images: u64) -> MajorityBaseline {
+        MajorityBaseline {
+            share: largest as f64 / images as f64,
+            accuracy: right as f64 / images as f64,
+            images,
+        }
     }
 
     #[test]
@@ -115,8 +120,8 @@ mod tests {
         for (target, predicted) in [(0, 1), (0, 1), (1, 1), (2, 1)] {
             confusion.add(target, predicted).unwrap();
         }
-        assert_eq!(Chance::of(&confusion), Some(chance(1, 2, 4)));
-        assert_eq!(Chance::of(&ConfusionMatrix::new(3)), None);
+        assert_eq!(MajorityBaseline::of(&confusion), Some(baseline(1, 2, 4)));
+        assert_eq!(MajorityBaseline::of(&ConfusionMatrix::new(3)), None);
     }
 
     #[test]
@@ -124,24 +129,24 @@ mod tests {
         for (right, largest, images) in
             [(15, 15, 45), (20, 15, 45), (90, 90, 100), (92, 90, 100), (3_400, 3_334, 10_000)]
         {
-            assert!(chance(right, largest, images).is_no_better(), "{right} of {images}");
+            assert!(baseline(right, largest, images).is_no_better(), "{right} of {images}");
         }
         for (right, largest, images) in [(25, 15, 45), (97, 90, 100), (3_500, 3_334, 10_000), (6, 2, 6)] {
-            assert!(!chance(right, largest, images).is_no_better(), "{right} of {images}");
+            assert!(!baseline(right, largest, images).is_no_better(), "{right} of {images}");
         }
         // Without a mistake, whatever the share of the largest class.
-        assert!(!chance(20, 19, 20).is_no_better());
+        assert!(!baseline(20, 19, 20).is_no_better());
     }
 
     #[test]
     fn the_notice_names_figures_and_the_likely_reason() {
-        let guess = chance(15, 15, 45);
+        let guess = baseline(15, 15, 45);
         for (updates, train_accuracy, reason) in
             [(20, 0.35, "too few updates (20)"), (900, 0.99, "too few of them"), (900, 0.34, "learning rate")]
         {
             let notice = guess.notice("test", updates, train_accuracy).unwrap();
             assert!(notice.contains("33.3 % of 45 test images") && notice.contains(reason), "{notice}");
         }
-        assert_eq!(chance(40, 15, 45).notice("test", 20, 0.35), None);
+        assert_eq!(baseline(40, 15, 45).notice("test", 20, 0.35), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Labelled images to judge a trained model by: which part of which data, and the classes of the model by their names.
+//! The labelled images that a trained model is evaluated on: which part of which data, and the classes of the model by
+//! their names.
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +19,9 @@ use crate::task::division::{trained_images, validation_part};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
-    /// The images that no choice has seen
+    /// The test split, which no choice during training has used
     Test,
-    /// The images that the data names for validation; of the model's own data those that it was chosen by
+    /// The validation split that the data names; of the model's own data the one that chose the best epoch
     Valid,
     /// All labelled training images, the validation split included
     Train,
@@ -40,22 +41,22 @@ impl Part {
     }
 }
 
-/// What becomes of images whose class the model does not know.
+/// What to do with images of a class that the model does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum UnknownClasses {
-    /// Nothing is evaluated; the classes are named
+    /// Stop with an error that names the classes
     #[default]
     Reject,
-    /// They are left out and counted
+    /// Leave them out and count them
     Skip,
 }
 
-/// What is to be judged on.
+/// What to evaluate on.
 #[derive(Clone, Debug)]
-pub struct Question<'a> {
+pub struct EvaluationRequest<'a> {
     /// The data; `None`: what the model was trained on.
     pub dataset: Option<&'a str>,
-    /// Which part of it; `None`: what is fair, see [`Judged::why`].
+    /// Which part of it; `None`: what is fair, see [`EvaluationSet::why`].
     pub part: Option<Part>,
     /// What becomes of classes that the model does not know.
     pub unknown: UnknownClasses,
@@ -65,9 +66,9 @@ pub struct Question<'a> {
     pub search: &'a Search,
 }
 
-/// Images to judge a model by.
+/// Images to evaluate a model on.
 #[derive(Debug)]
-pub struct Judged {
+pub struct EvaluationSet {
     /// The data as it was named.
     pub dataset: String,
     /// The images, with the model's classes in the model's order.
@@ -88,9 +89,9 @@ pub struct Judged {
     pub warnings: Vec<String>,
 }
 
-/// Data that a model cannot be judged by.
+/// Data that a model cannot be evaluated on.
 #[derive(Debug, thiserror::Error)]
-pub enum JudgeError {
+pub enum EvaluationSetError {
     /// No data is named anywhere.
     #[error("the model does not say what it was trained on: name data with --dataset")]
     NoData,
@@ -140,24 +141,28 @@ pub enum JudgeError {
     },
 }
 
-impl JudgeError {
+impl EvaluationSetError {
     /// Whether the command line is at fault (exit status 2).
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::NoData)
     }
 }
 
-impl Judged {
+impl EvaluationSet {
     /// Loads the images, fitted to the input of the model at `path`, a file or a run folder, which `metadata` describes.
     ///
     /// # Errors
-    /// [`JudgeError`].
-    pub fn load(path: &Path, metadata: &Metadata, question: &Question) -> Result<Self, JudgeError> {
+    /// [`EvaluationSetError`].
+    pub fn load(
+        path: &Path,
+        metadata: &Metadata,
+        question: &EvaluationRequest,
+    ) -> Result<Self, EvaluationSetError> {
         let origin = Origin::of(path, metadata);
         let (dataset, place) = match (question.dataset, origin.dataset) {
             (Some(dataset), _) => (dataset, dataset.to_owned()),
             (None, Some(dataset)) => (dataset, origin.place(dataset)?),
-            (None, None) => return Err(JudgeError::NoData),
+            (None, None) => return Err(EvaluationSetError::NoData),
         };
         let own = origin.images();
         let options = ImageOptions {
@@ -232,7 +237,7 @@ impl<'a> Origin<'a> {
     }
 
     /// Where the data is now, called `dataset` in the configuration.
-    fn place(&self, dataset: &str) -> Result<String, JudgeError> {
+    fn place(&self, dataset: &str) -> Result<String, EvaluationSetError> {
         match &self.run {
             Some((folder, _)) => Ok(data_record::place(folder, None, dataset)?),
             None => Ok(dataset.to_owned()),
@@ -276,7 +281,7 @@ impl<'a> Origin<'a> {
     }
 
     /// How many of these images the run has learned from, where it remembers them.
-    fn learned_from(&self, images: &Dataset) -> Result<Option<usize>, JudgeError> {
+    fn learned_from(&self, images: &Dataset) -> Result<Option<usize>, EvaluationSetError> {
         let Some((folder, record)) = &self.run else { return Ok(None) };
         let seen = data_record::learned_from(folder, record)?;
         Ok(seen.map(|seen| images.content.iter().filter(|content| seen.contains(*content)).count()))
@@ -310,7 +315,7 @@ fn take(
     pair: DatasetPair,
     config: Option<&TrainConfig>,
     dataset: &str,
-) -> Result<Dataset, JudgeError> {
+) -> Result<Dataset, EvaluationSetError> {
     let images = match part {
         Part::Test => pair.test,
         Part::Train => pair.train,
@@ -330,7 +335,7 @@ fn take(
             _ => "choose another --split",
         };
         let (dataset, part) = (dataset.to_owned(), part.name());
-        return Err(JudgeError::NoPart { dataset, part, reason: reason.to_owned() });
+        return Err(EvaluationSetError::NoPart { dataset, part, reason: reason.to_owned() });
     }
     Ok(images)
 }
@@ -342,17 +347,19 @@ fn check_classes(
     dataset: &str,
     known: &[String],
     policy: UnknownClasses,
-) -> Result<Option<(usize, String)>, JudgeError> {
+) -> Result<Option<(usize, String)>, EvaluationSetError> {
     let found = map.unknown_images(images);
     let count: usize = found.iter().map(|(_, count)| count).sum();
     let (dataset, known) = (dataset.to_owned(), listed(known));
     if count == images.len() {
-        return Err(JudgeError::NoClass { dataset, found: listed(&images.class_names), known });
+        return Err(EvaluationSetError::NoClass { dataset, found: listed(&images.class_names), known });
     }
     let unknown = listed(&found.iter().map(|(name, count)| format!("{name} ({count})")).collect::<Vec<_>>());
     match policy {
         _ if count == 0 => Ok(None),
-        UnknownClasses::Reject => Err(JudgeError::UnknownClasses { dataset, images: count, unknown, known }),
+        UnknownClasses::Reject => {
+            Err(EvaluationSetError::UnknownClasses { dataset, images: count, unknown, known })
+        }
         UnknownClasses::Skip => Ok(Some((count, unknown))),
     }
 }
