@@ -107,7 +107,7 @@ fn another_number_of_classes_gets_a_new_head_and_frozen_features_stay() {
 }
 
 #[test]
-fn thawed_features_and_a_rate_of_their_own_move() {
+fn unfrozen_features_and_a_rate_of_their_own_move() {
     let bench = bench();
     let moved = |name: &str, more: &[&str]| {
         let mut arguments = with(&["--from", "start.kiln", "--dataset", "quarters", "--name", name]);
@@ -154,7 +154,7 @@ fn frozen_batch_normalisation_keeps_its_statistics() {
 }
 
 #[test]
-fn layer_groups_thaw_one_after_the_other() {
+fn layer_groups_are_unfrozen_one_after_the_other() {
     let bench = bench();
     let result = bench.json(&with(&[
         "--from",
@@ -173,7 +173,7 @@ fn layer_groups_thaw_one_after_the_other() {
         "the second epoch is the better one, or this shows nothing: {result}"
     );
     let changed = changed(&bench.path("start.kiln"), &bench.path("artifacts/staged/model.kiln"));
-    assert!(changed.iter().any(|name| name == "blocks.1.conv.weight"), "thawed in epoch 2: {changed:?}");
+    assert!(changed.iter().any(|name| name == "blocks.1.conv.weight"), "unfrozen in epoch 2: {changed:?}");
     assert!(changed.iter().all(|name| !name.starts_with("blocks.0.")), "frozen up to epoch 3: {changed:?}");
     let config = fs::read_to_string(bench.path("artifacts/staged/config.toml")).expect("config.toml");
     assert!(config.contains("unfreeze_at = [2, 3]"), "{config}");

@@ -21,7 +21,7 @@ use data::{Dataset, Search};
 use model::{Classifier, Picture};
 use rayon::prelude::*;
 use scenes::{KINDS, scene};
-use train::task::judged::{Judged, Part, Question, UnknownClasses};
+use train::task::evaluation_set::{EvaluationRequest, EvaluationSet, Part, UnknownClasses};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -63,8 +63,9 @@ fn main() {
 fn images(path: &str, classifier: &Classifier, part: Part) -> Dataset {
     let search = Search::default();
     let unknown = UnknownClasses::Reject;
-    let question = Question { dataset: None, part: Some(part), unknown, on_bad_image: None, search: &search };
-    Judged::load(Path::new(path), classifier.metadata(), &question).unwrap().images
+    let question =
+        EvaluationRequest { dataset: None, part: Some(part), unknown, on_bad_image: None, search: &search };
+    EvaluationSet::load(Path::new(path), classifier.metadata(), &question).unwrap().images
 }
 
 fn row(name: &str, count: usize, found: usize) {
