@@ -438,8 +438,8 @@ mod tests {
     }
 
     /// `n` images with the logits `[margin, 0]`, of which `wrong` are of the second class.
-    fn answered(n: usize, wrong: usize, margin: f32) -> (Vec<Scores>, Vec<u8>) {
-        (0..n).map(|at| (scores(&[margin, 0.0], &[]), u8::from(at < wrong))).unzip()
+    fn answered(n: usize, wrong: usize, margin: f32) -> (Vec<Scores>, Vec<u32>) {
+        (0..n).map(|at| (scores(&[margin, 0.0], &[]), u32::from(at < wrong))).unzip()
     }
 
     fn temperature(n: usize, wrong: usize, margin: f32) -> f32 {
@@ -500,7 +500,7 @@ mod tests {
     }
 
     /// Two classes at signatures (1, 4) and (9, 1), with reproducible scatter.
-    fn images(n: usize, seed: u32) -> (Vec<Scores>, Vec<u8>) {
+    fn images(n: usize, seed: u32) -> (Vec<Scores>, Vec<u32>) {
         let mut state = seed;
         let mut noise = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -605,7 +605,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_temperature_is_a_minimum(
-            rows in prop::collection::vec((prop::array::uniform3(-8f32..8.0), 0u8..3), 3..30),
+            rows in prop::collection::vec((prop::array::uniform3(-8f32..8.0), 0u32..3), 3..30),
         ) {
             let (all, labels): (Vec<Scores>, Vec<u32>) =
                 rows.iter().map(|(logits, label)| (scores(logits, &[]), *label)).unzip();
