@@ -15,8 +15,10 @@ counterparts: counterparts-setup export-peers serve-schema web-test
 counterparts-setup:
     scripts/setup-counterparts.sh
 
+# Networks are named in a macro, where cargo fmt does not look.
 format:
     cargo fmt --all --check
+    rustfmt --edition 2024 --check crates/model/src/networks/*.rs
 
 lint:
     cargo clippy --workspace --all-targets -- -D warnings

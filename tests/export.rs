@@ -1,4 +1,4 @@
-//! `kiln export`: every format, for networks with everything that a `Cnn` may have.
+//! `kiln export`: every format, for every network.
 //!
 //! `KILN_PYTHON=target/python/bin/python` also lets `PyTorch`, ONNX's checker, ONNX Runtime and `NumPy` read the files
 //! (`just export-peers` installs them).
@@ -19,7 +19,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, Device, TensorData};
 use model::{
     Activation, CnnConfig, Confidence, ConvBlockConfig, Description, Initialization, InputShape, Model,
-    Network, NetworkConfig, PoolConfig, PoolKind, Preprocessing, decode, encode, load, named_tensors,
+    NetworkConfig, PoolConfig, PoolKind, Preprocessing, decode, encode, load, named_tensors,
 };
 use serde_json::Value;
 use support::Bench;
@@ -37,22 +37,25 @@ fn reference() -> Vec<u8> {
 
 /// A model that was never trained, on images that are not square and not grey.
 fn untrained(config: CnnConfig) -> Vec<u8> {
-    let input = InputShape::new(3, 19, 16);
-    let network = NetworkConfig::Cnn(config);
+    untrained_on(InputShape::new(3, 19, 16), NetworkConfig::Cnn(config))
+}
+
+/// A model that was never trained.
+fn untrained_on(input: InputShape, network: NetworkConfig) -> Vec<u8> {
     let device = Device::flex().autodiff();
     let built = network.init(input, 4, 11, &device).expect("a network");
     // Moves the running statistics.
     let images = TensorData::new(
         (0..6 * input.len()).map(|i| ((i * 37) % 101) as f32 / 20.0 - 2.0).collect(),
-        [6, 3, 19, 16],
+        [6, input.channels, input.height, input.width],
     );
     built.forward(burn::tensor::Tensor::from_data(images, &device));
     let description = Description {
         network,
         preprocessing: Preprocessing {
             input,
-            mean: vec![0.5, 0.4, 0.3],
-            std: vec![0.2, 0.25, 0.3],
+            mean: [0.5, 0.4, 0.3][..input.channels].into(),
+            std: [0.2, 0.25, 0.3][..input.channels].into(),
             fit: model::Fit::default(),
         },
         classes: ["plain", "with \"quotes\"", "ünïcode??/", "back\\slash"].map(String::from).into(),
@@ -93,6 +96,7 @@ fn models() -> Vec<(&'static str, Vec<u8>)> {
         ..CnnConfig::default()
     };
     let flat = CnnConfig { blocks: vec![], ..CnnConfig::default() };
+    let other = |toml: &str, input| untrained_on(input, toml::from_str(toml).expect("a configuration"));
     vec![
         ("reference", reference()),
         ("normalised", untrained(normalised)),
@@ -101,6 +105,22 @@ fn models() -> Vec<(&'static str, Vec<u8>)> {
         ("tanh", untrained(smooth(Activation::Tanh))),
         ("gelu", untrained(smooth(Activation::Gelu))),
         ("flat", untrained(flat)),
+        ("mlp", other("name = 'mlp'\nhidden = [12, 9]\nactivation = 'gelu'", InputShape::new(1, 7, 5))),
+        ("lenet5", other("name = 'lenet5'", InputShape::new(1, 28, 28))),
+        ("lstm", other("name = 'rnn'\nhidden = 9\nlayers = 2\ndropout = 0.2", InputShape::new(3, 6, 5))),
+        ("gru", other("name = 'rnn'\ncell = 'gru'\nhidden = 7", InputShape::new(1, 8, 6))),
+        ("resnet20", other("name = 'resnet'\ndepth = 20", InputShape::new(3, 17, 16))),
+        (
+            "vit",
+            other(
+                "name = 'vit'\npatch = 4\nwidth = 12\ndepth = 2\nheads = 3\nmlp = 20\ndropout = 0.1",
+                InputShape::new(3, 8, 12),
+            ),
+        ),
+        (
+            "inception",
+            other("name = 'inception'\nchannels = 5\nsqueeze = 4\ndropout = 0.1", InputShape::new(3, 13, 12)),
+        ),
     ]
 }
 
@@ -317,10 +337,8 @@ fn names_layouts_and_values_are_kept() {
         let metadata = &model.metadata;
         let empty =
             metadata.network.init(metadata.preprocessing.input, metadata.classes.len(), 99, &Device::flex());
-        #[allow(irrefutable_let_patterns, reason = "there may be other networks")]
-        let Network::Cnn(empty) = empty.expect("a network") else { panic!("a Cnn") };
         let pack = ModuleRecord::from_bytes(Bytes::from_bytes_vec(pack)).expect("a record");
-        let loaded = Network::Cnn(empty.try_load_record(pack).expect("it fits"));
+        let loaded = empty.expect("a network").try_load_record(pack).expect("it fits");
         assert_eq!(model::weights_sha256(&loaded), metadata.weights_sha256);
         // safetensors: PyTorch's names and layouts.
         let file = exporter.export(name, "safetensors", "safetensors", false);
@@ -330,7 +348,9 @@ fn names_layouts_and_values_are_kept() {
         let [inputs, outputs] = head.shape().dims::<2>();
         let last = tensors
             .iter()
-            .filter(|(tensor, view)| tensor.starts_with("classifier.") && view.shape().len() == 2)
+            .filter(|(tensor, view)| {
+                (tensor.starts_with("classifier.") || tensor == "head.weight") && view.shape().len() == 2
+            })
             .max_by_key(|(tensor, _)| tensor.to_string())
             .expect("a matrix")
             .1;

@@ -76,7 +76,12 @@ const CASES: &[(&str, &str, InputShape, bool)] = &[
         InputShape::new(3, 16, 12),
         true,
     ),
-    ("cnn-dense", "name = 'cnn'\nblocks = []\ndense = [5]\nactivation = 'tanh'", InputShape::new(1, 5, 6), true),
+    (
+        "cnn-dense",
+        "name = 'cnn'\nblocks = []\ndense = [5]\nactivation = 'tanh'",
+        InputShape::new(1, 5, 6),
+        true,
+    ),
     (
         "mlp",
         "name = 'mlp'\nhidden = [9, 8]\nactivation = 'gelu'\ndropout = 0.3\ninitialization = 'xavier-uniform'",
@@ -106,6 +111,12 @@ const CASES: &[(&str, &str, InputShape, bool)] = &[
         "vit",
         "name = 'vit'\npatch = 4\nwidth = 8\ndepth = 2\nheads = 2\nmlp = 12\ndropout = 0.1",
         InputShape::new(3, 8, 12),
+        true,
+    ),
+    (
+        "inception",
+        "name = 'inception'\nchannels = 3\nsqueeze = 4\ndropout = 0.1\ninitialization = 'he-uniform'",
+        InputShape::new(3, 12, 11),
         true,
     ),
 ];
@@ -317,9 +328,10 @@ fn networks_of_before_load_and_compute_the_same() {
 
 /// A record with the names and ids of the golden and the values of a network.
 fn rebuilt(network: &Network, golden: &Golden) -> Vec<u8> {
-    let tensors = record_of(network).into_iter().zip(&golden.record).map(|((_, _, data), (name, id, shape))| {
-        let (bytes, _, _) = data.into_parts();
-        burn_pack::Tensor::new(name.clone(), DType::F32, shape.clone(), Some(*id), bytes)
-    });
+    let tensors =
+        record_of(network).into_iter().zip(&golden.record).map(|((_, _, data), (name, id, shape))| {
+            let (bytes, _, _) = data.into_parts();
+            burn_pack::Tensor::new(name.clone(), DType::F32, shape.clone(), Some(*id), bytes)
+        });
     Writer::new(tensors.collect()).into_bytes().expect("a burnpack").to_vec()
 }

@@ -44,7 +44,12 @@ def check_safetensors(path, images, logits, expected):
     with safe_open(path, "pt") as file:
         about = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-    module = eval(about["pytorch"], {"nn": nn, "OrderedDict": OrderedDict})
+    if "pytorch" in about:
+        module = eval(about["pytorch"], {"nn": nn, "OrderedDict": OrderedDict})
+    else:
+        scope = {}
+        exec(about["pytorch_module"], scope)
+        module = scope["Network"]()
     for name in [name for name in tensors if name.endswith("_scale")]:
         scale = tensors.pop(name)
         weight = tensors[name.removesuffix("_scale")]

@@ -1,15 +1,8 @@
-//! What a network is made of, as a recipe states it.
+//! The size of images, and how a recipe states a network.
 
 use std::fmt;
 
-use burn::tensor::{Device, Tensor, activation};
-use kernels::{Pointwise, pointwise};
 use serde::{Deserialize, Serialize};
-
-use crate::{
-    AlexNetConfig, CnnConfig, LeNet5Config, MlpConfig, Network, ResNetConfig, RnnConfig, ShapeError, Summary,
-    VggConfig, VitConfig,
-};
 
 /// Size of one input image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,168 +39,15 @@ impl fmt::Display for InputShape {
     }
 }
 
-/// The function after a convolution or a dense layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activation {
-    /// `max(x, 0)`
-    #[default]
-    Relu,
-    /// `x` where positive, `0.01 x` elsewhere
-    LeakyRelu,
-    /// `x Φ(x)` with the exact normal distribution function (Hendrycks & Gimpel 2016)
-    Gelu,
-    /// `x sigmoid(x)`
-    Silu,
-    /// `1 / (1 + exp(-x))`
-    Sigmoid,
-    /// Hyperbolic tangent
-    Tanh,
-}
-
-impl Activation {
-    /// Applies the function to every value; the shape stays.
-    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::Relu => activation::relu(x),
-            Self::LeakyRelu => pointwise(Pointwise::LeakyRelu, x),
-            Self::Gelu => pointwise(Pointwise::Gelu, x),
-            Self::Silu => pointwise(Pointwise::Silu, x),
-            Self::Sigmoid => pointwise(Pointwise::Sigmoid, x),
-            Self::Tanh => pointwise(Pointwise::Tanh, x),
-        }
-    }
-
-    /// The activation that the fused operators compute on the way, and what is left to do after
-    /// them.
-    pub(crate) fn split(self) -> (kernels::Activation, Option<Self>) {
-        match self {
-            Self::Relu => (kernels::Activation::Relu, None),
-            Self::Tanh => (kernels::Activation::Tanh, None),
-            other => (kernels::Activation::None, Some(other)),
-        }
-    }
-}
-
-/// Which network, and its sizes. In TOML a table with the network's `name` and its own keys.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "kebab-case")]
-pub enum NetworkConfig {
-    /// A convolutional network, [`CnnConfig`].
-    Cnn(CnnConfig),
-    /// A multi-layer perceptron, [`MlpConfig`].
-    Mlp(MlpConfig),
-    /// A recurrent network over the rows, [`RnnConfig`].
-    Rnn(RnnConfig),
-    /// LeNet-5, [`LeNet5Config`].
-    #[serde(rename = "lenet5")]
-    LeNet5(LeNet5Config),
-    /// AlexNet, [`AlexNetConfig`].
-    #[serde(rename = "alexnet")]
-    AlexNet(AlexNetConfig),
-    /// VGG of any depth, [`VggConfig`].
-    Vgg(VggConfig),
-    /// A residual network of any depth, [`ResNetConfig`].
-    #[serde(rename = "resnet")]
-    ResNet(ResNetConfig),
-    /// A vision transformer, [`VitConfig`].
-    Vit(VitConfig),
-}
-
-impl Default for NetworkConfig {
-    /// The tutorials' net: two convolutions with max pooling and one dense layer.
-    fn default() -> Self {
-        Self::Cnn(CnnConfig::default())
-    }
-}
-
-impl NetworkConfig {
-    /// Builds the network with freshly drawn weights on `device`.
-    ///
-    /// The weights are a function of the configuration and `seed` alone: they are the same on every
-    /// backend, and no generator of the device is touched. Parameter ids are 1, 2, 3 ... in the order
-    /// of a visit, so that the optimiser states of two runs can be compared.
-    ///
-    /// # Errors
-    /// A configuration that cannot work on `input`, see [`Self::summary`].
-    pub fn init(
-        &self,
-        input: InputShape,
-        classes: usize,
-        seed: u64,
-        device: &Device,
-    ) -> Result<Network, ShapeError> {
-        self.build(input, classes, Some(seed), device)
-    }
-
-    /// The same network with all weights zero, for one whose weights come from elsewhere.
-    pub(crate) fn init_empty(
-        &self,
-        input: InputShape,
-        classes: usize,
-        device: &Device,
-    ) -> Result<Network, ShapeError> {
-        self.build(input, classes, None, device)
-    }
-
-    fn build(
-        &self,
-        input: InputShape,
-        classes: usize,
-        seed: Option<u64>,
-        device: &Device,
-    ) -> Result<Network, ShapeError> {
-        Ok(match self {
-            Self::Mlp(config) => Network::Mlp(config.init(input, classes, seed, device)?),
-            Self::Rnn(config) => Network::Rnn(config.init(input, classes, seed, device)?),
-            Self::ResNet(config) => Network::ResNet(config.init(input, classes, seed, device)?),
-            Self::Vit(config) => Network::Vit(config.init(input, classes, seed, device)?),
-            Self::Cnn(config) => Network::Cnn(config.layout().init(input, classes, seed, device)?),
-            Self::LeNet5(config) => Network::Cnn(config.layout(input).init(input, classes, seed, device)?),
-            Self::AlexNet(config) => Network::Cnn(config.layout().init(input, classes, seed, device)?),
-            Self::Vgg(config) => Network::Cnn(config.layout()?.init(input, classes, seed, device)?),
-        })
-    }
-
-    /// The network's `name` in a recipe.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Cnn(_) => "cnn",
-            Self::Mlp(_) => "mlp",
-            Self::Rnn(_) => "rnn",
-            Self::LeNet5(_) => "lenet5",
-            Self::AlexNet(_) => "alexnet",
-            Self::Vgg(_) => "vgg",
-            Self::ResNet(_) => "resnet",
-            Self::Vit(_) => "vit",
-        }
-    }
-
-    /// Every layer with its output shape, parameters and multiply-accumulates; needs no device.
-    ///
-    /// # Errors
-    /// A layer that does not fit its input, a size of zero or beyond all measure, a probability
-    /// outside `[0, 1)`. The message names the layer and the sizes.
-    pub fn summary(&self, input: InputShape, classes: usize) -> Result<Summary, ShapeError> {
-        match self {
-            Self::Mlp(config) => config.summary(input, classes),
-            Self::Rnn(config) => config.summary(input, classes),
-            Self::ResNet(config) => config.summary(input, classes),
-            Self::Vit(config) => config.summary(input, classes),
-            Self::Cnn(config) => config.layout().summary(input, classes),
-            Self::LeNet5(config) => config.layout(input).summary(input, classes),
-            Self::AlexNet(config) => config.layout().summary(input, classes),
-            Self::Vgg(config) => config.layout()?.summary(input, classes),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-    use super::*;
-    use crate::{ConvBlockConfig, Initialization, PoolConfig, PoolKind};
+    use burn::tensor::{Device, Tensor};
+
+    use crate::{
+        Activation, CnnConfig, ConvBlockConfig, Initialization, NetworkConfig, PoolConfig, PoolKind,
+    };
 
     /// Error function by its Taylor series, exact to f64 for the arguments used here.
     fn erf(x: f64) -> f64 {

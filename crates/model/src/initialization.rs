@@ -11,7 +11,7 @@ use rand_chacha::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::ShapeError;
+use crate::{Convolution, ShapeError};
 
 /// Distribution of freshly drawn weights. `fan_in` is the number of inputs of one output value,
 /// `fan_out` the number of output values that one input reaches (stride left aside). Biases start at
@@ -101,26 +101,23 @@ impl<'a> Builder<'a> {
         Self { initialization, seed, device, next_id: 1 }
     }
 
-    /// A convolution with a square kernel, weights `[O, I, K, K]`.
-    pub(crate) fn conv(
-        &mut self,
-        [inputs, outputs]: [usize; 2],
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-        bias: bool,
-    ) -> Conv2d {
-        let (fan_in, fan_out) = (inputs * kernel * kernel, outputs * kernel * kernel);
+    /// A convolution of so many channels, weights `[O, I / groups, K, K]`.
+    pub(crate) fn conv(&mut self, inputs: usize, convolution: &Convolution) -> Conv2d {
+        let Convolution { channels: outputs, kernel, stride, padding, dilation, groups, bias } = *convolution;
+        let inputs = inputs / groups;
+        let area = kernel[0] * kernel[1];
+        let (fan_in, fan_out) = (inputs * area, outputs / groups * area);
         let weights = self.initialization.weights(fan_in, fan_out);
         let biases = self.initialization.biases(fan_in);
+        let [top, left, bottom, right] = padding;
         Conv2d {
-            weight: self.drawn([outputs, inputs, kernel, kernel], weights),
+            weight: self.drawn([outputs, inputs, kernel[0], kernel[1]], weights),
             bias: bias.then(|| self.drawn([outputs], biases)),
-            stride: [stride; 2],
-            kernel_size: [kernel; 2],
-            dilation: [1; 2],
-            groups: 1,
-            padding: PaddingConfig2d::Explicit(padding, padding, padding, padding),
+            stride,
+            kernel_size: kernel,
+            dilation,
+            groups,
+            padding: PaddingConfig2d::Explicit(top, left, bottom, right),
         }
     }
 
@@ -131,8 +128,8 @@ impl<'a> Builder<'a> {
         Linear { weight: self.drawn([inputs, outputs], weights), bias: Some(self.drawn([outputs], biases)) }
     }
 
-    /// Batch normalisation with the usual constants: epsilon 1e-5, momentum 0.1 of the new batch.
-    pub(crate) fn batch_norm(&mut self, channels: usize) -> BatchNorm {
+    /// Batch normalisation with the usual momentum, 0.1 of the new batch.
+    pub(crate) fn batch_norm(&mut self, channels: usize, epsilon: f64) -> BatchNorm {
         let filled = |value: f32| TensorData::new(vec![value; channels], [channels]);
         BatchNorm {
             gamma: self.parameter(filled(1.0)),
@@ -141,7 +138,7 @@ impl<'a> Builder<'a> {
             running_mean: RunningState::with_id(self.id(), Tensor::from_data(filled(0.0), self.device)),
             running_var: RunningState::with_id(self.id(), Tensor::from_data(filled(1.0), self.device)),
             momentum: 0.1,
-            epsilon: 1e-5,
+            epsilon,
         }
     }
 
@@ -159,9 +156,9 @@ impl<'a> Builder<'a> {
         self.drawn(shape, Distribution::Normal { std })
     }
 
-    /// Dropout, or nothing where the probability is zero.
-    pub(crate) fn dropout(&mut self, probability: f64) -> Option<Dropout> {
-        (probability > 0.0).then(|| Dropout { prob: probability, training: self.flag() })
+    /// Dropout.
+    pub(crate) fn dropout(&mut self, probability: f64) -> Dropout {
+        Dropout { prob: probability, training: self.flag() }
     }
 
     fn id(&mut self) -> ParamId {
@@ -237,7 +234,7 @@ mod tests {
         let device = Device::flex();
         for (initialization, conv_variance, dense_variance) in cases {
             let mut builder = Builder::new(initialization, Some(7), &device);
-            let conv = builder.conv([32, 64], 3, 1, 0, true);
+            let conv = builder.conv(32, &Convolution::square(64, 3, 1, 0, true));
             let dense = builder.linear(400, 100);
             let weights = [
                 (conv.weight.val().into_data(), conv_variance),

@@ -7,11 +7,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod alexnet;
 mod average;
-mod catalog;
 mod classifier;
-mod cnn;
 mod confidence;
 mod config;
 mod digest;
@@ -19,59 +16,45 @@ mod digit;
 mod explain;
 pub mod export;
 mod foreign;
-mod groups;
 mod head;
 mod initialization;
 mod ink;
-mod inspect;
 pub mod jpeg;
-mod lenet5;
-mod mlp;
 mod model_file;
-mod network;
+pub mod networks;
 mod norm;
 mod numbers;
 mod picture;
 mod preprocessing;
 mod reading;
 mod record;
-mod resnet;
-mod rnn;
 mod seen;
 mod shape;
 mod summary;
-mod vgg;
-mod vit;
 
-pub use alexnet::AlexNetConfig;
 pub use average::{AverageError, WeightAverage};
-pub use catalog::{CatalogEntry, catalog};
 pub use classifier::{
     ClassProbability, Classifier, ClassifyError, Policy, Prediction, Prepared, Reason, Scores, is_strange,
     scores,
 };
-pub use cnn::{Cnn, CnnConfig, ConvBlock, ConvBlockConfig, PoolConfig, PoolKind};
 pub use confidence::{
     CALIBRATION_BINS, Confidence, ConfidenceError, DEFAULT_KEEP, Labelled, Novelty, calibration_error,
     cross_entropy, fit_temperature, mistakes,
 };
-pub use config::{Activation, InputShape, NetworkConfig};
+pub use config::InputShape;
 pub use digest::hexadecimal;
 pub use explain::{Explanation, Map};
 pub use foreign::{
     BurnpackWeights, FloatType, ForeignError, SafetensorsWeights, WeightLayout, WeightSource, input_channels,
     load_foreign,
 };
-pub use groups::LayerGroups;
 pub use head::{Head, Lesson, TeachError, Teaching};
 pub use initialization::Initialization;
-pub use lenet5::LeNet5Config;
-pub use mlp::{Mlp, MlpConfig};
 pub use model_file::{
     Description, FORMAT_VERSION, Metadata, Model, ModelFileError, PROBE_IMAGES, PROBE_TOLERANCE, decode,
     encode, read_metadata,
 };
-pub use network::{FEATURES_PATTERN, Network};
+pub use networks::*;
 pub use numbers::{SPLITMIX_INCREMENT, argmax, softmax, splitmix};
 pub use picture::{Fit, Picture, PictureError};
 pub use preprocessing::{Preprocessing, PreprocessingError};
@@ -80,10 +63,6 @@ pub use record::{
     LoadReport, Loading, Mismatch, RecordError, load, load_partial, named_tensors, tensor_name,
     weights_sha256,
 };
-pub use resnet::{ResNet, ResNetConfig, ResidualBlock};
-pub use rnn::{Cell, RecurrentLayer, Rnn, RnnConfig};
 pub use seen::{MOST_SEEN, Seen};
 pub use shape::ShapeError;
 pub use summary::{LayerSummary, Summary, TensorSpec, thousands};
-pub use vgg::VggConfig;
-pub use vit::{Attention, Embedding, EncoderLayer, Vit, VitConfig};

@@ -9,7 +9,7 @@
 //!
 //! The burnpack's string metadata has one entry, `kiln`: the [`Metadata`] as JSON. Its tensors are
 //! `f32` and named as in [`crate::named_tensors`]. Burn's reader ignores bytes after the tensors, so
-//! `Cnn::try_load_record(ModuleRecord::load(path)?)` reads the file as well.
+//! `Network::try_load_record(ModuleRecord::load(path)?)` reads the file as well.
 //!
 //! A burnpack alone has no checksum. Here any changed bit and any missing byte changes the digest or
 //! what it is compared with. Beyond that a loaded network must give the logits that it gave when
@@ -521,7 +521,11 @@ pub(crate) mod forged;
 mod tests {
     use std::sync::OnceLock;
 
-    use burn::store::ModuleRecord;
+    use burn::{
+        module::{Flag, ModuleVisitor, Param},
+        store::ModuleRecord,
+        tensor::Tensor as BurnTensor,
+    };
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -625,12 +629,20 @@ mod tests {
     #[test]
     fn a_decoded_model_can_be_trained_further() {
         let device = Device::flex().autodiff();
-        let Model { network: Network::Cnn(net), .. } = decode(file(), &device).unwrap() else {
-            panic!("a convolutional network")
-        };
-        assert!(net.head.weight.is_require_grad());
-        assert!(net.head.weight.val().device().is_autodiff());
-        assert!(net.dropout.unwrap().training.is_enabled());
+        /// What is trained, where it lives, and whether layers behave as in training.
+        #[derive(Default)]
+        struct Trained(Vec<bool>);
+        impl ModuleVisitor for Trained {
+            fn visit_float<const D: usize>(&mut self, parameter: &Param<BurnTensor<D>>) {
+                self.0.push(parameter.is_require_grad() && parameter.val().device().is_autodiff());
+            }
+            fn visit_flag(&mut self, flag: &Param<Flag>) {
+                self.0.push(flag.is_enabled());
+            }
+        }
+        let mut trained = Trained::default();
+        decode(file(), &device).unwrap().network.visit(&mut trained);
+        assert!(trained.0.len() > 4 && trained.0.iter().all(|is_trained| *is_trained));
     }
 
     #[test]
@@ -641,8 +653,7 @@ mod tests {
     #[test]
     fn burn_reads_the_file_too() {
         let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(file().to_vec())).unwrap();
-        let Network::Cnn(net) = network(false, 2, &Device::flex()) else { panic!("a convolutional network") };
-        let loaded = Network::Cnn(net.try_load_record(record).unwrap());
+        let loaded = network(false, 2, &Device::flex()).try_load_record(record).unwrap();
         assert_eq!(weights_sha256(&loaded), read_metadata(file()).unwrap().weights_sha256);
     }
 

@@ -49,24 +49,6 @@ impl Summary {
         self.layers.iter().map(|layer| layer.macs).sum()
     }
 
-    /// The parts of the network from the image to the head, as prefixes of tensor names: `stem`, `blocks.0`, ...,
-    /// `head`. A learning rate that falls from layer to layer goes by them.
-    pub fn groups(&self) -> Vec<String> {
-        let mut groups: Vec<String> = Vec::new();
-        for tensor in self.tensors() {
-            let mut parts = tensor.name.split('.');
-            let first = parts.next().unwrap_or_default();
-            let group = match parts.next().filter(|part| part.parse::<usize>().is_ok()) {
-                Some(index) => format!("{first}.{index}"),
-                None => first.to_owned(),
-            };
-            if groups.last() != Some(&group) {
-                groups.push(group);
-            }
-        }
-        groups
-    }
-
     /// All tensors of the record in the order of a visit.
     pub fn tensors(&self) -> impl Iterator<Item = &TensorSpec> {
         self.layers.iter().flat_map(|layer| &layer.tensors)
@@ -139,20 +121,6 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(thousands(value), text);
         }
-    }
-
-    #[test]
-    fn groups_go_from_the_image_to_the_head() {
-        let groups = |name: &str| {
-            let entry = NetworkConfig::named(name).unwrap();
-            entry.config.summary(entry.input, entry.classes).unwrap().groups()
-        };
-        assert_eq!(groups("lenet5"), ["blocks.0", "blocks.1", "blocks.2", "dense.0", "head"]);
-        assert_eq!(groups("resnet20")[..3], ["stem", "blocks.0", "blocks.1"]);
-        assert_eq!(groups("resnet20").len(), 1 + 9 + 1);
-        let vit = ["embedding", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "norm", "head"];
-        assert_eq!(groups("vit-tiny"), vit);
-        assert_eq!(groups("rnn"), ["blocks.0", "head"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use burn::tensor::{Device, TensorData};
 use clap::Args;
 use data::Search;
 use model::export::{
-    ExportError, WeightTensor, burnpack, c_header, metadata_json, onnx, quantize_int8, safetensors, sequence,
+    ExportError, Exported, WeightTensor, burnpack, c_header, metadata_json, onnx, quantize_int8, safetensors,
 };
 use model::{Model, named_tensors};
 use serde::Serialize;
@@ -51,7 +51,7 @@ pub(crate) struct ExportArguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// For `PyTorch`: names and layouts of an `nn.Sequential`, which the file describes
+    /// For `PyTorch`: names and layouts of a module, which the file describes
     Safetensors,
     /// A graph with dynamic batch, from normalised images to logits and probabilities
     Onnx,
@@ -142,12 +142,13 @@ pub(crate) fn run(arguments: &ExportArguments) -> Result<ExitCode, Failure> {
 
 fn encode(format: Format, model: &Model, tensors: &[(String, WeightTensor)]) -> Result<Vec<u8>, ExportError> {
     let Model { network, metadata } = model;
-    let sequence = |format| sequence(&metadata.network, metadata.preprocessing.input, tensors, format);
+    let (input, classes) = (metadata.preprocessing.input, metadata.classes.len());
+    let exported = |format| Exported::new(&metadata.network, input, classes, tensors, format);
     match format {
-        Format::Safetensors => safetensors(&sequence("safetensors")?, metadata),
-        Format::CHeader => Ok(c_header(&sequence("c-header")?, &metadata.network, metadata)?.into_bytes()),
+        Format::Safetensors => safetensors(&exported("safetensors")?, metadata),
+        Format::CHeader => Ok(c_header(&exported("c-header")?, &metadata.network, metadata)?.into_bytes()),
         Format::Burnpack => burnpack(&named_tensors(network), metadata),
-        Format::Onnx => onnx(&sequence("onnx")?, metadata),
+        Format::Onnx => onnx(&exported("onnx")?, metadata),
         Format::Npz => npz::npz(tensors, &metadata_json(metadata, "npz")?),
     }
 }

@@ -1,20 +1,20 @@
 //! A model in other formats. Everything here makes bytes; the caller writes them.
 
 mod c_header;
+mod layers;
 mod onnx;
 pub mod protobuf;
 mod pytorch;
 mod quantize;
-mod sequence;
 
 use burn::tensor::{Bytes, DType};
 use burn_pack::{Tensor, Writer};
 
 pub use c_header::c_header;
+pub use layers::Exported;
 pub use onnx::onnx;
-pub use pytorch::{safetensors, sequential_in_pytorch};
+pub use pytorch::{module_in_pytorch, safetensors};
 pub use quantize::{QuantizedTensor, WeightTensor, quantize_int8};
-pub use sequence::{Layer, Sequence, sequence};
 
 use crate::{
     Metadata, NetworkConfig,
@@ -24,7 +24,7 @@ use crate::{
 /// Why a model cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// A network that is not a plain sequence of layers.
+    /// A network or a record that the format cannot hold.
     #[error("a network `{network}` cannot be written as {format}: {reason}")]
     Unsupported {
         /// Name of the network.
@@ -88,7 +88,7 @@ pub fn metadata_json(metadata: &Metadata, format: &'static str) -> Result<String
 }
 
 /// A plain burnpack with our names and layouts, [`crate::named_tensors`]:
-/// `Cnn::try_load_record(ModuleRecord::load(path)?)` reads it. Its string metadata has the entry `kiln`,
+/// `Network::try_load_record(ModuleRecord::load(path)?)` reads it. Its string metadata has the entry `kiln`,
 /// the [`Metadata`] as JSON with `temperature`, `probabilities` and `rejection`. Without the seal of a model file.
 ///
 /// # Errors

@@ -1,12 +1,18 @@
-//! ONNX, written from the layers.
+//! ONNX, written from the graph of layers.
 //!
 //! Burn has an exporter of its own (`burn-onnx`), which records a forward pass. It is not used: it needs Burn built
 //! with its recording backend, doubles the time of a build, names neither inputs nor outputs, writes no metadata and
 //! no integers, and knows no exact GELU. The few messages of the format that a network needs are written here.
 
 use super::protobuf::Message;
-use super::{ExportError, Layer, QuantizedTensor, Sequence, WeightTensor, answers};
-use crate::{Activation, Metadata, PoolConfig, PoolKind, record::little_endian};
+use super::{
+    ExportError, Exported, QuantizedTensor, WeightTensor, answers,
+    layers::{cell, maps, steps},
+};
+use crate::{
+    Activation, Cell, Convolution, Metadata, Node, NodeId, Operator, PoolConfig, PoolKind,
+    record::little_endian,
+};
 
 /// Names in the graph.
 const INPUT: &str = "images";
@@ -23,6 +29,7 @@ const OPSET: u64 = 18;
 enum DataType {
     Float = 1,
     Int8 = 3,
+    Int64 = 7,
 }
 
 /// An attribute of a node (`AttributeProto`).
@@ -50,12 +57,12 @@ impl Attribute<'_> {
 
 /// A graph being written (`GraphProto`).
 #[derive(Default)]
-struct Graph {
+struct Writer {
     nodes: Vec<Message>,
     initializers: Vec<Message>,
 }
 
-impl Graph {
+impl Writer {
     fn node(&mut self, operator: &str, inputs: &[&str], output: &str, attributes: &[Attribute]) {
         let inputs = inputs.iter().fold(Message::default(), |message, input| message.text(1, input));
         let node = inputs
@@ -73,6 +80,29 @@ impl Graph {
 
     fn floats(&mut self, name: &str, values: &[f32]) {
         self.initializer(name, DataType::Float, &[values.len()], &little_endian(values));
+    }
+
+    fn integers(&mut self, name: &str, values: &[i64]) {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.initializer(name, DataType::Int64, &[values.len()], &bytes);
+    }
+
+    /// `x` in another shape; one size may be -1, which is what is left.
+    fn reshape(&mut self, x: &str, sizes: &[i64], y: &str) {
+        let shape = format!("{y}:shape");
+        self.integers(&shape, sizes);
+        self.node("Reshape", &[x, &shape], y, &[]);
+    }
+
+    fn transpose(&mut self, x: &str, axes: &[u64], y: &str) {
+        self.node("Transpose", &[x], y, &[Attribute::Integers("perm", axes.to_vec())]);
+    }
+
+    /// One place of an axis, which then is gone.
+    fn choose(&mut self, x: &str, axis: u64, place: usize, y: &str) {
+        let index = format!("{y}:place");
+        self.initializer(&index, DataType::Int64, &[], &(place as i64).to_le_bytes());
+        self.node("Gather", &[x, &index], y, &[Attribute::Integer("axis", axis)]);
     }
 
     /// A weight under its name; integers with the node that makes floats of them.
@@ -111,90 +141,31 @@ impl Graph {
 /// Int8 weights go through `DequantizeLinear`.
 ///
 /// # Errors
-/// A sequence without layers.
-pub fn onnx(sequence: &Sequence, metadata: &Metadata) -> Result<Vec<u8>, ExportError> {
-    let mut graph = Graph::default();
-    let Some(last) = sequence.layers.len().checked_sub(1) else {
-        return Err(ExportError::Container { format: "onnx", reason: "no layers".into() });
-    };
-    let mut x = INPUT.to_owned();
-    for (index, layer) in sequence.layers.iter().enumerate() {
-        let name = format!("layer{index}");
-        let y = if index == last { OUTPUT.to_owned() } else { name.clone() };
-        match layer {
-            Layer::Conv { weight, bias, stride, padding } => {
-                let (filters, offsets) = (format!("{name}.weight"), format!("{name}.bias"));
-                graph.weight(&filters, weight);
-                let mut inputs = vec![x.as_str(), &filters];
-                if let Some(bias) = bias {
-                    graph.floats(&offsets, bias);
-                    inputs.push(&offsets);
-                }
-                let attributes = [
-                    Attribute::Integers("kernel_shape", vec![weight.shape()[2] as u64; 2]),
-                    Attribute::Integers("strides", vec![*stride as u64; 2]),
-                    Attribute::Integers("pads", vec![*padding as u64; 4]),
-                ];
-                graph.node("Conv", &inputs, &y, &attributes);
-            }
-            Layer::BatchNorm { gamma, beta, mean, variance, epsilon } => {
-                let parts = [("gamma", gamma), ("beta", beta), ("mean", mean), ("variance", variance)];
-                let names = parts.map(|(part, values)| {
-                    let name = format!("{name}.{part}");
-                    graph.floats(&name, values);
-                    name
-                });
-                let inputs: Vec<&str> =
-                    std::iter::once(x.as_str()).chain(names.iter().map(String::as_str)).collect();
-                graph.node(
-                    "BatchNormalization",
-                    &inputs,
-                    &y,
-                    &[Attribute::Float("epsilon", *epsilon as f32)],
-                );
-            }
-            Layer::Activation(activation) => activate(&mut graph, *activation, &x, &name, &y),
-            Layer::Pool(pool) => {
-                let PoolConfig { kind, kernel, padding, .. } = *pool;
-                let mut attributes = vec![
-                    Attribute::Integers("kernel_shape", vec![kernel as u64; 2]),
-                    Attribute::Integers("strides", vec![pool.stride() as u64; 2]),
-                    Attribute::Integers("pads", vec![padding as u64; 4]),
-                ];
-                let operator = match kind {
-                    PoolKind::Max => "MaxPool",
-                    PoolKind::Average => {
-                        attributes.push(Attribute::Integer("count_include_pad", 1));
-                        "AveragePool"
-                    }
-                };
-                graph.node(operator, &[&x], &y, &attributes);
-            }
-            Layer::Flatten => graph.node("Flatten", &[&x], &y, &[Attribute::Integer("axis", 1)]),
-            Layer::Linear { weight, bias } => {
-                let (matrix, offsets) = (format!("{name}.weight"), format!("{name}.bias"));
-                // [O, I], as PyTorch's exporter has it. ONNX Runtime 1.31 would take the other layout, in int8,
-                // for an invitation to round the inputs to 8 bits as well.
-                graph.weight(&matrix, &weight.clone().transposed());
-                graph.floats(&offsets, bias);
-                graph.node("Gemm", &[&x, &matrix, &offsets], &y, &[Attribute::Integer("transB", 1)]);
-            }
+/// [`ExportError::Container`] where a layer lacks its weights.
+pub fn onnx(network: &Exported, metadata: &Metadata) -> Result<Vec<u8>, ExportError> {
+    let mut graph = Writer::default();
+    let names = names(network);
+    for (id, node) in network.graph.iter() {
+        let inputs: Vec<&str> = node.inputs.iter().map(|input| names[input.index()].as_str()).collect();
+        if let [x, ..] = inputs[..] {
+            layer(&mut graph, network, node, x, &inputs, &names[id.index()]).ok_or_else(|| {
+                ExportError::Container { format: "onnx", reason: format!("{} has no weights", node.name) }
+            })?;
         }
-        x = y;
     }
     let scaled = "logits_by_temperature";
     graph.floats("temperature", &[metadata.temperature()]);
     graph.node("Div", &[OUTPUT, "temperature"], scaled, &[]);
     graph.node("Softmax", &[scaled], PROBABILITIES, &[Attribute::Integer("axis", 1)]);
 
-    let input = sequence.input;
+    let input = network.graph.input();
     let graph = Message::default()
         .messages(1, graph.nodes)
         .text(2, metadata.network.name())
         .messages(5, graph.initializers)
-        .message(11, &Graph::value(INPUT, &[input.channels, input.height, input.width]))
-        .message(12, &Graph::value(OUTPUT, &[metadata.classes.len()]))
-        .message(12, &Graph::value(PROBABILITIES, &[metadata.classes.len()]));
+        .message(11, &Writer::value(INPUT, &[input.channels, input.height, input.width]))
+        .message(12, &Writer::value(OUTPUT, &[metadata.classes.len()]))
+        .message(12, &Writer::value(PROBABILITIES, &[metadata.classes.len()]));
     let properties = properties(metadata).into_iter().chain(answers(metadata));
     let properties = properties.map(|(key, value)| Message::default().text(1, key).text(2, &value));
     let model = Message::default()
@@ -207,15 +178,258 @@ pub fn onnx(sequence: &Sequence, metadata: &Metadata) -> Result<Vec<u8>, ExportE
     Ok(model.into_bytes())
 }
 
+/// The names of the layers' outputs.
+fn names(network: &Exported) -> Vec<String> {
+    let head = network.graph.head();
+    let name = |(id, node): (NodeId, &Node)| match (id, node.name.as_str()) {
+        (NodeId(0), _) => INPUT.to_owned(),
+        (id, _) if id == head => OUTPUT.to_owned(),
+        (id, "") => format!("layer{}", id.index()),
+        (_, name) => name.to_owned(),
+    };
+    network.graph.iter().map(name).collect()
+}
+
+/// Sizes as ONNX counts them.
+fn sizes(sizes: &[usize]) -> Vec<u64> {
+    sizes.iter().map(|&size| size as u64).collect()
+}
+
+/// Adds a layer from `x`, its first input, to `y`; what flows between layers is `[N, ...]` with the axes of the graph.
+fn layer(
+    graph: &mut Writer,
+    network: &Exported,
+    node: &Node,
+    x: &str,
+    inputs: &[&str],
+    y: &str,
+) -> Option<()> {
+    let input = network.input_of(node);
+    let part = |part: &str| format!("{y}:{part}");
+    let name = |part: &str| format!("{}.{part}", node.name);
+    match &node.operator {
+        Operator::Image => {}
+        // The caller has taken it out; as in evaluation it does nothing.
+        Operator::Dropout { .. } => graph.node("Identity", &[x], y, &[]),
+        Operator::Convolution(convolution) => {
+            let Convolution { kernel, stride, padding, dilation, groups, .. } = convolution;
+            let (filters, offsets) = (name("weight"), name("bias"));
+            graph.weight(&filters, network.tensor(node, "weight")?);
+            let mut inputs = vec![x, &filters];
+            if convolution.bias {
+                graph.floats(&offsets, &network.floats(node, "bias"));
+                inputs.push(&offsets);
+            }
+            let attributes = [
+                Attribute::Integers("kernel_shape", sizes(kernel)),
+                Attribute::Integers("strides", sizes(stride)),
+                Attribute::Integers("pads", sizes(padding)),
+                Attribute::Integers("dilations", sizes(dilation)),
+                Attribute::Integer("group", *groups as u64),
+            ];
+            graph.node("Conv", &inputs, y, &attributes);
+        }
+        Operator::BatchNorm { epsilon } => {
+            let parts = ["gamma", "beta", "running_mean", "running_var"].map(|part| {
+                let name = name(part);
+                graph.floats(&name, &network.floats(node, part));
+                name
+            });
+            let inputs: Vec<&str> = std::iter::once(x).chain(parts.iter().map(String::as_str)).collect();
+            graph.node("BatchNormalization", &inputs, y, &[Attribute::Float("epsilon", *epsilon as f32)]);
+        }
+        Operator::LayerNorm { epsilon } => {
+            let parts = ["gamma", "beta"].map(|part| {
+                let name = name(part);
+                graph.floats(&name, &network.floats(node, part));
+                name
+            });
+            let attributes = [
+                Attribute::Integer("axis", input.len() as u64),
+                Attribute::Float("epsilon", *epsilon as f32),
+            ];
+            graph.node("LayerNormalization", &[x, &parts[0], &parts[1]], y, &attributes);
+        }
+        Operator::Activation(activation) => activate(graph, *activation, x, y, y),
+        Operator::Pool(pool) => {
+            let PoolConfig { kind, kernel, padding, .. } = *pool;
+            let mut attributes = vec![
+                Attribute::Integers("kernel_shape", vec![kernel as u64; 2]),
+                Attribute::Integers("strides", vec![pool.stride() as u64; 2]),
+                Attribute::Integers("pads", vec![padding as u64; 4]),
+            ];
+            let operator = match kind {
+                PoolKind::Max => "MaxPool",
+                PoolKind::Average => {
+                    attributes.push(Attribute::Integer("count_include_pad", 1));
+                    "AveragePool"
+                }
+            };
+            graph.node(operator, &[x], y, &attributes);
+        }
+        Operator::Average { side: 1 } => graph.node("GlobalAveragePool", &[x], y, &[]),
+        Operator::Average { side } => average(graph, maps(input), *side, x, y),
+        Operator::Dense { outputs } => {
+            let (matrix, offsets) = (name("weight"), name("bias"));
+            // [O, I], as PyTorch's exporter has it. ONNX Runtime 1.31 would take the other layout, in int8,
+            // for an invitation to round the inputs to 8 bits as well.
+            graph.weight(&matrix, &network.tensor(node, "weight")?.clone().transposed());
+            graph.floats(&offsets, &network.floats(node, "bias"));
+            let gemm = |graph: &mut Writer, x: &str, y: &str| {
+                graph.node("Gemm", &[x, &matrix, &offsets], y, &[Attribute::Integer("transB", 1)]);
+            };
+            match *input {
+                [steps, features] => {
+                    graph.reshape(x, &[-1, features as i64], &part("rows"));
+                    gemm(graph, &part("rows"), &part("products"));
+                    graph.reshape(&part("products"), &[-1, steps as i64, *outputs as i64], y);
+                }
+                _ => gemm(graph, x, y),
+            }
+        }
+        Operator::Add => graph.node("Add", inputs, y, &[]),
+        Operator::Concatenate => graph.node("Concat", inputs, y, &[Attribute::Integer("axis", 1)]),
+        Operator::Scale => {
+            let factors = part("factors");
+            graph.reshape(inputs.get(1)?, &[-1, input[0] as i64, 1, 1], &factors);
+            graph.node("Mul", &[x, &factors], y, &[]);
+        }
+        Operator::Flatten => graph.node("Flatten", &[x], y, &[Attribute::Integer("axis", 1)]),
+        Operator::Rows => {
+            let [steps, features] = steps(&node.output);
+            graph.transpose(x, &[0, 2, 1, 3], &part("rows"));
+            graph.reshape(&part("rows"), &[-1, steps as i64, features as i64], y);
+        }
+        Operator::Recurrent { cell, hidden } => recurrent(graph, network, node, *cell, *hidden, x, y)?,
+        Operator::LastStep => graph.choose(x, 1, steps(input)[0].saturating_sub(1), y),
+        Operator::FirstToken => graph.choose(x, 1, 0, y),
+        Operator::Tokens => tokens(graph, network, node, x, y)?,
+        Operator::Attention { heads } => attention(graph, steps(&node.output), *heads, x, y),
+        Operator::Thin { stride, channels } => {
+            let attributes = [
+                Attribute::Integers("kernel_shape", vec![1; 2]),
+                Attribute::Integers("strides", vec![*stride as u64; 2]),
+            ];
+            graph.node("MaxPool", &[x], &part("places"), &attributes);
+            let before = (channels / 2) as i64;
+            graph.integers(&part("channels"), &[0, before, 0, 0, 0, *channels as i64 - before, 0, 0]);
+            graph.node("Pad", &[&part("places"), &part("channels")], y, &[]);
+        }
+    }
+    Some(())
+}
+
+/// Means over cells that may overlap, or repeat a place: the product with a matrix for the rows and one for the columns.
+fn average(graph: &mut Writer, [_, height, width]: [usize; 3], side: usize, x: &str, y: &str) {
+    if [height, width] == [side; 2] {
+        return graph.node("Identity", &[x], y, &[]);
+    }
+    // [side, length]
+    let matrix = |length: usize| {
+        let mut weights = vec![0f32; side * length];
+        for index in 0..side {
+            let (start, end) = cell(index, length, side);
+            weights[index * length + start..index * length + end].fill(1.0 / (end - start) as f32);
+        }
+        WeightTensor::Float { shape: vec![side, length], values: weights }
+    };
+    let [rows, columns, means] = ["rows", "columns", "means"].map(|part| format!("{y}:{part}"));
+    graph.weight(&rows, &matrix(height));
+    graph.weight(&columns, &matrix(width).transposed());
+    graph.node("MatMul", &[&rows, x], &means, &[]);
+    graph.node("MatMul", &[&means, &columns], y, &[]);
+}
+
+fn tokens(graph: &mut Writer, network: &Exported, node: &Node, x: &str, y: &str) -> Option<()> {
+    let [tokens, width] = steps(&node.output);
+    let part = |part: &str| format!("{y}:{part}");
+    let [class_token, positions] = ["class_token", "positions"].map(|part| format!("{}.{part}", node.name));
+    graph.weight(&class_token, network.tensor(node, "class_token")?);
+    graph.weight(&positions, network.tensor(node, "positions")?);
+    graph.reshape(x, &[-1, width as i64, tokens as i64 - 1], &part("columns"));
+    graph.transpose(&part("columns"), &[0, 2, 1], &part("patches"));
+    // The class token once for every image.
+    let first = [Attribute::Integer("start", 0), Attribute::Integer("end", 1)];
+    graph.node("Shape", &[x], &part("count"), &first);
+    graph.integers(&part("sizes"), &[1, width as i64]);
+    let axis = |axis| [Attribute::Integer("axis", axis)];
+    graph.node("Concat", &[&part("count"), &part("sizes")], &part("shape"), &axis(0));
+    graph.node("Expand", &[&class_token, &part("shape")], &part("first"), &[]);
+    graph.node("Concat", &[&part("first"), &part("patches")], &part("all"), &axis(1));
+    graph.node("Add", &[&part("all"), &positions], y, &[]);
+    Some(())
+}
+
+fn attention(graph: &mut Writer, [tokens, width]: [usize; 2], heads: usize, x: &str, y: &str) {
+    let part = |part: &str| format!("{y}:{part}");
+    let features = width / heads;
+    graph.reshape(x, &[-1, tokens as i64, 3, heads as i64, features as i64], &part("parts"));
+    // [N, heads, T, F] each
+    for (index, name) in ["queries", "keys", "values"].into_iter().enumerate() {
+        graph.choose(&part("parts"), 2, index, &part(&format!("{name}_of_tokens")));
+        let axes: &[u64] = if name == "keys" { &[0, 2, 3, 1] } else { &[0, 2, 1, 3] };
+        graph.transpose(&part(&format!("{name}_of_tokens")), axes, &part(name));
+    }
+    graph.node("MatMul", &[&part("queries"), &part("keys")], &part("products"), &[]);
+    graph.floats(&part("root"), &[(features as f64).sqrt() as f32]);
+    graph.node("Div", &[&part("products"), &part("root")], &part("scores"), &[]);
+    graph.node("Softmax", &[&part("scores")], &part("weights"), &[Attribute::Integer("axis", 3)]);
+    graph.node("MatMul", &[&part("weights"), &part("values")], &part("mixed"), &[]);
+    graph.transpose(&part("mixed"), &[0, 2, 1, 3], &part("tokens"));
+    graph.reshape(&part("tokens"), &[-1, tokens as i64, width as i64], y);
+}
+
+/// ONNX has steps before images, and the gates in another order.
+fn recurrent(
+    graph: &mut Writer,
+    network: &Exported,
+    node: &Node,
+    cell: Cell,
+    hidden: usize,
+    x: &str,
+    y: &str,
+) -> Option<()> {
+    let part = |part: &str| format!("{y}:{part}");
+    // Input, output, forget, cell; update, reset, new.
+    let (operator, order): (_, &[usize]) = match cell {
+        Cell::Lstm => ("LSTM", &[0, 3, 1, 2]),
+        Cell::Gru => ("GRU", &[1, 0, 2]),
+    };
+    let places: Vec<usize> = order.iter().flat_map(|gate| gate * hidden..(gate + 1) * hidden).collect();
+    graph.integers(&part("first_axis"), &[0]);
+    let mut biases = Vec::new();
+    for side in ["input", "state"] {
+        let (rows, matrix) = (part(&format!("{side}_rows")), part(side));
+        let weight = network.tensor(node, &format!("{side}.weight"))?.clone().transposed();
+        graph.weight(&rows, &weight.with_rows(&places));
+        graph.node("Unsqueeze", &[&rows, &part("first_axis")], &matrix, &[]);
+        let bias = network.floats(node, &format!("{side}.bias"));
+        biases.extend(places.iter().map(|&place| bias[place]));
+    }
+    let bias = WeightTensor::Float { shape: vec![1, biases.len()], values: biases };
+    graph.weight(&part("bias"), &bias);
+    graph.transpose(x, &[1, 0, 2], &part("steps"));
+    let mut attributes = vec![Attribute::Integer("hidden_size", hidden as u64)];
+    if cell == Cell::Gru {
+        attributes.push(Attribute::Integer("linear_before_reset", 1));
+    }
+    let inputs = [part("steps"), part("input"), part("state"), part("bias")];
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    graph.node(operator, &inputs, &part("states"), &attributes); // [T, 1, N, H]
+    graph.choose(&part("states"), 1, 0, &part("forward"));
+    graph.transpose(&part("forward"), &[1, 0, 2], y);
+    Some(())
+}
+
 /// Functions that ONNX has only since later versions are put together.
-fn activate(graph: &mut Graph, activation: Activation, x: &str, name: &str, y: &str) {
+fn activate(graph: &mut Writer, activation: Activation, x: &str, name: &str, y: &str) {
     match activation {
         Activation::Relu => graph.node("Relu", &[x], y, &[]),
         Activation::LeakyRelu => graph.node("LeakyRelu", &[x], y, &[Attribute::Float("alpha", 0.01)]),
         Activation::Sigmoid => graph.node("Sigmoid", &[x], y, &[]),
         Activation::Tanh => graph.node("Tanh", &[x], y, &[]),
         Activation::Silu => {
-            let gate = format!("{name}.gate");
+            let gate = format!("{name}:gate");
             graph.node("Sigmoid", &[x], &gate, &[]);
             graph.node("Mul", &[x, &gate], y, &[]);
         }
@@ -223,7 +437,7 @@ fn activate(graph: &mut Graph, activation: Activation, x: &str, name: &str, y: &
             // x (1 + erf(x / sqrt 2)) / 2
             let [scale, one, half, scaled, erf, sum, product] =
                 ["scale", "one", "half", "scaled", "erf", "sum", "product"]
-                    .map(|part| format!("{name}.{part}"));
+                    .map(|part| format!("{name}:{part}"));
             graph.floats(&scale, &[std::f32::consts::FRAC_1_SQRT_2]);
             graph.floats(&one, &[1.0]);
             graph.floats(&half, &[0.5]);

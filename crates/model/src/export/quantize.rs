@@ -67,6 +67,28 @@ impl WeightTensor {
             other => other,
         }
     }
+
+    /// The rows of a matrix in another order; other tensors stay.
+    #[must_use]
+    pub(crate) fn with_rows(self, order: &[usize]) -> Self {
+        match self {
+            Self::Float { shape, values } if shape.len() == 2 => {
+                let values = rows(&values, shape[1], order);
+                Self::Float { shape, values }
+            }
+            Self::Int8(tensor) if tensor.shape.len() == 2 => {
+                let values = rows(&tensor.values, tensor.shape[1], order);
+                let scales = if tensor.axis == 0 { rows(&tensor.scales, 1, order) } else { tensor.scales };
+                Self::Int8(QuantizedTensor { values, scales, ..tensor })
+            }
+            other => other,
+        }
+    }
+}
+
+/// Rows of `width` values in another order.
+fn rows<T: Copy>(values: &[T], width: usize, order: &[usize]) -> Vec<T> {
+    order.iter().flat_map(|&row| values[row * width..(row + 1) * width].iter().copied()).collect()
 }
 
 /// `[R, C] -> [C, R]`

@@ -142,9 +142,10 @@ pub fn load_foreign(
     source: &dyn WeightSource,
     loading: impl Fn(&str) -> Loading,
 ) -> Result<(Network, LoadReport), ForeignError> {
-    let mut expected: Vec<_> = config.summary(input, classes)?.tensors().cloned().collect();
+    let graph = config.graph(input, classes)?;
+    let mut expected: Vec<_> = graph.nodes.iter().flat_map(|node| &node.tensors).cloned().collect();
     let names::Assignment { tensors: assigned, prefix, others } =
-        names::assign(config, expected.iter().map(|tensor| tensor.name.as_str()), source);
+        names::assign(config, &graph, expected.iter().map(|tensor| tensor.name.as_str()), source);
     expected.sort_by(|a, b| a.name.cmp(&b.name));
     let found = assigned.iter().map(|tensor| {
         let name = tensor.ours.as_deref().unwrap_or(&tensor.theirs);

@@ -7,8 +7,10 @@
 //! | `resnet` 20 to 110 | the CIFAR implementation of Y. Idelbayev (`pytorch_resnet_cifar10`) |
 //! | `vit` | timm |
 //! | `rnn` | a module with `rnn = nn.LSTM(...)` or `nn.GRU(...)` and `head = nn.Linear(...)` |
-//! | `cnn`, `mlp`, `lenet5`, `alexnet`, `vgg` | any module with as many layers in the order of their numbers, such as an `nn.Sequential` |
+//! | `cnn`, `mlp`, `lenet5`, `alexnet`, `vgg` (layers in a row) | any module with as many layers in the order of their numbers, such as an `nn.Sequential` |
 //! | all | a module whose attributes are called as ours |
+//!
+//! The names of a published implementation are in the network's file (`published_names`).
 //!
 //! What stands before these names is no part of them: a checkpoint's key (`state_dict.`, `net.`), the attribute of a
 //! module around the network (`model.`, `backbone.`), or both, in any depth. The prefix under which most names are
@@ -19,7 +21,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{WeightLayout, WeightSource};
-use crate::NetworkConfig;
+use crate::{
+    Graph, NetworkConfig, Operator,
+    networks::{in_pytorch, part_in_pytorch},
+};
 
 /// A tensor of the file and what it is to us.
 pub(super) struct Assigned {
@@ -68,6 +73,7 @@ const COPIES: [&str; 8] = ["ema", "averag", "swa", "shadow", "teacher", "target"
 /// of them, then the shortest prefix.
 pub(super) fn assign<'a>(
     config: &NetworkConfig,
+    graph: &Graph,
     ours: impl Iterator<Item = &'a str> + Clone,
     source: &dyn WeightSource,
 ) -> Assignment {
@@ -77,7 +83,9 @@ pub(super) fn assign<'a>(
         WeightLayout::Burn => vec![],
         WeightLayout::PyTorch => vec![
             ours.clone()
-                .flat_map(|name| published(config, name).into_iter().map(|theirs| (theirs, name.to_owned())))
+                .flat_map(|name| {
+                    config.published_names(name).into_iter().map(|theirs| (theirs, name.to_owned()))
+                })
                 .collect(),
             ours.clone().map(|name| (in_pytorch(name), name.to_owned())).collect(),
         ],
@@ -91,7 +99,7 @@ pub(super) fn assign<'a>(
         choices.extend(found.prefixes(table).into_iter().map(|(prefix, hits)| (hits, prefix, table)));
     }
     let mut by_position = Vec::new();
-    if source.layout() == WeightLayout::PyTorch && is_plain(config) {
+    if source.layout() == WeightLayout::PyTorch && graph.is_plain() {
         let ours: Vec<&str> = ours.collect();
         for prefix in found.prefixes_of(count) {
             by_position.extend(found.by_position(&prefix, &ours).map(|table| (prefix, table)));
@@ -126,18 +134,6 @@ pub(super) fn assign<'a>(
 fn is_copy(prefix: &str) -> bool {
     let prefix = prefix.to_ascii_lowercase();
     COPIES.iter().any(|part| prefix.contains(part))
-}
-
-/// Whether a network is layers in a row, so that their order says which is which.
-fn is_plain(config: &NetworkConfig) -> bool {
-    match config {
-        NetworkConfig::Cnn(_)
-        | NetworkConfig::Mlp(_)
-        | NetworkConfig::LeNet5(_)
-        | NetworkConfig::AlexNet(_)
-        | NetworkConfig::Vgg(_) => true,
-        NetworkConfig::ResNet(_) | NetworkConfig::Rnn(_) | NetworkConfig::Vit(_) => false,
-    }
 }
 
 /// The tensors of a file: the name without transparent modules, the name, the shape.
@@ -355,142 +351,22 @@ pub(super) fn look_like(source: &dyn WeightSource) -> Option<&'static str> {
     LOOKS.iter().find(|(part, _)| names.iter().any(|name| name.contains(part))).map(|(_, what)| *what)
 }
 
-/// Our name with the last part as `PyTorch` has it.
-fn in_pytorch(ours: &str) -> String {
-    let (layer, part) = ours.rsplit_once('.').unwrap_or(("", ours));
-    format!("{layer}.{}", part_in_pytorch(part))
-}
-
-fn part_in_pytorch(part: &str) -> &str {
-    match part {
-        "gamma" => "weight",
-        "beta" => "bias",
-        other => other,
-    }
-}
-
-/// The names of the published implementation; more than one where its versions differ.
-fn published(config: &NetworkConfig, ours: &str) -> Vec<String> {
-    let parts: Vec<&str> = ours.split('.').collect();
-    let index = |position: usize| parts.get(position).and_then(|part| part.parse::<usize>().ok());
-    let (layer, part) = ours.rsplit_once('.').unwrap_or(("", ours));
-    let part = part_in_pytorch(part);
-    let named = |layer: String| vec![format!("{layer}.{part}")];
-    match config {
-        NetworkConfig::AlexNet(config) => match (parts[0], index(1)) {
-            ("blocks", Some(block)) => {
-                [0, 3, 6, 8, 10].get(block).map_or_else(Vec::new, |layer| named(format!("features.{layer}")))
-            }
-            // Dropout, dense, ReLU; the head has no dropout before it.
-            ("dense", Some(index)) => named(format!("classifier.{}", 3 * index + 1)),
-            ("head", _) => named(format!("classifier.{}", 3 * config.dense.len())),
-            _ => vec![],
-        },
-        NetworkConfig::Vgg(config) => match (parts[0], index(1)) {
-            ("blocks", Some(block)) => config.torchvision_index(block).map_or_else(Vec::new, |conv| {
-                let norm = usize::from(parts[2] == "norm");
-                named(format!("features.{}", conv + norm))
-            }),
-            // Dense, ReLU, dropout.
-            ("dense", Some(index)) => named(format!("classifier.{}", 3 * index)),
-            ("head", _) => named(format!("classifier.{}", 3 * config.dense.len())),
-            _ => vec![],
-        },
-        NetworkConfig::ResNet(config) => match (parts[0], index(1)) {
-            ("stem", _) if parts[1] == "conv" => {
-                [named("conv1".into()), hugging_face("embedder.embedder.convolution", part)].concat()
-            }
-            ("stem", _) => {
-                [named("bn1".into()), hugging_face("embedder.embedder.normalization", part)].concat()
-            }
-            ("blocks", Some(block)) => {
-                let Some((stage, block)) = config.place(block) else { return vec![] };
-                let place = format!("layer{}.{block}", stage + 1);
-                let theirs = format!("encoder.stages.{stage}.layers.{block}");
-                let (ours, theirs) = match (parts[2], index(3), parts.get(4)) {
-                    ("convs", Some(position), Some(&"conv")) => (
-                        vec![format!("{place}.conv{}", position + 1)],
-                        format!("{theirs}.layer.{position}.convolution"),
-                    ),
-                    ("convs", Some(position), _) => (
-                        vec![format!("{place}.bn{}", position + 1)],
-                        format!("{theirs}.layer.{position}.normalization"),
-                    ),
-                    _ => {
-                        let norm = usize::from(parts[3] == "norm");
-                        let last = ["convolution", "normalization"][norm];
-                        (
-                            vec![format!("{place}.downsample.{norm}"), format!("{place}.shortcut.{norm}")],
-                            format!("{theirs}.shortcut.{last}"),
-                        )
-                    }
-                };
-                let mut names: Vec<String> =
-                    ours.into_iter().map(|layer| format!("{layer}.{part}")).collect();
-                names.extend(hugging_face(&theirs, part));
-                names
-            }
-            ("head", _) => ["linear", "fc", "classifier.1"].map(|layer| format!("{layer}.{part}")).into(),
-            _ => vec![],
-        },
-        NetworkConfig::Vit(_) => match (parts[0], index(1)) {
-            ("embedding", _) => match parts[1] {
-                "patches" => [named("conv_proj".into()), named("patch_embed.proj".into())].concat(),
-                "class_token" => vec!["class_token".into(), "cls_token".into()],
-                _ => vec!["encoder.pos_embedding".into(), "pos_embed".into()],
-            },
-            ("blocks", Some(block)) => {
-                let place = format!("encoder.layers.encoder_layer_{block}");
-                let layers: &[&str] = match layer.splitn(3, '.').nth(2) {
-                    Some("attention_norm") => &["ln_1.", "norm1."],
-                    Some("attention.inputs") => &["self_attention.in_proj_", "attn.qkv."],
-                    Some("attention.output") => &["self_attention.out_proj.", "attn.proj."],
-                    Some("mlp_norm") => &["ln_2.", "norm2."],
-                    Some("widen") => &["mlp.0.", "mlp.fc1.", "mlp.linear_1."],
-                    Some("narrow") => &["mlp.3.", "mlp.fc2.", "mlp.linear_2."],
-                    _ => &[],
-                };
-                // timm's blocks are called as ours.
-                let own = format!("blocks.{block}");
-                layers
-                    .iter()
-                    .enumerate()
-                    .map(|(at, layer)| format!("{}.{layer}{part}", if at == 1 { &own } else { &place }))
-                    .collect()
-            }
-            ("norm", _) => [named("encoder.ln".into()), named("norm".into())].concat(),
-            ("head", _) => [named("heads.head".into()), named("head".into())].concat(),
-            _ => vec![],
-        },
-        NetworkConfig::Rnn(_) => match (parts[0], index(1)) {
-            ("blocks", Some(layer)) => {
-                let side = if parts[2] == "input" { "ih" } else { "hh" };
-                vec![format!("rnn.{part}_{side}_l{layer}")]
-            }
-            _ => named(layer.to_owned()),
-        },
-        NetworkConfig::Cnn(_) | NetworkConfig::Mlp(_) | NetworkConfig::LeNet5(_) => vec![],
-    }
-}
-
-/// The name that `transformers` gives a layer of its ResNet, alone and below a head.
-fn hugging_face(layer: &str, part: &str) -> Vec<String> {
-    vec![format!("{layer}.{part}"), format!("resnet.{layer}.{part}")]
-}
-
 /// The file's first convolution, by any of its names: channels of the images it takes.
 pub(super) fn input_channels(config: &NetworkConfig, source: &dyn WeightSource) -> Option<usize> {
-    let first = ["stem.conv.weight", "blocks.0.conv.weight", "embedding.patches.conv.weight"];
-    let names: Vec<String> = first
+    let graph = config.any_graph()?;
+    let is_convolution = |operator: &Operator| matches!(operator, Operator::Convolution(_));
+    let ours = graph
+        .nodes
         .iter()
-        .flat_map(|ours| published(config, ours).into_iter().chain([(*ours).to_owned()]))
-        .collect();
+        .find(|node| is_convolution(&node.operator))
+        .map(|node| format!("{}.weight", node.name))?;
+    let names: Vec<String> = config.published_names(&ours).into_iter().chain([ours]).collect();
     let file = File::new(source);
     let filters = || file.0.iter().filter(|(_, _, shape)| shape.len() == 4);
     // Blocks have a `conv1`, too: that of the network lies less deep.
     let named = filters()
         .filter(|(name, _, _)| starts(name).any(|at| names.iter().any(|known| *known == name[at..])))
         .min_by_key(|(name, _, _)| starts(name).count());
-    let first = || is_plain(config).then(|| filters().min_by_key(|(name, _, _)| natural(name))).flatten();
+    let first = || graph.is_plain().then(|| filters().min_by_key(|(name, _, _)| natural(name))).flatten();
     named.or_else(first).map(|(_, _, shape)| shape[1])
 }

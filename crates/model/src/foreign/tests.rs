@@ -117,7 +117,7 @@ fn networks_with_foreign_weights_give_the_logits_of_pytorch() {
         wrong.extend(faults(&format!("{name} folded"), folded.forward(images), &logits));
         let normalised = named_tensors(&folded).iter().any(|(name, _)| name.ends_with("norm.gamma"));
         // The last convolution of a residual block and the layers of a transformer keep theirs.
-        assert_eq!(normalised, matches!(folded, Network::ResNet(_) | Network::Vit(_)), "{name}");
+        assert_eq!(normalised, matches!(config, NetworkConfig::ResNet(_) | NetworkConfig::Vit(_)), "{name}");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

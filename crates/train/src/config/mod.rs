@@ -11,7 +11,6 @@ mod schema;
 
 pub use error::ConfigError;
 pub use layers::{ConfigLayers, absolute};
-pub use model::FEATURES_PATTERN;
 pub use schema::{
     Best, CheckpointConfig, CheckpointEvery, ClassWeighting, ClassWeights, DataConfig, EarlyStoppingConfig,
     FinetuneConfig, KeepHead, OptimizerConfig, OptimizerName, RegularizationConfig, ScheduleConfig,

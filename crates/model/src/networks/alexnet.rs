@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Activation, ConvBlockConfig, Initialization, PoolConfig, PoolKind, cnn::Layout};
+use super::{Architecture, Catalogue, LARGE, cnn::Layout, graph::Graph, part_in_pytorch};
+use crate::{Activation, ConvBlockConfig, Initialization, InputShape, PoolConfig, PoolKind, ShapeError};
 
 /// `AlexNet` as torchvision has it: 61,100,840 parameters on 3x224x224 images and 1000 classes. The
 /// smallest image is 63x63. Whatever the size, features are averaged to `grid` x `grid` cells before
@@ -27,8 +28,12 @@ impl Default for AlexNetConfig {
     }
 }
 
-impl AlexNetConfig {
-    pub(crate) fn layout(&self) -> Layout {
+impl Architecture for AlexNetConfig {
+    fn initialization(&self) -> Initialization {
+        self.initialization
+    }
+
+    fn graph(&self, input: InputShape, classes: usize) -> Result<Graph, ShapeError> {
         let pool = Some(PoolConfig { kind: PoolKind::Max, kernel: 3, stride: Some(2), padding: 0 });
         let block = |channels, kernel, stride, padding, pool| ConvBlockConfig {
             kernel,
@@ -38,7 +43,7 @@ impl AlexNetConfig {
             ..ConvBlockConfig::new(channels)
         };
         let dense = self.dense.len();
-        Layout {
+        let layout = Layout {
             blocks: vec![
                 block(64, 11, 4, 2, pool),
                 block(192, 5, 1, 2, pool),
@@ -53,7 +58,26 @@ impl AlexNetConfig {
             dropout: self.dropout,
             dropped: (0..=dense).map(|index| index < dense.max(1)).collect(),
             activation: Activation::Relu,
-            initialization: self.initialization,
-        }
+        };
+        layout.graph(input, classes)
+    }
+
+    fn catalogue() -> Catalogue<Self> {
+        vec![("alexnet", Self::default(), &[], LARGE, "Krizhevsky 2014")]
+    }
+
+    /// Torchvision's.
+    fn published_names(&self, ours: &str) -> Vec<String> {
+        let parts: Vec<&str> = ours.split('.').collect();
+        let index = |position: usize| parts.get(position).and_then(|part| part.parse::<usize>().ok());
+        let layer = match (parts[0], index(1)) {
+            ("blocks", Some(block)) => [0, 3, 6, 8, 10].get(block).map(|layer| format!("features.{layer}")),
+            // Dropout, dense, ReLU; the head has no dropout before it.
+            ("dense", Some(index)) => Some(format!("classifier.{}", 3 * index + 1)),
+            ("head", _) => Some(format!("classifier.{}", 3 * self.dense.len())),
+            _ => None,
+        };
+        let part = part_in_pytorch(parts[parts.len() - 1]);
+        layer.map(|layer| format!("{layer}.{part}")).into_iter().collect()
     }
 }

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Activation, ConvBlockConfig, Initialization, PoolConfig, ShapeError, cnn::Layout};
+use super::{Architecture, Catalogue, LARGE, cnn::Layout, graph::Graph, part_in_pytorch};
+use crate::{Activation, ConvBlockConfig, Initialization, InputShape, PoolConfig, ShapeError};
 
 /// Depths on offer: weight layers.
 const DEPTHS: &[usize] = &[11, 13, 16, 19];
@@ -59,18 +60,7 @@ impl VggConfig {
         }
     }
 
-    /// The place of a block's convolution in torchvision's `features`, where every convolution, batch
-    /// normalisation, ReLU and pooling takes one.
-    pub(crate) fn torchvision_index(&self, block: usize) -> Option<usize> {
-        let layout = self.layout().ok()?;
-        let sizes = layout
-            .blocks
-            .iter()
-            .map(|block| 2 + usize::from(self.batch_norm) + usize::from(block.pool.is_some()));
-        (block < layout.blocks.len()).then(|| sizes.take(block).sum())
-    }
-
-    pub(crate) fn layout(&self) -> Result<Layout, ShapeError> {
+    fn blocks(&self) -> Result<Vec<ConvBlockConfig>, ShapeError> {
         let mut blocks = Vec::new();
         for (channels, convolutions) in CHANNELS.into_iter().zip(self.stages()?) {
             for index in 1..=convolutions {
@@ -78,9 +68,28 @@ impl VggConfig {
                 blocks.push(ConvBlockConfig { padding: 1, pool, ..ConvBlockConfig::new(channels) });
             }
         }
+        Ok(blocks)
+    }
+
+    /// The place of a block's convolution in torchvision's `features`, where every convolution, batch
+    /// normalisation, ReLU and pooling takes one.
+    fn torchvision_index(&self, block: usize) -> Option<usize> {
+        let blocks = self.blocks().ok()?;
+        let sizes =
+            blocks.iter().map(|block| 2 + usize::from(self.batch_norm) + usize::from(block.pool.is_some()));
+        (block < blocks.len()).then(|| sizes.take(block).sum())
+    }
+}
+
+impl Architecture for VggConfig {
+    fn initialization(&self) -> Initialization {
+        self.initialization
+    }
+
+    fn graph(&self, input: InputShape, classes: usize) -> Result<Graph, ShapeError> {
         let dense = self.dense.len();
-        Ok(Layout {
-            blocks,
+        let layout = Layout {
+            blocks: self.blocks()?,
             conv_bias: true,
             batch_norm: self.batch_norm,
             grid: Some(self.grid),
@@ -88,7 +97,44 @@ impl VggConfig {
             dropout: self.dropout,
             dropped: (0..=dense).map(|index| index > 0 || dense == 0).collect(),
             activation: Activation::Relu,
-            initialization: self.initialization,
-        })
+        };
+        layout.graph(input, classes)
+    }
+
+    fn catalogue() -> Catalogue<Self> {
+        let names = [
+            (11, "vgg11", "vgg11-bn"),
+            (13, "vgg13", "vgg13-bn"),
+            (16, "vgg16", "vgg16-bn"),
+            (19, "vgg19", "vgg19-bn"),
+        ];
+        let entry = |name, depth, batch_norm| {
+            let config = Self { depth, batch_norm, ..Self::default() };
+            (name, config, &["depth", "batch_norm"][..], LARGE, "Simonyan & Zisserman 2015")
+        };
+        names
+            .into_iter()
+            .flat_map(|(depth, plain, normalised)| {
+                [entry(plain, depth, false), entry(normalised, depth, true)]
+            })
+            .collect()
+    }
+
+    /// Torchvision's.
+    fn published_names(&self, ours: &str) -> Vec<String> {
+        let parts: Vec<&str> = ours.split('.').collect();
+        let index = |position: usize| parts.get(position).and_then(|part| part.parse::<usize>().ok());
+        let layer = match (parts[0], index(1)) {
+            ("blocks", Some(block)) => self.torchvision_index(block).map(|conv| {
+                let norm = usize::from(parts.get(2) == Some(&"norm"));
+                format!("features.{}", conv + norm)
+            }),
+            // Dense, ReLU, dropout.
+            ("dense", Some(index)) => Some(format!("classifier.{}", 3 * index)),
+            ("head", _) => Some(format!("classifier.{}", 3 * self.dense.len())),
+            _ => None,
+        };
+        let part = part_in_pytorch(parts[parts.len() - 1]);
+        layer.map(|layer| format!("{layer}.{part}")).into_iter().collect()
     }
 }

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Activation, ConvBlockConfig, Initialization, InputShape, PoolConfig, PoolKind, cnn::Layout};
+use super::{Architecture, Catalogue, DIGITS, cnn::Layout, graph::Graph};
+use crate::{Activation, ConvBlockConfig, Initialization, InputShape, PoolConfig, PoolKind, ShapeError};
 
 /// Side of the image that the paper's network sees; smaller ones are padded with zeros to it.
 const SIDE: usize = 32;
@@ -36,8 +37,12 @@ impl Default for LeNet5Config {
     }
 }
 
-impl LeNet5Config {
-    pub(crate) fn layout(&self, input: InputShape) -> Layout {
+impl Architecture for LeNet5Config {
+    fn initialization(&self) -> Initialization {
+        self.initialization
+    }
+
+    fn graph(&self, input: InputShape, classes: usize) -> Result<Graph, ShapeError> {
         let pool = Some(PoolConfig { kind: self.pool, ..PoolConfig::default() });
         let padding = SIDE.saturating_sub(input.height.min(input.width)).div_ceil(2);
         let block = |channels, padding, pool| ConvBlockConfig {
@@ -46,7 +51,7 @@ impl LeNet5Config {
             pool,
             ..ConvBlockConfig::new(channels)
         };
-        Layout {
+        let layout = Layout {
             blocks: vec![block(6, padding, pool), block(16, 0, pool), block(120, 0, None)],
             conv_bias: true,
             batch_norm: false,
@@ -55,7 +60,11 @@ impl LeNet5Config {
             dropout: self.dropout,
             dropped: vec![false, true],
             activation: self.activation,
-            initialization: self.initialization,
-        }
+        };
+        layout.graph(input, classes)
+    }
+
+    fn catalogue() -> Catalogue<Self> {
+        vec![("lenet5", Self::default(), &[], DIGITS, "LeCun et al. 1998")]
     }
 }

@@ -1,0 +1,242 @@
+//! The networks: one file for each, one line for each below.
+//!
+//! A network is a configuration that describes itself as a graph of layers, see [`Architecture`]. What else is to be
+//! known of it follows from the graph.
+
+mod build;
+mod forward;
+mod graph;
+mod groups;
+mod layers;
+mod module;
+pub(crate) mod plan;
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+pub use cnn::ConvBlockConfig;
+pub use graph::{Graph, GraphBuilder, Node, NodeId, Operator};
+pub use groups::LayerGroups;
+pub(crate) use layers::sides;
+pub use layers::{Activation, Cell, Convolution, PoolConfig, PoolKind};
+pub use module::Network;
+
+use crate::{Initialization, InputShape, ShapeError, Summary};
+
+/// What a network says of itself. Everything but the graph has a default.
+pub(crate) trait Architecture {
+    /// How weights are drawn.
+    fn initialization(&self) -> Initialization;
+
+    /// Its layers, for images of a size and a number of classes.
+    fn graph(&self, input: InputShape, classes: usize) -> Result<Graph, ShapeError>;
+
+    /// The networks of this kind that have a name.
+    fn catalogue() -> Catalogue<Self>
+    where
+        Self: Sized,
+    {
+        Vec::new()
+    }
+
+    /// The names of a tensor in published implementations; more than one where they differ.
+    fn published_names(&self, _ours: &str) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Images and classes for which a network was published.
+pub(crate) type Published = (InputShape, usize);
+
+/// Named networks: the name on the command line, the configuration, the keys that make it this one of its family, for
+/// which images and classes it was published, and where it comes from.
+pub(crate) type Catalogue<T> = Vec<(&'static str, T, &'static [&'static str], Published, &'static str)>;
+
+/// MNIST's images.
+const DIGITS: Published = (InputShape::new(1, 28, 28), 10);
+/// CIFAR's images.
+const SMALL: Published = (InputShape::new(3, 32, 32), 10);
+/// ImageNet's images as torchvision crops them.
+const LARGE: Published = (InputShape::new(3, 224, 224), 1000);
+
+/// A named network: a configuration, and the images and classes for which its figures are known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CatalogEntry {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// The configuration.
+    pub config: NetworkConfig,
+    /// Keys of the configuration that make it this network rather than another of its family.
+    pub keys: &'static [&'static str],
+    /// Images that it was published for.
+    pub input: InputShape,
+    /// Classes that it was published for.
+    pub classes: usize,
+    /// Where it comes from.
+    pub source: &'static str,
+}
+
+/// Makes [`NetworkConfig`] and the catalogue from one line for each network: its name in recipes, its file, its
+/// configuration and the variant.
+macro_rules! networks {
+    ($($(#[$documentation:meta])* $name:literal = $file:ident::$config:ident as $variant:ident;)+) => {
+        $(
+            mod $file;
+            pub use $file::$config;
+        )+
+
+        /// Which network, and its sizes. In TOML a table with the network's `name` and its own keys.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "name")]
+        pub enum NetworkConfig {
+            $(
+                $(#[$documentation])*
+                #[serde(rename = $name)]
+                $variant($config),
+            )+
+        }
+
+        impl NetworkConfig {
+            /// The network's `name` in a recipe.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)+
+                }
+            }
+
+            fn architecture(&self) -> &dyn Architecture {
+                match self {
+                    $(Self::$variant(config) => config,)+
+                }
+            }
+        }
+
+        /// Every network with a name.
+        pub fn catalog() -> Vec<CatalogEntry> {
+            let mut all = Vec::new();
+            $(
+                let entry = |(name, config, keys, (input, classes), source)| CatalogEntry {
+                    name, config: NetworkConfig::$variant(config), keys, input, classes, source,
+                };
+                all.extend(<$config>::catalogue().into_iter().map(entry));
+            )+
+            all
+        }
+    };
+}
+
+networks! {
+    /// A convolutional network, [`CnnConfig`].
+    "cnn" = cnn::CnnConfig as Cnn;
+    /// A multi-layer perceptron, [`MlpConfig`].
+    "mlp" = mlp::MlpConfig as Mlp;
+    /// A recurrent network over the rows, [`RnnConfig`].
+    "rnn" = rnn::RnnConfig as Rnn;
+    /// LeNet-5, [`LeNet5Config`].
+    "lenet5" = lenet5::LeNet5Config as LeNet5;
+    /// AlexNet, [`AlexNetConfig`].
+    "alexnet" = alexnet::AlexNetConfig as AlexNet;
+    /// VGG of any depth, [`VggConfig`].
+    "vgg" = vgg::VggConfig as Vgg;
+    /// A residual network of any depth, [`ResNetConfig`].
+    "resnet" = resnet::ResNetConfig as ResNet;
+    /// A vision transformer, [`VitConfig`].
+    "vit" = vit::VitConfig as Vit;
+    /// Inception modules, [`InceptionConfig`].
+    "inception" = inception::InceptionConfig as Inception;
+}
+
+impl Default for NetworkConfig {
+    /// The tutorials' net: two convolutions with max pooling and one dense layer.
+    fn default() -> Self {
+        Self::Cnn(CnnConfig::default())
+    }
+}
+
+impl NetworkConfig {
+    /// The network called `name`, such as `vgg16-bn`; torchvision's `vgg16_bn` is the same.
+    pub fn named(name: &str) -> Option<CatalogEntry> {
+        let name = name.replace('_', "-");
+        catalog().into_iter().find(|entry| entry.name == name)
+    }
+
+    /// The network's layers.
+    ///
+    /// # Errors
+    /// A layer that does not fit its input, a size of zero or beyond all measure, a probability
+    /// outside `[0, 1)`. The message names the layer and the sizes.
+    pub fn graph(&self, input: InputShape, classes: usize) -> Result<Graph, ShapeError> {
+        let architecture = self.architecture();
+        architecture.initialization().validate()?;
+        architecture.graph(input, classes)
+    }
+
+    /// Every layer with its output shape, parameters and multiply-accumulates; needs no device.
+    ///
+    /// # Errors
+    /// As [`Self::graph`].
+    pub fn summary(&self, input: InputShape, classes: usize) -> Result<Summary, ShapeError> {
+        Ok(self.graph(input, classes)?.summary())
+    }
+
+    /// Builds the network with freshly drawn weights on `device`.
+    ///
+    /// The weights are a function of the configuration and `seed` alone: they are the same on every
+    /// backend, and no generator of the device is touched. Parameter ids are 1, 2, 3 ... in the order
+    /// of a visit, so that the optimiser states of two runs can be compared.
+    ///
+    /// # Errors
+    /// As [`Self::graph`].
+    pub fn init(
+        &self,
+        input: InputShape,
+        classes: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Network, ShapeError> {
+        let graph = self.graph(input, classes)?;
+        Ok(Network::new(graph, self.architecture().initialization(), Some(seed), device))
+    }
+
+    /// The same network with all weights zero, for one whose weights come from elsewhere.
+    pub(crate) fn init_empty(
+        &self,
+        input: InputShape,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Network, ShapeError> {
+        let graph = self.graph(input, classes)?;
+        Ok(Network::new(graph, self.architecture().initialization(), None, device))
+    }
+
+    /// Its layers for some images, where there are any that they take: their names are the same for all.
+    pub(crate) fn any_graph(&self) -> Option<Graph> {
+        let graph = |side| self.graph(InputShape::new(3, side, side), 2).ok();
+        [224, 32, 28].into_iter().chain(1..=256).find_map(graph)
+    }
+
+    /// The names of a tensor in published implementations of this network.
+    pub(crate) fn published_names(&self, ours: &str) -> Vec<String> {
+        self.architecture().published_names(ours)
+    }
+}
+
+/// The last part of a tensor's name as `PyTorch` has it.
+pub(crate) fn part_in_pytorch(part: &str) -> &str {
+    match part {
+        "gamma" => "weight",
+        "beta" => "bias",
+        other => other,
+    }
+}
+
+/// Our name with the last part as `PyTorch` has it.
+pub(crate) fn in_pytorch(ours: &str) -> String {
+    match ours.rsplit_once('.') {
+        Some((layer, part)) => format!("{layer}.{}", part_in_pytorch(part)),
+        None => part_in_pytorch(ours).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
