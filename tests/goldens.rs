@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::store::ModuleRecord;
-use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
-use burn_pack::{Reader, Writer};
+use burn::tensor::{Bytes, Device, Tensor, TensorData};
+use burn_pack::Reader;
 use model::{
     Description, Fit, InputShape, Network, NetworkConfig, Preprocessing, decode, encode, weights_sha256,
 };
@@ -93,7 +93,6 @@ const CASES: &[(&str, &str, InputShape, bool)] = &[
     ("lenet5", "name = 'lenet5'\ndropout = 0.2", InputShape::new(1, 28, 28), false),
     ("lenet5-max", "name = 'lenet5'\nactivation = 'silu'\npool = 'max'", InputShape::new(3, 33, 30), false),
     ("alexnet", "name = 'alexnet'\ndense = [6]\ngrid = 2", InputShape::new(3, 67, 63), false),
-    ("vgg11", "name = 'vgg'\ndepth = 11\ndense = [6]\ngrid = 2", InputShape::new(1, 32, 40), false),
     (
         "vgg13-normalised",
         "name = 'vgg'\ndepth = 13\nbatch_norm = true\ndense = []\ngrid = 1",
@@ -288,7 +287,7 @@ fn networks_of_before_load_and_compute_the_same() {
         let expected: Golden = serde_json::from_str(&text).expect("its form");
         let config: NetworkConfig = toml::from_str(toml).expect("a configuration");
         assert_eq!(config, expected.config, "{name}");
-        let (found, network) = golden(config, input, expected.seed);
+        let (found, _) = golden(config, input, expected.seed);
         let exact = found.kernels == expected.kernels;
         let same = |what: &str, found: &[f32], expected: &[f32]| {
             assert_same(&format!("{name}: {what}"), exact, found, expected);
@@ -308,30 +307,20 @@ fn networks_of_before_load_and_compute_the_same() {
             assert_eq!(found.training.weights_sha256, expected.training.weights_sha256, "{name}");
         }
 
-        // Another network with the weights of a file: the one that is kept, or one put together as it was.
-        let device = Device::flex();
-        let other = || expected.config.init(input, expected.classes, 99, &device).expect("it fits");
-        let kept = |extension: &str| fs::read(folder().join(format!("{name}.{extension}"))).expect("a file");
-        let record = if small { kept("bpk") } else { rebuilt(&network, &expected) };
-        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(record)).expect("a record");
-        let loaded = other().try_load_record(record).expect("it loads");
-        assert_eq!(weights_sha256(&loaded), expected.weights_sha256, "{name}");
-        if small {
-            let model = decode(&kept("kiln"), &device).expect("it loads");
-            assert_eq!(weights_sha256(&model.network), expected.weights_sha256, "{name}");
-            assert_eq!(model.metadata.network, expected.config, "{name}");
-            let logits = floats(model.network.forward(images(input, &device)));
-            same("of the file", &logits, &expected.logits);
+        if !small {
+            continue;
         }
+        // Another network with the weights of the files.
+        let device = Device::flex();
+        let kept = |extension: &str| fs::read(folder().join(format!("{name}.{extension}"))).expect("a file");
+        let other = expected.config.init(input, expected.classes, 99, &device).expect("it fits");
+        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(kept("bpk"))).expect("a record");
+        let loaded = other.try_load_record(record).expect("it loads");
+        assert_eq!(weights_sha256(&loaded), expected.weights_sha256, "{name}");
+        let model = decode(&kept("kiln"), &device).expect("it loads");
+        assert_eq!(weights_sha256(&model.network), expected.weights_sha256, "{name}");
+        assert_eq!(model.metadata.network, expected.config, "{name}");
+        let logits = floats(model.network.forward(images(input, &device)));
+        same("of the file", &logits, &expected.logits);
     }
-}
-
-/// A record with the names and ids of the golden and the values of a network.
-fn rebuilt(network: &Network, golden: &Golden) -> Vec<u8> {
-    let tensors =
-        record_of(network).into_iter().zip(&golden.record).map(|((_, _, data), (name, id, shape))| {
-            let (bytes, _, _) = data.into_parts();
-            burn_pack::Tensor::new(name.clone(), DType::F32, shape.clone(), Some(*id), bytes)
-        });
-    Writer::new(tensors.collect()).into_bytes().expect("a burnpack").to_vec()
 }

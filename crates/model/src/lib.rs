@@ -21,7 +21,7 @@ mod initialization;
 mod ink;
 pub mod jpeg;
 mod model_file;
-pub mod networks;
+mod networks;
 mod norm;
 mod numbers;
 mod picture;

@@ -165,7 +165,9 @@ impl Header<'_> {
         let name = format!("kiln_{}", id.index());
         let lines: Vec<String> = match &node.operator {
             Operator::Image => vec![],
-            Operator::Dropout { .. } | Operator::Flatten => vec![format!("kiln_copy({x}, {len}, {y});")],
+            Operator::Dropout { .. } | Operator::Flatten | Operator::FirstToken => {
+                vec![format!("kiln_copy({x}, {len}, {y});")]
+            }
             Operator::Convolution(convolution) => {
                 let Convolution { channels: outputs, kernel, stride, padding, dilation, groups, bias } =
                     *convolution;
@@ -257,7 +259,6 @@ impl Header<'_> {
             Operator::LastStep => {
                 vec![format!("kiln_copy({x} + {}, {len}, {y});", rows.saturating_sub(1) * features)]
             }
-            Operator::FirstToken => vec![format!("kiln_copy({x}, {len}, {y});")],
             Operator::Tokens => {
                 let [class_token, positions] =
                     ["class_token", "positions"].map(|part| self.floats(&name, node, part));
@@ -603,7 +604,9 @@ fn functions(network: &Exported) -> String {
             | Operator::LastStep
             | Operator::FirstToken => &[],
         };
-        texts.iter().for_each(|text| add((*text).to_owned()));
+        for text in texts {
+            add((*text).to_owned());
+        }
     }
     found.concat()
 }

@@ -82,3 +82,31 @@ pub(super) fn steps(shape: &[usize]) -> [usize; 2] {
 pub(super) fn cell(index: usize, length: usize, side: usize) -> (usize, usize) {
     (index * length / side, ((index + 1) * length).div_ceil(side))
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor, module::adaptive_avg_pool2d};
+
+    use super::*;
+
+    /// Cells that hold several places, that overlap, and that repeat a place.
+    #[test]
+    fn cells_are_those_of_the_average() {
+        for length in 1..9 {
+            let values: Vec<f32> = (0..length).map(|value| (value * value) as f32).collect();
+            let x = Tensor::<1>::from_floats(&values[..], &Device::flex()).reshape([1, 1, length, 1]);
+            for side in 1..7 {
+                let means =
+                    adaptive_avg_pool2d(x.clone(), [side, 1]).into_data().try_to_vec::<f32>().unwrap();
+                for (index, mean) in means.into_iter().enumerate() {
+                    let (start, end) = cell(index, length, side);
+                    let expected = values[start..end].iter().sum::<f32>() / (end - start) as f32;
+                    assert!(
+                        (mean - expected).abs() < 1e-5,
+                        "{length} in {side}, cell {index}: {mean} {expected}"
+                    );
+                }
+            }
+        }
+    }
+}
