@@ -565,7 +565,11 @@ fn peers_compute_the_same() {
     let mut folders = Vec::new();
     // Too large for a header: grids that do not divide the maps, and shortcuts with weights.
     let large = [
-        ("alexnet", "name = 'alexnet'\ndense = [6]\ngrid = 4", InputShape::new(3, 67, 95)),
+        (
+            "alexnet",
+            "name = 'alexnet'\ndense = [6]\ngrid = 4\ninitialization = 'fan-in-uniform'",
+            InputShape::new(3, 67, 95),
+        ),
         ("resnet18", "name = 'resnet'", InputShape::new(3, 33, 40)),
     ];
     let large = large.map(|(name, toml, input)| {
