@@ -166,7 +166,7 @@ impl Crate {
                         let further = [&["self".to_owned()], &rest[position + 1..]].concat();
                         self.place(&found, &further, false, steps)
                     }
-                    item => Some(item),
+                    Place::Item(file) => Some(Place::Item(file)),
                 };
             }
             let all = names.imports.iter().filter(|import| import.name == "*");
@@ -214,7 +214,7 @@ fn collect(folder: &Path, prefix: String, found: &mut Vec<String>) {
         let path = format!("{prefix}{name}");
         if entry.path().is_dir() {
             collect(&entry.path(), format!("{path}/"), found);
-        } else if name.ends_with(".rs") {
+        } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
     }
@@ -260,7 +260,7 @@ fn tokens(text: &str) -> Vec<String> {
                 i += 1;
             }
             let word: String = chars[begin..i].iter().collect();
-            let hashes = (i..).take_while(|index| at(*index) == '#').count();
+            let hashes = chars[i..].iter().take_while(|sign| **sign == '#').count();
             if matches!(word.as_str(), "r" | "br") && at(i + hashes) == '"' {
                 let end: Vec<char> = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
                 i += hashes + 1;
