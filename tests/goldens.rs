@@ -13,7 +13,8 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, Device, Tensor, TensorData};
 use burn_pack::Reader;
 use model::{
-    Description, Fit, InputShape, Network, NetworkConfig, Preprocessing, decode, encode, weights_sha256,
+    Description, Fit, InputShape, Network, NetworkConfig, Preprocessing, decode, encode, hexadecimal,
+    weights_sha256,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -147,10 +148,6 @@ fn some<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     values
 }
 
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The gradients of all parameters, hashed.
 struct Gradients<'a> {
     hasher: Sha256,
@@ -215,7 +212,7 @@ fn training(config: &NetworkConfig, input: InputShape, classes: usize, seed: u64
     network.visit(&mut found);
     Training {
         logits: floats(logits.inner()),
-        gradients_sha256: hex(&found.hasher.finalize()),
+        gradients_sha256: hexadecimal(found.hasher.finalize()),
         weights_sha256: weights_sha256(&network),
     }
 }

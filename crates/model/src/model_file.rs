@@ -628,7 +628,6 @@ mod tests {
 
     #[test]
     fn a_decoded_model_can_be_trained_further() {
-        let device = Device::flex().autodiff();
         /// What is trained, where it lives, and whether layers behave as in training.
         #[derive(Default)]
         struct Trained(Vec<bool>);
@@ -640,6 +639,7 @@ mod tests {
                 self.0.push(flag.is_enabled());
             }
         }
+        let device = Device::flex().autodiff();
         let mut trained = Trained::default();
         decode(file(), &device).unwrap().network.visit(&mut trained);
         assert!(trained.0.len() > 4 && trained.0.iter().all(|is_trained| *is_trained));

@@ -481,6 +481,13 @@ mod tests {
 
     #[test]
     fn loading_leaves_clones_alone_and_keeps_what_is_trained() {
+        #[derive(Default)]
+        struct Trained(Vec<(u64, bool)>);
+        impl ModuleVisitor for Trained {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.0.push((param.id.val(), param.is_require_grad()));
+            }
+        }
         let device = Device::flex().autodiff();
         let target = small(true).init(INPUT, 2, 1, &device).unwrap();
         let before = named_tensors(&target);
@@ -495,13 +502,6 @@ mod tests {
         // Burn's own loading would change the running statistics of `target` as well.
         assert_eq!(named_tensors(&target), before);
         assert_eq!(named_tensors(&loaded), record);
-        #[derive(Default)]
-        struct Trained(Vec<(u64, bool)>);
-        impl ModuleVisitor for Trained {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                self.0.push((param.id.val(), param.is_require_grad()));
-            }
-        }
         let [target, loaded] = [target, loaded].map(|network| {
             let mut trained = Trained::default();
             network.visit(&mut trained);

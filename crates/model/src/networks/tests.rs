@@ -587,7 +587,9 @@ proptest! {
         let mut expected =
             general_conv(&values(x.clone()), sizes, &tensor("conv.weight"), &tensor("conv.bias"), &form);
         if rectified {
-            expected.iter_mut().for_each(|value| *value = value.max(0.0));
+            for value in &mut expected {
+                *value = value.max(0.0);
+            }
         }
         prop_assert_eq!(shape.iter().product::<usize>(), expected.len());
         assert_close(&values(net.features(x).0), &expected)?;
