@@ -4,6 +4,8 @@
 //! `KILN_KILLS=50` spreads so many kills over all kinds (`just kills`); without it the cheapest kinds are killed once each.
 //! `KILN_KILL_SEED` gives the seed that a run of this test has printed; the moments are random all the same, as clocks are.
 
+#![allow(clippy::print_stdout, reason = "figures for whoever runs with --nocapture")]
+
 #[path = "support/mod.rs"]
 mod support;
 
