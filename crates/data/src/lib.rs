@@ -1,6 +1,7 @@
-//! Everything between a file of labelled images and a training batch: sources and checksums ([`load_with`],
-//! [`status`]), the file formats ([`idx`], [`pictures`], CIFAR), splits ([`split`]), augmentation ([`augment`]) and the batch
-//! loader ([`BatchLoader`]).
+//! Everything between a file of labelled images and a training batch, in rooms from the ground up: the types
+//! ([`Dataset`], [`DatasetPair`]), the file formats ([`idx`], CIFAR, [`decode`]), which image is for what ([`membership`],
+//! [`split`]), where bytes come from ([`Search`], [`status`], checksums), folders and lists of [`pictures`], from a name to
+//! images ([`load_with`]), augmentation ([`augment`]) and the batch loader ([`BatchLoader`]).
 //!
 //! Every random choice is a pure function of a seed and of what it is for (epoch, sample): no generator state
 //! exists that a resumed run would have to restore.

@@ -15,7 +15,7 @@ pub struct Skew {
 }
 
 impl Skew {
-    /// `Some` when the largest class has more than [`SKEW_LIMIT`] times the samples of the smallest, or when
+    /// `Some` when the largest class has more than five times the samples of the smallest, or when
     /// a class has none. `names` must be as long as `counts`.
     pub fn of(counts: &[usize], names: &[String]) -> Option<Self> {
         let named = |(class, &count): (usize, &usize)| (names.get(class).cloned().unwrap_or_default(), count);

@@ -73,6 +73,14 @@ mod tests {
         assert_ne!(picks, other);
     }
 
+    #[test]
+    fn classes_of_large_numbers_are_classes_of_their_own() {
+        let labels: Vec<u32> = (0..90).map(|i| [0, 0, 0, 256, 512][i % 5]).collect();
+        let picks = order(Sampler::Balanced, &(0..90).collect::<Vec<_>>(), &labels, 1, 0);
+        let of = |class: u32| picks.iter().filter(|pick| labels[pick.index as usize] == class).count();
+        assert_eq!([0, 256, 512].map(of), [30; 3]);
+    }
+
     proptest! {
         #[test]
         fn an_epoch_has_its_length_whatever_the_classes(

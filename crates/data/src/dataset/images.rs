@@ -14,7 +14,8 @@ pub struct Dataset {
     pub name: String,
     /// `[N, C, H, W]`, 0 to 255.
     pub pixels: Vec<u8>,
-    /// `[N]`, each below the number of class names.
+    /// `[N]`, each below the number of class names. Files of labels hold bytes; classes of pictures may be more than
+    /// 256.
     pub labels: Vec<u32>,
     /// `C`, `H` and `W`.
     pub shape: InputShape,
@@ -191,5 +192,7 @@ mod tests {
     #[test]
     fn counts_by_class() {
         assert_eq!(class_counts(&[0, 2, 2, 0, 2], 4), [2, 0, 3, 0]);
+        let many = class_counts(&[0, 256, 299, 256], 300);
+        assert_eq!((many[0], many[256], many[299], many.iter().sum::<usize>()), (1, 2, 1, 4));
     }
 }

@@ -170,6 +170,16 @@ mod tests {
     }
 
     #[test]
+    fn classes_of_large_numbers_are_classes_of_their_own() {
+        let labels: Vec<u32> = (0..40).map(|i| [0, 256, 300, 70_000][i % 4]).collect();
+        let all: Vec<u32> = (0..40).collect();
+        let subset = stratified_subset(&labels, &all, 8, 1);
+        assert_eq!([0, 256, 300, 70_000].map(|class| count(&labels, &subset, class)), [2; 4]);
+        let folds = stratified_folds(&labels, 5, 1);
+        assert!(folds.iter().all(|fold| count(&labels, &fold.valid, 256) == 2));
+    }
+
+    #[test]
     fn seeds_differ() {
         let labels = vec![0; 1000];
         let all: Vec<u32> = (0..1000).collect();

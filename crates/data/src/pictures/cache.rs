@@ -42,6 +42,7 @@ pub(crate) struct Header {
     pub(crate) input: InputShape,
     pub(crate) fit: Fit,
     pub(crate) class_names: Vec<String>,
+    /// Decimal numbers in the file, so that those of up to 256 classes hash as they did when labels were bytes.
     pub(crate) labels: Vec<u32>,
     pub(crate) parts: Vec<Part>,
     pub(crate) bad: Vec<BadImage>,
@@ -258,6 +259,16 @@ mod tests {
         write(&path, &content()).unwrap();
         assert_eq!(read(&path, 1 << 20), Ok(Some(content())));
         assert!(read(&path, 0).is_ok());
+    }
+
+    #[test]
+    fn labels_hash_as_their_numbers() {
+        let header = Header { labels: vec![0, 255, 256, 70_000], ..content().header };
+        let text = String::from_utf8(json(&header)).unwrap();
+        assert!(text.contains("\"labels\":[0,255,256,70000]"), "{text}");
+        let hash =
+            |labels| Content::new(Header { labels, ..content().header }, content().names, Vec::new()).sha256;
+        assert_ne!(hash(vec![0, 1, 256]), hash(vec![0, 1, 0]));
     }
 
     #[test]

@@ -572,6 +572,14 @@ mod tests {
     }
 
     #[test]
+    fn classes_beyond_the_256th_have_labels_of_their_own() {
+        let many: Vec<String> = (0..300).map(|class| format!("{class:03}/1.png")).collect();
+        let listing = listed(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!((listing.class_names.len(), &listing.findings[..]), (300, &[][..]));
+        assert!(listing.samples.iter().zip(0..).all(|(sample, class)| sample.label == class));
+    }
+
+    #[test]
     fn an_empty_class_folder_is_left_out_and_said() {
         let listing =
             listed(&["a/1.png", "b/1.png", "_todo/readme.md", "c/1.heic", "@eaDir/1.jpg", ".git/1.png"]);

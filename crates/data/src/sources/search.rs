@@ -19,7 +19,7 @@ pub struct Search {
     pub mirrors: Option<Vec<String>>,
     /// Whether packages of npm and Debian, installed or fetched, count as sources.
     pub packages: bool,
-    /// How long a transfer may stall; [`STALL_LIMIT`] by default.
+    /// How long a transfer may stall; 10 seconds by default.
     pub stall_limit: Duration,
     /// Show progress bars on stderr when it is a terminal.
     pub progress: bool,
