@@ -4,7 +4,7 @@ default:
     @just --list
 
 # Everything, cheapest first.
-check: format lint docs test deny
+check: format lint docs test graphics deny
 
 # The parts with a counterpart outside, in their short form: PyTorch, ONNX's checker and ONNX Runtime read what is exported,
 # requests made out of the server's description, a minute of the comparison, the page in headless Chromium.
@@ -22,6 +22,7 @@ format:
 
 lint:
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy -p kiln --test counterparts -- -D warnings
 
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -29,6 +30,10 @@ docs:
 # The README's test command.
 test:
     cargo test --workspace
+
+# The graphics backend beside Flex; fails without a driver, which `scripts/setup.sh` installs.
+graphics:
+    cargo test -p kiln --test counterparts graphics
 
 # Licences and sources; advisories too where their database can be reached.
 deny:
@@ -109,7 +114,7 @@ sweep file="configs/sweeps/first.toml":
 # PyTorch, ONNX's checker, ONNX Runtime and NumPy read what `kiln export` writes (installs them).
 export-peers:
     scripts/python.sh numpy torch safetensors onnx onnxruntime
-    KILN_PYTHON=target/python/bin/python cargo test -p kiln --test export peers -- --nocapture
+    KILN_PYTHON=target/python/bin/python cargo test -p kiln --test counterparts peers -- --nocapture
 
 # How many printed letters the reference model refuses (installs Pillow into a virtual environment).
 letters:

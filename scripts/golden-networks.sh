@@ -12,9 +12,12 @@ script=tests/golden/networks.py
 names=("$@")
 [ ${#names[@]} -gt 0 ] || mapfile -t names < <("$python" "$script" --list)
 folder=$PWD/target/golden
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 for name in "${names[@]}"; do
   rm -rf "$folder"
   "$python" "$script" "$folder" "$name"
-  KILN_GOLDEN="$folder" cargo test -q -p train --test weights -- whole_networks --nocapture 2>&1 | grep "largest difference"
+  KILN_GOLDEN="$folder" cargo test -q -p kiln --test counterparts whole_networks -- --nocapture >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+  grep "largest difference" "$log"
 done
 rm -rf "$folder"

@@ -1,5 +1,7 @@
 //! The command `kiln`, from outside: every subcommand.
 
+#[path = "support/backends.rs"]
+mod backends;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -61,30 +63,11 @@ fn evaluate_finds_what_training_found() {
     assert_eq!(train["images"], 2000);
 }
 
-/// The three default backends give the same answers for the same weights (wgpu only where a driver is).
+/// The same answers for the same weights. The graphics adapter's turn is in `counterparts.rs`.
 #[test]
 fn backends_agree() {
     let bench = bench();
-    let on = |backend: &str| {
-        bench.run(&["evaluate", "--model", "artifacts/first", "--json", "--backend", backend])
-    };
-    let flex = on("flex");
-    let figures = |ran: &support::Ran| {
-        let value: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
-        (value["test_accuracy"].as_f64().expect("a number"), value["test_loss"].as_f64().expect("a number"))
-    };
-    let (accuracy, loss) = figures(&flex);
-    for backend in ["ndarray", "wgpu"] {
-        let ran = on(backend);
-        if ran.status != 0 {
-            assert_eq!(backend, "wgpu", "{}", ran.stderr);
-            ran.fails(1, &["cannot be used on this machine", "mesa-vulkan-drivers", "--backend flex"]);
-            continue;
-        }
-        let (other_accuracy, other_loss) = figures(&ran);
-        assert!((other_accuracy - accuracy).abs() < f64::EPSILON, "{backend}: {other_accuracy} {accuracy}");
-        assert!((other_loss - loss).abs() < 1e-5, "{backend}: {other_loss} {loss}");
-    }
+    backends::agree(&bench, &["--model", "artifacts/first"], "ndarray");
 }
 
 #[test]

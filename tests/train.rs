@@ -1,5 +1,7 @@
 //! The command `train`, from outside: results, resume, interruption, damage, bad input.
 
+#[path = "support/backends.rs"]
+mod backends;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -529,44 +531,10 @@ fn two_processes_do_not_share_a_run() {
     child.wait().expect("a child");
 }
 
-/// The same first epoch on every backend (wgpu where a driver is): float reordering is all that differs.
+/// The same first epoch on both backends of the processor. The graphics adapter's turn is in `counterparts.rs`.
 #[test]
 fn backends_train_alike() {
-    let bench = bench();
-    let arguments = |backend| {
-        [
-            "--dataset",
-            "mnist-sample",
-            "--limit",
-            "400",
-            "--epochs",
-            "1",
-            "--batch-size",
-            "40",
-            "--json",
-            "--progress",
-            "none",
-            "--backend",
-            backend,
-        ]
-    };
-    let flex = bench.json(&arguments("flex"));
-    for backend in ["ndarray", "wgpu"] {
-        let ran = bench.run(&arguments(backend));
-        if backend == "wgpu" && ran.status != 0 {
-            ran.fails(1, &["cannot be used on this machine", "--backend flex"]);
-            continue;
-        }
-        assert_eq!(ran.status, 0, "{}", ran.stderr);
-        let other: Value = serde_json::from_str(&ran.stdout).expect("JSON");
-        for (key, tolerance) in [("valid_loss", 1e-3), ("test_loss", 1e-3), ("test_accuracy", 0.005)] {
-            let (found, expected) = (number(&other[key]), number(&flex[key]));
-            assert!(
-                (found - expected).abs() <= tolerance * expected,
-                "{backend} {key}: {found} for {expected}"
-            );
-        }
-    }
+    backends::train_alike(&bench(), &[], "ndarray");
 }
 
 fn number(value: &Value) -> f64 {

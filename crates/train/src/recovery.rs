@@ -1,5 +1,7 @@
 //! Tests: whatever is lost of a run, it ends where it would have ended, or says why it cannot.
 
+mod pieces;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
