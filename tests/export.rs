@@ -19,6 +19,7 @@ use exports::{
 };
 use model::{CnnConfig, Model, named_tensors};
 use serde_json::Value;
+use support::Bench;
 
 /// Compiles the header as strictly as compilers do, and runs it over the pixels: logits and probabilities.
 fn run_in_c(folder: &Path, header: &str, pixels: &[u8], classes: usize) -> [Vec<f32>; 2] {

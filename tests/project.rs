@@ -3,101 +3,215 @@
 
 #[path = "support/arrows.rs"]
 mod arrows;
+#[path = "support/code.rs"]
+mod code;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use code::Code;
 use train::config::ConfigLayers;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
 }
 
-/// Rust sources of a crate, with their text up to the tests.
-fn sources(name: &str) -> Vec<(PathBuf, String)> {
+const SAFE: &[&str] = &["model", "data", "evaluation", "train", "tune", "finetune", "kiln", "web"];
+
+/// The files of the crates for which `applies` holds, as `CRATE/PATH` below `src`. Tests do not count.
+fn files_where(crates: &[&str], applies: impl Fn(&Code) -> bool) -> Vec<String> {
     let mut found = Vec::new();
-    let mut folders = vec![root().join("crates").join(name).join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).expect("a source");
-                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
-                found.push((path, code));
-            }
-        }
+    for name in crates {
+        let source = read(name);
+        let files = source.tokens().filter(|(_, tokens)| applies(&Code::read(tokens)));
+        found.extend(files.map(|(path, _)| format!("{name}/{path}")));
     }
+    found.sort();
     found
 }
 
-fn assert_absent(crates: &[&str], words: &[&str], except: &[&str]) {
-    for name in crates {
-        for (path, code) in sources(name) {
-            let file = path.file_name().expect("a name").to_string_lossy().into_owned();
-            if except.contains(&file.as_str()) {
-                continue;
-            }
-            for word in words {
-                let line =
-                    code.lines().find(|line| !line.trim_start().starts_with("//") && line.contains(word));
-                assert!(
-                    line.is_none(),
-                    "{}: `{word}` in `{}`",
-                    path.display(),
-                    line.unwrap_or_default().trim()
-                );
-            }
-        }
-    }
-}
-
-const SAFE: &[&str] = &["model", "data", "evaluation", "train", "tune", "finetune", "kiln", "web"];
-
 #[test]
 fn model_does_no_input_or_output() {
-    assert_absent(&["model", "kernels"], &["std::fs", "std::net", "println!", "std::process"], &[]);
+    let files = |crates: &[&str], words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        files_where(crates, |code| words.iter().any(|word| code.names(word)))
+    };
+    let outside = [
+        "std::fs",
+        "std::net",
+        "std::process",
+        "std::io::stdin",
+        "std::io::stdout",
+        "std::io::stderr",
+        "print!",
+        "println!",
+        "eprint!",
+        "eprintln!",
+        "dbg!",
+    ];
+    assert_eq!(files(&["model", "kernels"], &outside), [""; 0]);
+    // Which kernels run is asked of the environment, once.
+    assert_eq!(files(&["model", "kernels"], &["std::env"]), ["kernels/path.rs"]);
 }
 
+/// Whatever fractions of three digits and more stand there stand nowhere else.
 #[test]
 fn mean_and_deviation_live_in_one_module() {
-    assert_absent(SAFE, &["0.1307", "0.3081", "0.2860", "0.3530"], &["preprocessing.rs"]);
+    let model = read("model");
+    let (_, tokens) = model.tokens().find(|(path, _)| *path == "preprocessing.rs").expect("the module");
+    let code = Code::read(tokens);
+    let figures: Vec<&str> =
+        code.fractions().filter(|figure| figure.split('.').nth(1).is_some_and(|d| d.len() > 2)).collect();
+    assert!(figures.contains(&"0.1307") && figures.len() >= 4, "{figures:?}");
+    let found = files_where(SAFE, |code| figures.iter().any(|figure| code.has(figure)));
+    assert_eq!(found, ["model/preprocessing.rs"]);
 }
 
 #[test]
 fn backends_are_named_in_one_module() {
-    assert_absent(
-        &["evaluation", "train", "tune", "finetune", "kiln"],
-        &["Device::ndarray", "Device::wgpu", "Device::cuda"],
-        &["device.rs"],
-    );
-    assert_absent(SAFE, &["Device::default()"], &[]);
+    // What asks a device for something is no name of a backend.
+    let makes = |member: &&str| member.starts_with(char::is_lowercase) && *member != "is_autodiff";
+    let naming = files_where(SAFE, |code| code.members("Device").iter().any(makes));
+    // A model file's probe and the page compute on the processor alone.
+    assert_eq!(naming, ["model/model_file.rs", "train/device.rs", "web/session.rs"]);
+    let all = [SAFE, &["kernels"]].concat();
+    let default = |code: &Code| code.members("Device").contains("default");
+    assert_eq!(files_where(&all, default), [""; 0]);
+    // Nor by the crate behind one.
+    let crates = ["burn_flex", "burn_ndarray", "burn_wgpu", "burn_cuda", "burn_cubecl", "burn_autodiff"];
+    let naming = files_where(&all, |code| crates.iter().any(|name| code.names(name)));
+    assert_eq!(naming, ["kernels/extension/flex.rs", "kernels/extension/ndarray.rs"]);
 }
 
 #[test]
 fn unsafe_code_lives_in_kernels() {
-    assert_absent(SAFE, &["unsafe {", "unsafe fn", "unsafe impl"], &[]);
+    assert_eq!(files_where(SAFE, |code| code.has("unsafe")), [""; 0]);
 }
 
 #[test]
 fn there_is_one_training_loop() {
-    // An explanation takes the gradient of an answer; nothing is trained by it.
-    assert_absent(&["model"], &[".backward()", "optimizer_step("], &["explain.rs"]);
-    assert_absent(
-        &["data", "evaluation", "tune", "finetune", "kiln"],
-        &[".backward()", "optimizer_step("],
-        &[],
+    // One step is the business of one module; an explanation takes the gradient of an answer, and nothing is trained by it.
+    let gradients = files_where(SAFE, |code| code.calls("backward"));
+    assert_eq!(gradients, ["model/explain.rs", "train/engine/step.rs"]);
+    let optimisers = files_where(SAFE, |code| code.has("ModuleOptimizer") || code.has("SimpleOptimizer"));
+    assert_eq!(optimisers, ["train/engine/optimizer.rs", "train/engine/step.rs"]);
+    // Whoever takes steps one after the other: the loop, and the two of which no run comes.
+    let steps = |code: &Code| {
+        ["train_step", "optimizer_step", "optimize", "lr_step"].iter().any(|name| code.calls(name))
+    };
+    assert_eq!(
+        files_where(SAFE, steps),
+        ["train/engine/epoch_loop.rs", "tune/federated.rs", "tune/lr_find.rs"]
     );
-    assert_absent(&["train"], &[".backward()"], &["step.rs"]);
+    // The loop is plugged into burn-train in one place, and no other strategy of burn-train's is.
+    let strategies = files_where(SAFE, |code| code.has("SupervisedLearningStrategy"));
+    assert_eq!(strategies, ["train/engine/epoch_loop.rs"]);
+    let launches = files_where(SAFE, |code| code.has("SupervisedTraining") || code.has("TrainingStrategy"));
+    assert_eq!(launches, ["train/fit/experiment.rs"]);
 }
 
+/// What changes files; reading is free.
 #[test]
 fn the_run_folder_is_written_by_its_module() {
-    let words = ["fs::write", "File::create", "OpenOptions"];
-    assert_absent(&["train"], &words, &["folder.rs", "checkpoint.rs", "files.rs", "lock.rs", "recovery.rs"]);
-    assert_absent(&["evaluation", "tune", "finetune", "kiln", "model", "kernels"], &words, &[]);
+    let changes = |code: &Code| {
+        let of_fs = [
+            "write",
+            "create_dir",
+            "create_dir_all",
+            "remove_file",
+            "remove_dir",
+            "remove_dir_all",
+            "rename",
+            "copy",
+            "hard_link",
+            "set_permissions",
+        ];
+        let changes_folder = of_fs.iter().any(|name| code.names(&["std::fs::", name].concat()));
+        let of_file = ["create", "create_new", "options"];
+        changes_folder
+            || code.has("OpenOptions")
+            || of_file.iter().any(|name| code.names(&["File::", name].concat()))
+    };
+    let run = ["train/run/checkpoint.rs", "train/run/files.rs", "train/run/folder.rs", "train/run/lock.rs"];
+    assert_eq!(files_where(&["train"], changes), run);
+    let others = ["evaluation", "tune", "finetune", "kiln", "model", "kernels", "web"];
+    assert_eq!(files_where(&others, changes), [""; 0]);
+}
+
+/// What the searches above see, and what they must not mistake.
+#[test]
+fn code_is_read_with_its_imports() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "use std::fs::{self as files, File};\nuse burn::tensor::Device as D;\n// std::net\n\
+                fn f() { files::write(\"std::process\", 0.130_7f32); D\n::flex(); x.backward::<T>(); y != z; println!(); }\n\
+                #[cfg(test)]\nmod tests { fn g() { std::env::var(); } }";
+    fs::write(folder.path().join("lib.rs"), text).expect("a file");
+    let source = arrows::Crate::read(folder.path());
+    let code = Code::read(source.tokens().next().expect("a file").1);
+    assert!(
+        code.names("std::fs::write") && code.names("std::fs") && code.names("File") && code.names("println!")
+    );
+    assert!(code.members("Device").contains("flex") && code.calls("backward") && code.has("0.1307"));
+    assert!(
+        !code.names("std::net")
+            && !code.names("std::process")
+            && !code.names("std::env")
+            && !code.names("y!")
+    );
+    assert_eq!(code.fractions().collect::<Vec<_>>(), ["0.1307"]);
+}
+
+/// Whoever returns before its end passes without having tested: what a test lacks it must miss.
+#[test]
+fn no_test_returns_before_its_end() {
+    let mut folders = vec![root().join("tests"), root().join("crates")];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source");
+                for (name, body) in tests_in(&text) {
+                    seen += 1;
+                    assert!(!gives_up(&body), "{}: {name} returns before its end", path.display());
+                    assert!(!text.contains("#[ignore"), "{}: a test is ignored", path.display());
+                }
+            }
+        }
+    }
+    assert!(seen > 400, "only {seen} tests found");
+    let gives_up_in = |text: &str| tests_in(text).into_iter().any(|(_, body)| gives_up(&body));
+    assert!(gives_up_in("#[test]\nfn a() {\n    let Some(x) = y else { return };\n}\n"));
+    assert!(gives_up_in(
+        "    #[test]\n    fn a() {\n        if x {\n            return;\n        }\n    }\n"
+    ));
+    assert!(!gives_up_in("#[test]\nfn a() {\n    check(|x| { return Ok(()); });\n}\nfn b() { return; }\n"));
+}
+
+/// The tests of a file: their names and their lines, up to the brace that stands below `fn`.
+fn tests_in(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[test]" {
+            continue;
+        }
+        let Some(head) = lines.by_ref().find(|line| line.trim_start().starts_with("fn ")) else { break };
+        let indent = head.len() - head.trim_start().len();
+        let end = format!("{}}}", " ".repeat(indent));
+        let body: Vec<&str> = lines.by_ref().take_while(|line| *line != end).collect();
+        found.push((head.trim().to_owned(), body.join("\n")));
+    }
+    found
+}
+
+/// Whether a test's lines hold a `return` without a value: closures of properties return one.
+fn gives_up(body: &str) -> bool {
+    let code = body.lines().map(|line| line.split("//").next().unwrap_or_default());
+    code.into_iter()
+        .any(|line| line.contains("return;") || line.contains("return }") || line.trim() == "return")
 }
 
 #[test]

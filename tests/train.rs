@@ -537,10 +537,6 @@ fn backends_train_alike() {
     backends::train_alike(&bench(), &[], "ndarray");
 }
 
-fn number(value: &Value) -> f64 {
-    value.as_f64().expect("a number")
-}
-
 /// A pseudo-terminal with a program in it.
 #[cfg(unix)]
 mod terminal {

@@ -112,6 +112,11 @@ impl Crate {
         arrows
     }
 
+    /// Every file below `src` with its words and signs, without comments, literals and tests.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.files.iter().map(|file| (file.path.as_str(), file.tokens.as_slice()))
+    }
+
     /// The names of the modules at the crate's root.
     pub(crate) fn rooms(&self) -> BTreeSet<&str> {
         self.files.iter().filter_map(|file| file.module.first()).map(String::as_str).collect()
@@ -412,7 +417,7 @@ fn names(index: usize, file: &File, modules: &mut BTreeMap<Module, Names>) {
 }
 
 /// Reads a tree of imports from `i` on, and gives the position behind it.
-fn tree(
+pub(crate) fn tree(
     tokens: &[String],
     mut i: usize,
     mut path: Vec<String>,

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use burn::data::dataloader::DataLoader;
-use burn::tensor::Device;
 use clap::{Args, Subcommand};
 use data::findings::grouped;
 use data::{
@@ -296,7 +295,7 @@ fn show(arguments: &ShowArguments, search: &Search, as_json: bool) -> Result<(),
             augment: Some((config.data.augment, config.seed)),
             workers: 0,
         },
-        Device::flex(),
+        train::device::processor(),
     )
     .map_err(Failure::failed)?;
 

@@ -76,6 +76,12 @@ impl std::fmt::Display for Kernels {
     }
 }
 
+/// The processor, for tensors that no step of training touches: weights on their way from one file to another, pictures to look
+/// at.
+pub fn processor() -> Device {
+    Device::flex()
+}
+
 /// A backend that cannot be used here.
 #[derive(Debug, thiserror::Error)]
 #[error(

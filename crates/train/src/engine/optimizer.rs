@@ -12,6 +12,7 @@ use kernels::AdamStep;
 use model::LayerGroups;
 
 use crate::config::{OptimizerConfig, OptimizerName, TrainConfig};
+use crate::device::processor;
 use crate::engine::freeze::rate_factors;
 
 /// Momentum, squared average or both moments of one parameter, and how many updates it has seen.
@@ -35,7 +36,7 @@ impl<const D: usize> RecordState for Moments<D> {
     fn state_unflatten(prefix: &str, src: &mut StateSource, _device: &Device) -> Option<Self> {
         let updates = u64::try_from(src.take_scalar(prefix, "updates")?).ok()?;
         let mut tensor =
-            |name| src.take_tensor(prefix, name).map(|data| Tensor::from_data(data, &Device::flex()));
+            |name| src.take_tensor(prefix, name).map(|data| Tensor::from_data(data, &processor()));
         Some(Self { updates: updates as usize, first: tensor("first"), second: tensor("second") })
     }
 }

@@ -5,13 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use data::{InputRequest, Search};
 use model::{ModelFileError, NetworkConfig};
 use toml::{Table, Value};
 
 use crate::config::arguments::published_network;
 use crate::config::{ConfigError, ConfigLayers, TrainConfig, absolute};
+use crate::device::processor;
 use crate::run::folder::RunFolder;
 use crate::start::error::StartError;
 use crate::start::model_io::{ModelIoError, load, model_path};
@@ -120,7 +120,7 @@ fn open_model(path: &Path) -> Result<Option<Box<model::Model>>, ModelIoError> {
     if path.to_str().and_then(published_network).is_some() {
         return Ok(None);
     }
-    match load(path, &Device::flex()) {
+    match load(path, &processor()) {
         Ok(model) => Ok(Some(Box::new(model))),
         Err(ModelIoError::Content {
             source: ModelFileError::NotAModel { .. } | ModelFileError::NoSeal { .. },

@@ -1,10 +1,10 @@
 //! The first weights of a run: those of a trained model, of another program, or drawn.
 
-use burn::tensor::Device;
 use data::{ClassAgreement, ClassMap, Dataset, listed};
 use model::{Head, LoadReport, Loading, Network};
 
 use crate::config::{KeepHead, TrainConfig};
+use crate::device::processor;
 use crate::run::record::KeptHead;
 use crate::start::configure::Start;
 use crate::start::error::StartError;
@@ -117,7 +117,7 @@ fn foreign_weights(
     if let Some(classes) = weights.class_names()
         && keeps_head(config, &classes, data)
     {
-        let donor = config.network.init(input, classes.len(), config.seed, &Device::flex())?;
+        let donor = config.network.init(input, classes.len(), config.seed, &processor())?;
         let loading = |name: &str| if name.starts_with("head.") { Loading::Required } else { required };
         let (donor, report) = weights.load(donor, &config.network, input, classes.len(), loading)?;
         let started = taken_from(network, &donor, Some(&classes), &data.training)?;
