@@ -35,6 +35,10 @@ test:
 graphics:
     cargo test -p kiln --test counterparts graphics
 
+# `cargo check` for wasm32, Windows, aarch64 and CUDA, or for those named; minutes each.
+portability *names:
+    scripts/portability.sh {{names}}
+
 # Licences and sources; advisories too where their database can be reached.
 deny:
     scripts/deny.sh
@@ -54,9 +58,9 @@ fuzz seconds="60" seed=`od -An -N4 -tu4 /dev/urandom | tr -d ' '`:
 train *arguments:
     cargo run -p train -- {{arguments}}
 
-# Three seeds of a recipe, with the lines for its header.
-recipe name:
-    scripts/recipe.sh {{name}}
+# The seeds 1, 2, 3 (or more) of a recipe: the lines for its header, stored in configs/results.json.
+recipe name seeds="3":
+    scripts/recipe.sh {{name}} {{seeds}}
 
 # Fine-tuned beside from-scratch on a few labelled images, three seeds of each pair; with the weights of a ResNet-20 one more.
 transfer *weights:

@@ -8,6 +8,7 @@ mod code;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::Parser;
 use code::Code;
@@ -19,15 +20,25 @@ fn root() -> PathBuf {
 
 const SAFE: &[&str] = &["model", "data", "evaluation", "train", "tune", "finetune", "kiln", "web"];
 
-/// The files of the crates for which `applies` holds, as `CRATE/PATH` below `src`. Tests do not count.
-fn files_where(crates: &[&str], applies: impl Fn(&Code) -> bool) -> Vec<String> {
-    let mut found = Vec::new();
-    for name in crates {
-        let source = read(name);
-        let files = source.tokens().filter(|(_, tokens)| applies(&Code::read(tokens)));
-        found.extend(files.map(|(path, _)| format!("{name}/{path}")));
-    }
-    found.sort();
+/// The files of all crates without their tests, as `CRATE/PATH` below `src`. Read once.
+fn code() -> &'static [(String, Code)] {
+    static CODE: OnceLock<Vec<(String, Code)>> = OnceLock::new();
+    CODE.get_or_init(|| {
+        let crates = SAFE.iter().chain(&["kernels"]).map(|name| (name, read(name)));
+        let files = crates.flat_map(|(name, source)| {
+            let files = source.tokens().map(|(path, tokens)| (format!("{name}/{path}"), Code::read(tokens)));
+            files.collect::<Vec<_>>()
+        });
+        files.collect()
+    })
+}
+
+/// The files of the crates for which `applies` holds.
+fn files_where(crates: &[&str], applies: impl Fn(&Code) -> bool) -> Vec<&'static str> {
+    let is_in = |path: &str| path.split_once('/').is_some_and(|(name, _)| crates.contains(&name));
+    let found = code().iter().filter(|(path, code)| is_in(path) && applies(code));
+    let mut found: Vec<&str> = found.map(|(path, _)| path.as_str()).collect();
+    found.sort_unstable();
     found
 }
 
@@ -73,8 +84,10 @@ fn backends_are_named_in_one_module() {
     // What asks a device for something is no name of a backend.
     let makes = |member: &&str| member.starts_with(char::is_lowercase) && *member != "is_autodiff";
     let naming = files_where(SAFE, |code| code.members("Device").iter().any(makes));
-    // A model file's probe and the page compute on the processor alone.
-    assert_eq!(naming, ["model/model_file.rs", "train/device.rs", "web/session.rs"]);
+    // A model file's probe, a network without any parameter, and the page compute on the processor alone.
+    let on_the_processor =
+        ["model/model_file.rs", "model/networks/module.rs", "train/device.rs", "web/session.rs"];
+    assert_eq!(naming, on_the_processor);
     let all = [SAFE, &["kernels"]].concat();
     let default = |code: &Code| code.members("Device").contains("default");
     assert_eq!(files_where(&all, default), [""; 0]);
@@ -176,19 +189,28 @@ fn no_test_returns_before_its_end() {
                 for (name, body) in tests_in(&text) {
                     seen += 1;
                     assert!(!gives_up(&body), "{}: {name} returns before its end", path.display());
-                    assert!(!text.contains("#[ignore"), "{}: a test is ignored", path.display());
+                    let is_ignored = text.lines().any(|line| line.trim().starts_with("#[ignore"));
+                    assert!(!is_ignored, "{}: a test is ignored", path.display());
                 }
             }
         }
     }
     assert!(seen > 400, "only {seen} tests found");
     let gives_up_in = |text: &str| tests_in(text).into_iter().any(|(_, body)| gives_up(&body));
-    assert!(gives_up_in("#[test]\nfn a() {\n    let Some(x) = y else { return };\n}\n"));
-    assert!(gives_up_in(
-        "    #[test]\n    fn a() {\n        if x {\n            return;\n        }\n    }\n"
-    ));
-    assert!(!gives_up_in("#[test]\nfn a() {\n    check(|x| { return Ok(()); });\n}\nfn b() { return; }\n"));
+    for text in GIVE_UP {
+        assert!(gives_up_in(text), "{text}");
+    }
+    assert!(!gives_up_in(GOES_ON), "{GOES_ON}");
 }
+
+/// Tests that return before their end.
+const GIVE_UP: [&str; 2] = [
+    "#[test]\nfn a() {\n    let Some(x) = y else { return };\n}\n",
+    "    #[test]\n    fn a() {\n        if x {\n            return;\n        }\n    }\n",
+];
+
+/// One that does not: a closure and another function do.
+const GOES_ON: &str = "#[test]\nfn a() {\n    check(|x| { return Ok(()); });\n}\nfn b() { return; }\n";
 
 /// The tests of a file: their names and their lines, up to the brace that stands below `fn`.
 fn tests_in(text: &str) -> Vec<(String, String)> {
@@ -215,7 +237,7 @@ fn gives_up(body: &str) -> bool {
 }
 
 #[test]
-fn every_shipped_configuration_resolves_and_states_its_figures() {
+fn every_shipped_configuration_resolves() {
     let mut count = 0;
     for entry in fs::read_dir(root().join("configs")).expect("configs").flatten() {
         let path = entry.path();
@@ -226,12 +248,205 @@ fn every_shipped_configuration_resolves_and_states_its_figures() {
         let config = ConfigLayers::from_file(&path).and_then(ConfigLayers::resolve).expect("it resolves");
         let input = model::Preprocessing::mnist().input;
         config.network.summary(input, 10).expect("it fits MNIST");
-        let text = fs::read_to_string(&path).expect("text");
-        for word in ["# Command:", "# Hardware:", "# Time:", "# Test accuracy:"] {
-            assert!(text.contains(word), "{}: no `{word}` in the header", path.display());
-        }
     }
     assert!(count >= 3, "{count} configurations");
+}
+
+/// What `configs/results.json` stores of one recipe, as `scripts/recipe.sh` writes it; accuracies in %.
+#[derive(serde::Deserialize)]
+struct Measured {
+    command: String,
+    hardware: String,
+    versions: std::collections::BTreeMap<String, String>,
+    date: String,
+    #[serde(flatten)]
+    figures: Figures,
+    epochs: usize,
+    /// The median first.
+    seconds: Vec<f64>,
+    images_per_second: Vec<f64>,
+    #[serde(default)]
+    variants: Vec<Variant>,
+}
+
+/// Another form of a recipe, or what it is compared with.
+#[derive(serde::Deserialize)]
+struct Variant {
+    #[serde(flatten)]
+    figures: Figures,
+}
+
+/// By seed, or where that was not kept their mean and ends.
+#[derive(serde::Deserialize)]
+struct Figures {
+    seeds: Vec<u64>,
+    #[serde(default)]
+    test_accuracy: Vec<f64>,
+    #[serde(default)]
+    valid_accuracy: Vec<f64>,
+    test_accuracy_mean: Option<f64>,
+    test_accuracy_lowest: Option<f64>,
+    test_accuracy_highest: Option<f64>,
+}
+
+impl Figures {
+    fn mean(&self) -> f64 {
+        let test = &self.test_accuracy;
+        self.test_accuracy_mean.unwrap_or_else(|| test.iter().sum::<f64>() / test.len() as f64)
+    }
+
+    /// Every accuracy and deviation that may be stated, with two digits.
+    fn stated(&self) -> Vec<String> {
+        let (test, mean) = (&self.test_accuracy, self.mean());
+        assert!(test.is_empty() || test.len() == self.seeds.len(), "{test:?}");
+        let squares: f64 = test.iter().map(|value| (value - mean).powi(2)).sum();
+        let deviation = (squares / (test.len().max(2) - 1) as f64).sqrt();
+        let known = test.iter().chain(&self.valid_accuracy).chain(&self.test_accuracy_lowest);
+        let known = known.chain(&self.test_accuracy_highest).copied().chain([mean, deviation]);
+        known.map(|value| format!("{value:.2}")).collect()
+    }
+}
+
+impl Measured {
+    fn stated(&self) -> Vec<String> {
+        self.variants
+            .iter()
+            .map(|variant| &variant.figures)
+            .chain([&self.figures])
+            .flat_map(Figures::stated)
+            .collect()
+    }
+
+    /// Panics where `text` names an accuracy that is not stored.
+    fn check_accuracies(&self, place: &str, text: &str) {
+        let stated = self.stated();
+        for figure in
+            numbers(text).filter(|figure| figure.split_once('.').is_some_and(|(_, digits)| digits.len() == 2))
+        {
+            // Seconds of the fastest recipe have two digits, too.
+            let is_time = self.seconds.iter().any(|seconds| format!("{seconds:.2}") == figure);
+            assert!(
+                is_time || stated.contains(&figure),
+                "{place}: {figure} is not in configs/results.json: {stated:?}"
+            );
+        }
+    }
+}
+
+/// The numbers in a text, without the commas between thousands.
+fn numbers(text: &str) -> impl Iterator<Item = String> {
+    let parts = text.split(|c: char| !c.is_ascii_digit() && c != '.' && c != ',');
+    let numbers = parts.map(|part| part.trim_matches(['.', ',']).replace(',', ""));
+    numbers.filter(|part| part.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+fn measured() -> std::collections::BTreeMap<String, Measured> {
+    let text = fs::read_to_string(root().join("configs/results.json")).expect("the results");
+    serde_json::from_str(&text).expect("their form")
+}
+
+#[test]
+fn headers_of_recipes_state_what_was_measured() {
+    let measured = measured();
+    for (name, entry) in &measured {
+        let place = format!("configs/{name}.toml");
+        let text = fs::read_to_string(root().join(&place)).expect("the recipe of a result");
+        let header: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+        let said = |word: &str| {
+            let start = format!("# {word}: ");
+            let line = header.iter().find_map(|line| line.strip_prefix(&start));
+            line.unwrap_or_else(|| panic!("{place}: no `{start}`"))
+        };
+        assert_eq!(said("Command"), entry.command, "{place}");
+        assert_eq!(said("Hardware"), entry.hardware, "{place}");
+        assert!(entry.versions.contains_key("kiln") && entry.versions.contains_key("burn"), "{place}");
+        assert!(entry.date.len() == 10 && entry.date.starts_with("20"), "{place}: {}", entry.date);
+        let config = ConfigLayers::from_file(&root().join(&place))
+            .and_then(ConfigLayers::resolve)
+            .expect("it resolves");
+        assert_eq!(config.epochs, entry.epochs, "{place}");
+
+        let accuracy = said("Test accuracy");
+        assert!(accuracy.starts_with(&format!("{:.2} %", entry.figures.mean())), "{place}: {accuracy}");
+        let seeds = entry.figures.seeds.len();
+        let of = if seeds == 1 { "with seed 1".to_owned() } else { format!("over {seeds} seeds") };
+        let by_seed: Vec<String> =
+            entry.figures.test_accuracy.iter().map(|value| format!("{value:.2}")).collect();
+        let lists_all = seeds > 1 && accuracy.contains(&by_seed.join(", ")) && !by_seed.is_empty();
+        assert!(accuracy.contains(&of) || lists_all, "{place}: `{of}` is not in {accuracy}");
+        entry.check_accuracies(&place, &header.join("\n"));
+        let time: Vec<f64> = numbers(said("Time")).map(|number| number.parse().expect("a number")).collect();
+        assert_eq!(time.first(), entry.seconds.first(), "{place}: {}", said("Time"));
+        if let Some(speed) = entry.images_per_second.first() {
+            assert!(time.contains(speed), "{place}: {speed} images/s is not in {}", said("Time"));
+        }
+    }
+    let recipes = fs::read_dir(root().join("configs")).expect("configs").flatten();
+    for path in
+        recipes.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "toml"))
+    {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        assert!(measured.contains_key(&name), "{}: no result in configs/results.json", path.display());
+    }
+    // The reference model is the first seed of its recipe.
+    let figures = fs::read_to_string(root().join("artifacts/reference/figures.json")).expect("the reference");
+    let figures: serde_json::Value = serde_json::from_str(&figures).expect("JSON");
+    let best = &measured["best"];
+    assert_eq!(figures["command"], best.command);
+    for (key, stored) in
+        [("test_accuracy", &best.figures.test_accuracy), ("valid_accuracy", &best.figures.valid_accuracy)]
+    {
+        let percent = figures[key].as_f64().expect("a figure") * 100.0;
+        assert!((percent - stored[0]).abs() < 1e-9, "{key}: {percent}, {}", stored[0]);
+    }
+}
+
+/// Rows of tables that begin with a recipe, and the sentences that name one.
+#[test]
+fn the_readme_states_what_was_measured() {
+    let measured = measured();
+    let text = fs::read_to_string(root().join("README.md")).expect("README");
+    let mut rows = 0;
+    for line in text.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let first = cells[0].trim_start_matches('`').trim_start_matches("configs/");
+        let name = first.split('`').next().unwrap_or_default().trim_end_matches(".toml");
+        let is_recipe = cells[0] == "default" || cells[0].contains(".toml`") && !cells[0].contains(',');
+        let name = if cells[0].starts_with("MNIST to Fashion-MNIST") { "transfer" } else { name };
+        if !is_recipe && name != "transfer" {
+            continue;
+        }
+        rows += 1;
+        let entry = measured.get(name).unwrap_or_else(|| panic!("README, {line}: no result of {name}"));
+        entry.check_accuracies("README", line);
+        let found: Vec<String> = numbers(line).collect();
+        if name == "transfer" {
+            continue;
+        }
+        assert!(found.contains(&entry.epochs.to_string()), "README, {line}: epochs");
+        if let [.., seconds, speed] = cells.as_slice()
+            && cells.len() == 6
+        {
+            let seconds: f64 = seconds.parse().expect("seconds");
+            let speed: f64 = speed.replace(',', "").parse().expect("images a second");
+            assert!(
+                entry.seconds.contains(&seconds) && entry.images_per_second.contains(&speed),
+                "README, {line}"
+            );
+        } else {
+            let seeds: usize = cells[cells.len() - 1].parse().expect("seeds");
+            assert_eq!(seeds, entry.figures.seeds.len(), "README, {line}");
+        }
+    }
+    assert!(rows >= 9, "only {rows} rows found");
+    for (words, name) in [("default recipe reaches ", "default"), ("speed run reaches ", "speedrun")] {
+        let (_, after) = text.split_once(words).unwrap_or_else(|| panic!("`{words}` is not in the README"));
+        let figure = numbers(after).next().expect("a figure");
+        assert_eq!(figure, format!("{:.2}", measured[name].figures.mean()), "README: {words}");
+    }
+    let (_, after) = text.split_once("speed run reaches ").expect("the sentence");
+    let seconds = numbers(after).nth(1).expect("seconds");
+    assert_eq!(seconds, format!("{:.2}", measured["speedrun"].seconds[0]));
 }
 
 /// Every `cargo run` and `kiln` line of the README is one the programs understand.
@@ -279,6 +494,19 @@ fn every_command_in_the_readme_parses() {
 fn arguments<'a>(program: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
     let rest = rest.iter().copied().skip_while(|word| *word == "--");
     std::iter::once(program).chain(rest).collect()
+}
+
+/// The toolchain that builds and tests everything is the oldest that is allowed: what it compiles needs no newer one.
+#[test]
+fn the_oldest_allowed_toolchain_is_the_one_that_is_used() {
+    let value = |file: &str, keys: &[&str]| {
+        let text = fs::read_to_string(root().join(file)).expect("a file");
+        let table: toml::Table = toml::from_str(&text).expect("TOML");
+        let value = keys.iter().fold(toml::Value::Table(table), |value, key| value[*key].clone());
+        value.as_str().expect("a text").to_owned()
+    };
+    let oldest = value("Cargo.toml", &["workspace", "package", "rust-version"]);
+    assert_eq!(value("rust-toolchain.toml", &["toolchain", "channel"]), format!("{oldest}.0"));
 }
 
 #[test]

@@ -49,6 +49,17 @@ pub fn load(name: &str, search: &Search) -> Result<DatasetPair, DataError> {
 /// # Errors
 /// [`DataError::NoSource`] with every source and its reason when a known data set cannot be had,
 /// [`DataError::Unknown`], [`DataError::BadImages`], or the fault of a file.
+///
+/// # Examples
+/// ```
+/// use data::{ImageOptions, Search, load_with};
+///
+/// let pair = load_with("mnist-sample", &Search::default(), &ImageOptions::default())?;
+/// assert_eq!((pair.train.len(), pair.test.len()), (2_000, 500));
+/// assert_eq!(pair.train.class_names[7], "7");
+/// assert_eq!(pair.train.image(0).len(), 28 * 28);
+/// # Ok::<(), data::DataError>(())
+/// ```
 pub fn load_with(name: &str, search: &Search, options: &ImageOptions) -> Result<DatasetPair, DataError> {
     let pair = if name == sample::NAME {
         sample::load()?

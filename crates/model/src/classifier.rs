@@ -16,6 +16,21 @@ const BATCH: usize = 256;
 
 /// A loaded model with all that stands between a picture and an answer: preprocessing, network,
 /// probabilities, and whether the answer is to be believed.
+///
+/// # Examples
+/// A model comes out of a file (`model.kiln` of a run), whatever its network:
+///
+/// ```
+/// use burn::tensor::Device;
+/// use model::{Classifier, Picture, Policy, decode};
+///
+/// let model = decode(&std::fs::read("../../artifacts/reference/model.kiln")?, &Device::flex())?;
+/// let classifier = Classifier::new(model, Device::flex());
+/// let blank = Picture::new(28, 28, 1, vec![0; 28 * 28])?;
+/// let answers = classifier.classify(&[blank], &Policy::default())?;
+/// assert!(answers[0].rejected && answers[0].top.len() == 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Classifier {
     model: Model,

@@ -187,6 +187,20 @@ impl NetworkConfig {
     ///
     /// # Errors
     /// As [`Self::graph`].
+    ///
+    /// # Examples
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use model::{InputShape, NetworkConfig};
+    ///
+    /// let digits = InputShape::new(1, 28, 28);
+    /// let config = NetworkConfig::named("lenet5").expect("a known name").config;
+    /// assert_eq!(config.summary(digits, 10)?.parameters(), 61_706);
+    /// let network = config.init(digits, 10, 1, &Device::flex())?;
+    /// let logits = network.forward(Tensor::zeros([2, 1, 28, 28], &Device::flex()));
+    /// assert_eq!(logits.dims(), [2, 10]);
+    /// # Ok::<(), model::ShapeError>(())
+    /// ```
     pub fn init(
         &self,
         input: InputShape,

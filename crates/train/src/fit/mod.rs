@@ -30,6 +30,33 @@ use experiment::Experiment;
 ///
 /// # Errors
 /// Everything in [`FitError`]; the run folder, once it exists, keeps what was done.
+///
+/// # Examples
+/// ```
+/// use train::config::arguments::ProgressMode;
+/// use train::fit::{Outcome, RunContext, fit};
+/// use train::start::Start;
+///
+/// let mut layers = train::config::ConfigLayers::default();
+/// for assignment in ["data.dataset=mnist-sample", "data.limit=200", "data.valid_fraction=0.2", "epochs=1"] {
+///     layers.set_expression(assignment)?;
+/// }
+/// let folder = tempfile::tempdir()?;
+/// let context = RunContext {
+///     command: "train",
+///     artifacts: folder.path().to_owned(),
+///     name: Some("first".to_owned()),
+///     search: data::Search::default(),
+///     dataset: None,
+///     accept_changed_data: false,
+///     progress: ProgressMode::None,
+///     stop: Default::default(),
+///     adapts_budget: false,
+/// };
+/// let Outcome::Finished(finished) = fit(&layers.resolve()?, &context, Start::Scratch)? else { panic!("interrupted") };
+/// assert!(folder.path().join("first/model.kiln").exists() && finished.result.test_accuracy.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn fit(config: &TrainConfig, context: &RunContext, start: Start) -> Result<Outcome, FitError> {
     fit_member(config, context, start, None)
 }
