@@ -53,10 +53,10 @@ mod tests {
         let path = folder.path().join("ours");
         let names =
             || folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
-        let mut file = temporary(folder.path(), ".new-", ".half").unwrap();
+        let mut file = temporary(folder.path(), ".new-", "-half").unwrap();
         file.write_all(b"lost").unwrap();
         let name = names()[0].to_string_lossy().into_owned();
-        assert!(name.starts_with(".new-") && name.ends_with(".half"), "{name}");
+        assert!(name.starts_with(".new-") && name.ends_with("-half"), "{name}");
         drop(file);
         assert!(names().is_empty());
         for content in ["first", "second"] {
