@@ -77,7 +77,7 @@ impl Crate {
             file.tokens = tokens;
             only_tests.extend(left_out.into_iter().map(|name| [&file.module[..], &[name]].concat()));
         }
-        files.retain(|file| !only_tests.contains(&file.module));
+        files.retain(|file| !only_tests.iter().any(|module| file.module.starts_with(module)));
         let mut modules = BTreeMap::new();
         for (index, file) in files.iter().enumerate() {
             names(index, file, &mut modules);
