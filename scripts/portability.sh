@@ -3,22 +3,14 @@
 # maker. (The oldest toolchain that Cargo.toml allows is the one that builds everything.) Takes the names of what to check, or checks all; whatever
 # needs a part that cannot be had here is a failure.
 #   scripts/portability.sh [wasm32 | windows | aarch64 | cuda]...
-# Each takes about five minutes on two quiet cores, since all of Burn is checked again.
+# scripts/setup-portability.sh installs the parts. Each takes minutes on two cores, since all of Burn is checked again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The standard library for a target, from rustup.
-add_target() {
-    [ -d "$(rustc --print sysroot)/lib/rustlib/$1/lib" ] || timeout 300 rustup target add "$1" >/dev/null 2>&1 || {
-        echo "portability.sh: rustup cannot get the standard library for $1 here" >&2
-        exit 1
-    }
-}
-
-# The C code of `ring`, the cryptography behind downloads, wants a compiler for the target.
+# The standard library for a target, and the compiler of C for it.
 need() {
-    command -v "$1" >/dev/null || {
-        echo "portability.sh: $1 is not installed (apt-get install $2)" >&2
+    [ -d "$(rustc --print sysroot)/lib/rustlib/$1/lib" ] && command -v "$2" >/dev/null || {
+        echo "portability.sh: $2 or the standard library for $1 is missing: scripts/setup-portability.sh" >&2
         exit 1
     }
 }
@@ -31,13 +23,11 @@ check() {
         (. target/wasm-toolchain/env && cargo check -p web --target wasm32-unknown-unknown "${build_std[@]}")
         ;;
     windows)
-        add_target x86_64-pc-windows-gnu
-        need x86_64-w64-mingw32-gcc gcc-mingw-w64-x86-64
+        need x86_64-pc-windows-gnu x86_64-w64-mingw32-gcc
         cargo check --workspace --target x86_64-pc-windows-gnu
         ;;
     aarch64)
-        add_target aarch64-unknown-linux-gnu
-        need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+        need aarch64-unknown-linux-gnu aarch64-linux-gnu-gcc
         cargo check --workspace --target aarch64-unknown-linux-gnu
         ;;
     cuda) cargo check -p kiln -p train --features train/cuda ;;

@@ -1,6 +1,8 @@
 //! Every parser of ours against damaged input: no panic, and no allocation beyond a bound. Mutations are a function of
 //! a seed and their number, so that a failure repeats. The short form runs with the other tests; `just fuzz SECONDS`
 //! runs each target that long. `KILN_FUZZ_SEED` chooses other mutations; continuous integration draws one.
+//!
+//! Not guided by coverage: cargo-fuzz and bolero's engines need a nightly compiler and a second, instrumented build of Burn.
 
 #![allow(clippy::print_stderr, reason = "figures for whoever runs with --nocapture")]
 

@@ -1,10 +1,17 @@
 //! What the server counts, as Prometheus reads it (text format 0.0.4).
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use prometheus_client::encoding::prometheus_text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+
+pub(crate) use prometheus_text::CONTENT_TYPE;
 
 /// Upper bounds in seconds: from a small picture on a fast machine to the time limit.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -12,59 +19,36 @@ const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 /// Upper bounds of images in a batch.
 const IMAGES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// Counts of values by upper bound.
-#[derive(Debug)]
-struct Histogram<const N: usize> {
-    bounds: [f64; N],
-    /// Not cumulative; what is above all bounds is only in `count`.
-    buckets: [AtomicU64; N],
-    count: AtomicU64,
-    /// In millionths, so that it is an integer.
-    sum: AtomicU64,
-}
-
-impl<const N: usize> Histogram<N> {
-    fn new(bounds: [f64; N]) -> Self {
-        Self { bounds, buckets: [const { AtomicU64::new(0) }; N], count: 0.into(), sum: 0.into() }
-    }
-
-    fn observe(&self, value: f64) {
-        if let Some(index) = self.bounds.iter().position(|&bound| value <= bound) {
-            self.buckets[index].fetch_add(1, Relaxed);
-        }
-        self.count.fetch_add(1, Relaxed);
-        self.sum.fetch_add((value * 1e6) as u64, Relaxed);
-    }
-
-    fn write(&self, text: &mut String, name: &str, help: &str) {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
-        let mut below = 0;
-        for (bound, bucket) in self.bounds.iter().zip(&self.buckets) {
-            below += bucket.load(Relaxed);
-            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {below}");
-        }
-        // Never smaller than a bucket, although another thread may be counting.
-        let count = self.count.load(Relaxed).max(below);
-        let sum = self.sum.load(Relaxed) as f64 / 1e6;
-        let _ =
-            writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}");
-    }
-}
+/// One label and its value.
+type Label<T> = [(&'static str, T); 1];
 
 /// All counters of a server.
 #[derive(Debug)]
 pub(crate) struct Metrics {
+    registry: Registry,
     /// By route and status, both from small closed sets.
-    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
-    request_seconds: Histogram<12>,
-    batch_images: Histogram<9>,
-    batch_seconds: Histogram<12>,
-    images: AtomicU64,
-    panics: AtomicU64,
-    swapped: AtomicU64,
-    refused: AtomicU64,
-    connections: AtomicI64,
-    connections_refused: AtomicU64,
+    requests: Family<(Label<&'static str>, Label<u16>), Counter>,
+    request_seconds: Histogram,
+    batch_images: Histogram,
+    batch_seconds: Histogram,
+    images: Counter,
+    panics: Counter,
+    reloads: Family<Label<&'static str>, Counter>,
+    connections: Gauge,
+    connections_refused: Counter,
+    /// Held by whoever writes what [`Gauges`] says, until that is read.
+    looked_at: Mutex<LookedAt>,
+}
+
+/// What is written when somebody asks.
+#[derive(Debug)]
+struct LookedAt {
+    uptime: Gauge<f64, AtomicU64>,
+    in_progress: Gauge,
+    queue_limit: Gauge,
+    images_waiting: Gauge,
+    model: Family<Label<String>, Gauge>,
+    memory: Option<Gauge>,
 }
 
 /// What the metrics do not count themselves.
@@ -77,110 +61,121 @@ pub(crate) struct Gauges<'a> {
     pub(crate) uptime: Duration,
 }
 
+/// Registers a new metric that begins as `metric`.
+fn new<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
 impl Metrics {
     pub(crate) fn new() -> Self {
-        Self {
-            requests: Mutex::default(),
-            request_seconds: Histogram::new(SECONDS),
-            batch_images: Histogram::new(IMAGES),
-            batch_seconds: Histogram::new(SECONDS),
-            images: 0.into(),
-            panics: 0.into(),
-            swapped: 0.into(),
-            refused: 0.into(),
-            connections: 0.into(),
-            connections_refused: 0.into(),
+        let mut registry = Registry::default();
+        let memory = resident_bytes().map(|_| {
+            new(&mut registry, "process_resident_memory_bytes", "Memory of the process", Gauge::default())
+        });
+        let kiln = registry.sub_registry_with_prefix("kiln");
+        let looked_at = Mutex::new(LookedAt {
+            uptime: new(kiln, "uptime_seconds", "Since the server began", Gauge::default()),
+            in_progress: new(
+                kiln,
+                "requests_in_progress",
+                "Predictions admitted and not yet answered",
+                Gauge::default(),
+            ),
+            queue_limit: new(kiln, "requests_limit", "Predictions that may be in progress", Gauge::default()),
+            images_waiting: new(kiln, "images_waiting", "Images that wait for the network", Gauge::default()),
+            model: new(kiln, "model_info", "The model that answers", Family::default()),
+            memory,
+        });
+        let seconds = || Histogram::new(SECONDS);
+        let metrics = Self {
+            images: new(kiln, "images", "Images that went through the network", Counter::default()),
+            panics: new(kiln, "panics", "Handlers that panicked", Counter::default()),
+            connections: new(kiln, "connections", "Open connections", Gauge::default()),
+            connections_refused: new(
+                kiln,
+                "connections_refused",
+                "Connections beyond the limit",
+                Counter::default(),
+            ),
+            reloads: new(
+                kiln,
+                "model_reloads",
+                "Model files that were looked at after the start",
+                Family::default(),
+            ),
+            requests: new(kiln, "http_requests", "Requests by route and status", Family::default()),
+            request_seconds: new(
+                kiln,
+                "http_request_seconds",
+                "From the head of a request to its answer",
+                seconds(),
+            ),
+            batch_images: new(
+                kiln,
+                "batch_images",
+                "Images that shared a pass of the network",
+                Histogram::new(IMAGES),
+            ),
+            batch_seconds: new(kiln, "batch_seconds", "One pass of the network", seconds()),
+            looked_at,
+            registry,
+        };
+        // Both are there from the start, at 0.
+        for swapped in [true, false] {
+            metrics.reloads_that(swapped);
         }
+        metrics
     }
 
     /// A request was answered.
     pub(crate) fn request(&self, route: &'static str, status: u16, duration: Duration) {
         self.request_seconds.observe(duration.as_secs_f64());
-        *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry((route, status)).or_default() +=
-            1;
+        self.requests.get_or_create(&([("route", route)], [("status", status)])).inc();
     }
 
     /// The network has seen a batch.
     pub(crate) fn batch(&self, images: usize, duration: Duration) {
-        self.images.fetch_add(images as u64, Relaxed);
+        self.images.inc_by(images as u64);
         self.batch_images.observe(images as f64);
         self.batch_seconds.observe(duration.as_secs_f64());
     }
 
     pub(crate) fn panic(&self) {
-        self.panics.fetch_add(1, Relaxed);
+        self.panics.inc();
+    }
+
+    fn reloads_that(&self, swapped: bool) -> Counter {
+        self.reloads.get_or_create_owned(&[("result", if swapped { "swapped" } else { "refused" })])
     }
 
     pub(crate) fn reload(&self, swapped: bool) {
-        if swapped { &self.swapped } else { &self.refused }.fetch_add(1, Relaxed);
+        self.reloads_that(swapped).inc();
     }
 
     pub(crate) fn connection(&self, change: i64) {
-        self.connections.fetch_add(change, Relaxed);
+        self.connections.inc_by(change);
     }
 
     pub(crate) fn connection_refused(&self) {
-        self.connections_refused.fetch_add(1, Relaxed);
+        self.connections_refused.inc();
     }
 
     /// Everything in Prometheus' text format.
     pub(crate) fn text(&self, gauges: &Gauges) -> String {
+        let now = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        now.uptime.set(gauges.uptime.as_secs_f64());
+        now.in_progress.set(gauges.in_progress as i64);
+        now.queue_limit.set(gauges.queue_limit as i64);
+        now.images_waiting.set(gauges.images_waiting as i64);
+        now.model.clear();
+        now.model.get_or_create(&[("weights_sha256", gauges.weights_sha256.to_owned())]).set(1);
+        if let (Some(memory), Some(bytes)) = (&now.memory, resident_bytes()) {
+            memory.set(bytes as i64);
+        }
         let mut text = String::new();
-        let mut single = |name: &str, kind: &str, help: &str, value: &dyn std::fmt::Display| {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
-        };
-        single("kiln_uptime_seconds", "gauge", "Since the server began.", &gauges.uptime.as_secs_f64());
-        single(
-            "kiln_requests_in_progress",
-            "gauge",
-            "Predictions admitted and not yet answered.",
-            &gauges.in_progress,
-        );
-        single("kiln_requests_limit", "gauge", "Predictions that may be in progress.", &gauges.queue_limit);
-        single("kiln_images_waiting", "gauge", "Images that wait for the network.", &gauges.images_waiting);
-        single(
-            "kiln_images_total",
-            "counter",
-            "Images that went through the network.",
-            &self.images.load(Relaxed),
-        );
-        single("kiln_panics_total", "counter", "Handlers that panicked.", &self.panics.load(Relaxed));
-        single("kiln_connections", "gauge", "Open connections.", &self.connections.load(Relaxed));
-        single(
-            "kiln_connections_refused_total",
-            "counter",
-            "Connections beyond the limit.",
-            &self.connections_refused.load(Relaxed),
-        );
-        if let Some(bytes) = resident_bytes() {
-            single("process_resident_memory_bytes", "gauge", "Memory of the process.", &bytes);
-        }
-
-        let _ = writeln!(
-            text,
-            "# HELP kiln_model_info The model that answers.\n# TYPE kiln_model_info gauge\n\
-             kiln_model_info{{weights_sha256=\"{}\"}} 1\n\
-             # HELP kiln_model_reloads_total Model files that were looked at after the start.\n\
-             # TYPE kiln_model_reloads_total counter\n\
-             kiln_model_reloads_total{{result=\"swapped\"}} {}\n\
-             kiln_model_reloads_total{{result=\"refused\"}} {}\n\
-             # HELP kiln_http_requests_total Requests by route and status.\n\
-             # TYPE kiln_http_requests_total counter",
-            gauges.weights_sha256,
-            self.swapped.load(Relaxed),
-            self.refused.load(Relaxed),
-        );
-        for ((route, status), count) in self.requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let _ =
-                writeln!(text, "kiln_http_requests_total{{route=\"{route}\",status=\"{status}\"}} {count}");
-        }
-        self.request_seconds.write(
-            &mut text,
-            "kiln_http_request_seconds",
-            "From the head of a request to its answer.",
-        );
-        self.batch_images.write(&mut text, "kiln_batch_images", "Images that shared a pass of the network.");
-        self.batch_seconds.write(&mut text, "kiln_batch_seconds", "One pass of the network.");
+        // Writing into a text cannot fail.
+        let _ = prometheus_text::encode(&mut text, &self.registry);
         text
     }
 }

@@ -14,7 +14,8 @@ use serde_json::Value;
 const MOST_BYTES: u64 = 64 << 20;
 const MOST_FILES: usize = 1000;
 
-/// The description of the interface, `OpenAPI` 3.1.
+/// The description of the interface, `OpenAPI` 3.1. Written by hand and tested with schemathesis: utoipa would add a feature to
+/// indexmap, which is under Burn, and so make a second build of it.
 const OPENAPI: &str = include_str!("../../assets/serve/openapi.json");
 const UPLOAD: &str = include_str!("../../assets/serve/upload.html");
 const UPLOAD_SCRIPT: &str = include_str!("../../assets/serve/upload.js");

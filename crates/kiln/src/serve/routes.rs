@@ -24,7 +24,7 @@ use super::budget::{Budget, Share};
 use super::decoders::{Decoders, Slot};
 use super::guard::{self, Guard};
 use super::input::{ImageLimits, Input, Sent};
-use super::metrics::{Gauges, Metrics};
+use super::metrics::{CONTENT_TYPE, Gauges, Metrics};
 use super::model_slot::{Loaded, ModelSlot};
 use super::pages::Pages;
 use super::parameters::Parameters;
@@ -396,7 +396,7 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
         weights_sha256: &loaded.classifier.metadata().weights_sha256,
         uptime: app.started.elapsed(),
     });
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text)
 }
 
 /// Whether requests will be answered: a load balancer asks this.
