@@ -43,6 +43,10 @@ portability *names:
 deny:
     scripts/deny.sh
 
+# The picture of crates and rooms in ARCHITECTURE.md, anew from the code.
+picture:
+    KILN_DRAW=1 cargo test --workspace --test project the_picture
+
 # The full form of the kill test: runs of every kind are killed 50 times at random moments, their checkpoints damaged, and
 # every end is compared bit for bit. It prints a seed that repeats the same kills.
 kills count="50" seed="":

@@ -5,6 +5,8 @@
 mod arrows;
 #[path = "support/code.rs"]
 mod code;
+#[path = "support/picture.rs"]
+mod picture;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -590,6 +592,23 @@ fn no_arrow_goes_up_between_rooms() {
         for room in *rooms {
             assert!(source.rooms().contains(room), "crates/{name} has no `{room}`: take it out of ROOMS");
         }
+    }
+}
+
+/// `KILN_DRAW=1 cargo test --workspace --test project picture` draws it anew.
+#[test]
+fn the_picture_of_the_crates_and_their_rooms_is_that_of_the_code() {
+    const BEGIN: &str = "<!-- drawn by `just picture` -->\n\n";
+    const END: &str = "\n<!-- end of the drawing -->";
+    let path = root().join("ARCHITECTURE.md");
+    let text = fs::read_to_string(&path).expect("ARCHITECTURE.md");
+    let (before, rest) = text.split_once(BEGIN).expect("where the picture begins");
+    let (found, after) = rest.split_once(END).expect("where the picture ends");
+    let expected = picture::picture(&root(), ROOMS);
+    if std::env::var_os("KILN_DRAW").is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{expected}{END}{after}")).expect("ARCHITECTURE.md");
+    } else {
+        assert_eq!(found, expected, "ARCHITECTURE.md shows other arrows than the code has: `just picture`");
     }
 }
 
