@@ -21,6 +21,8 @@ pub(crate) struct Kind {
     pub gap: (f32, f32),
     /// Width of a line of ground through the digit, smallest and largest.
     pub cut: (f32, f32),
+    /// Direction of the line's normal, smallest and largest; half of pi is a level line.
+    pub across: (f32, f32),
     /// Spots of ground on the strokes.
     pub holes: usize,
     /// Spots of ink.
@@ -37,19 +39,24 @@ const ONE: Kind = Kind {
     turn: 0.0,
     gap: (0.0, 0.0),
     cut: (0.0, 0.0),
+    across: (0.0, PI),
     holes: 0,
     specks: 0,
     bar: false,
     ruled: false,
 };
+/// Normals of lines that part what is above from what is below.
+const LEVEL: (f32, f32) = (0.45 * PI, 0.55 * PI);
 const BESIDE: Kind = Kind { digits: 2, ..ONE };
 const ABOVE: Kind = Kind { turn: 1.0, ..BESIDE };
 
 /// One digit, then several.
-pub(crate) const KINDS: [Kind; 17] = [
+pub(crate) const KINDS: [Kind; 19] = [
     ONE,
     Kind { name: "one, cut by 0.5 to 1.5 pixels", cut: (0.5, 1.5), ..ONE },
     Kind { name: "one, cut by 1.5 to 4 pixels", cut: (1.5, 4.0), ..ONE },
+    Kind { name: "one, cut level by 0.5 to 1.5 pixels", cut: (0.5, 1.5), across: LEVEL, ..ONE },
+    Kind { name: "one, cut level by 1.5 to 4 pixels", cut: (1.5, 4.0), across: LEVEL, ..ONE },
     Kind { name: "one, strokes broken", holes: 5, ..ONE },
     Kind { name: "one, dirt", specks: 10, ..ONE },
     Kind { name: "one, cut and dirt", cut: (0.5, 3.0), specks: 10, ..ONE },
@@ -159,7 +166,7 @@ impl<'a> Scene<'a> {
             [left + x * (right - left), top + y * (bottom - top)]
         };
         if kind.cut.1 > 0.0 {
-            let angle = random.between(0.0, PI);
+            let angle = random.between(kind.across.0, kind.across.1);
             let half = random.between(kind.cut.0, kind.cut.1) / 2.0;
             self.ground.push(Form::Line(inside(random, 0.6), [angle.cos(), angle.sin()], half));
         }
