@@ -157,7 +157,7 @@ mod tests {
         for text in [
             "",
             "index,target\n0,1\n",
-            "index,target,predicted\n0,1,256\n",
+            "index,target,predicted\n0,1,4294967296\n",
             "index,target,predicted\n0,1,x\n",
         ] {
             assert!(parse(text.as_bytes(), "test".to_owned(), Vec::new(), 1).is_err(), "{text}");
