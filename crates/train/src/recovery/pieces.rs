@@ -124,10 +124,10 @@ fn differences(
 fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
-            fields.iter().for_each(|(key, value)| leaves(value, &format!("{path}/{key}"), found))
+            fields.iter().for_each(|(key, value)| leaves(value, &format!("{path}/{key}"), found));
         }
         Value::Array(members) => {
-            members.iter().take(1).for_each(|value| leaves(value, &format!("{path}/0"), found))
+            members.iter().take(1).for_each(|value| leaves(value, &format!("{path}/0"), found));
         }
         _ => found.push(path.to_owned()),
     }
