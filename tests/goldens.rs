@@ -166,7 +166,7 @@ impl ModuleVisitor for Gradients<'_> {
 }
 
 fn kernels() -> String {
-    kernels::path().expect("kernels").name().to_owned()
+    model::ops::path().expect("kernels").name().to_owned()
 }
 
 /// What the program of today says.
@@ -207,7 +207,7 @@ fn training(config: &NetworkConfig, input: InputShape, classes: usize, seed: u64
     let logits = network.forward(images(input, &device));
     let targets: Vec<i32> = (0..IMAGES as i32).collect();
     let targets = Tensor::from_data(TensorData::new(targets, [IMAGES]), &device);
-    let gradients = kernels::cross_entropy(logits.clone(), targets, None, 0.0).backward();
+    let gradients = model::ops::cross_entropy(logits.clone(), targets, None, 0.0).backward();
     let mut found = Gradients { hasher: Sha256::new(), gradients: &gradients };
     network.visit(&mut found);
     Training {

@@ -522,6 +522,23 @@ fn the_default_configuration_is_what_its_file_says() {
 /// Cargo keeps the arrows between crates in order.
 const ROOMS: &[(&str, &[&str])] = &[
     (
+        "kernels",
+        &[
+            "memory",
+            "path",
+            "buffer",
+            "simd",
+            "gather",
+            "loss",
+            "optim",
+            "pointwise",
+            "pool",
+            "dense",
+            "norm",
+            "conv",
+        ],
+    ),
+    (
         "data",
         &[
             "text", "findings", "error", "files", "rng", "dataset", "formats", "options", "division",
@@ -545,7 +562,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates whose files still stand in a circle. None may be added.
-const NOT_TIDIED: &[&str] = &["kernels", "model", "kiln"];
+const NOT_TIDIED: &[&str] = &["model", "kiln"];
 
 fn read(name: &str) -> arrows::Crate {
     arrows::Crate::read(&root().join("crates").join(name).join("src"))

@@ -1,11 +1,16 @@
 //! The operators one by one; items are floating-point operations, so Gitem/s reads as GFLOP/s.
 //!
-//! `cargo bench -p kernels [-- FILTER]`. Beside them stands Burn's matrix product, the measure of what
-//! the machine does. `KILN_KERNELS` forces a path, `RAYON_NUM_THREADS` the number of threads.
+//! `cargo bench -p kernels [-- FILTER]`. `KILN_KERNELS` forces a path, `RAYON_NUM_THREADS` the number of threads. Burn's
+//! matrix product, the measure of what the machine does, and whole networks are timed by `model`'s example `throughput`.
 
-use burn::tensor::{Device, Distribution, Tensor};
 use divan::{Bencher, counter::ItemsCount};
-use kernels::{Activation, ConvBlock, Pool, batch_norm_train, conv_block, linear};
+use kernels::{
+    Path,
+    conv::{self, ConvBlock, Geometry, Inputs, Wanted},
+    dense, lanes, norm,
+    pointwise::{self, Activation, Pointwise},
+    pool::Pool,
+};
 
 fn main() {
     kernels::keep_freed_memory();
@@ -58,21 +63,30 @@ static CASES: [Case; 13] = [
 ];
 
 impl Case {
-    fn block(&self) -> ConvBlock {
-        let (padding, activation) = ([self.padding; 2], Activation::Relu);
-        ConvBlock { padding, activation, pool: self.pool, ..ConvBlock::default() }
-    }
-
-    fn tensors(&self, device: &Device) -> (Tensor<4>, Tensor<4>, Tensor<1>) {
+    /// The sizes for so many images.
+    fn geometry(&self, images: usize) -> Geometry {
         let [channels, height, width] = self.input;
-        (
-            random([BATCH, channels, height, width], device),
-            random([self.features, channels, self.kernel, self.kernel], device),
-            random([self.features], device),
-        )
+        let block = ConvBlock {
+            padding: [self.padding; 2],
+            activation: Activation::Relu,
+            pool: self.pool,
+            ..ConvBlock::default()
+        };
+        let weight = [self.features, channels, self.kernel, self.kernel];
+        Geometry::new([images, channels, height, width], weight, &block).expect("sizes with a fast path")
     }
 
-    /// Multiplications and additions of the convolution, pooled positions included.
+    /// Values of images, weight and bias.
+    fn values(&self, images: usize) -> [Vec<f32>; 3] {
+        let [channels, height, width] = self.input;
+        [
+            random(images * channels * height * width),
+            random(self.features * channels * self.kernel * self.kernel),
+            random(self.features),
+        ]
+    }
+
+    /// Multiplications and additions of the convolution for a batch, pooled positions included.
     fn work(&self) -> usize {
         let [channels, height, width] = self.input;
         let side = |size: usize| size + 2 * self.padding - self.kernel + 1;
@@ -80,70 +94,83 @@ impl Case {
     }
 }
 
-fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+fn path() -> Path {
+    kernels::path().expect("KILN_KERNELS names a path of this processor")
+}
+
+/// Values in `[-1, 1)` from a linear congruential generator (Knuth's MMIX constants).
+fn random(len: usize) -> Vec<f32> {
+    let mut state = len as u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f32 / (1_u64 << 30) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(len).collect()
 }
 
 #[divan::bench(args = &CASES)]
 fn conv_forward(bencher: Bencher, case: &Case) {
-    let (images, weight, bias) = case.tensors(&Device::flex());
-    let block = case.block();
+    let (geometry, [images, weight, bias]) = (case.geometry(BATCH), case.values(BATCH));
     bencher
         .counter(ItemsCount::new(case.work()))
-        .bench(|| conv_block(images.clone(), weight.clone(), Some(bias.clone()), &block));
+        .bench(|| conv::forward(path(), &geometry, &images, &weight, &bias, false).0);
 }
 
 /// The backward pass alone: the gradients of weight and bias, and of the images behind a first layer.
 #[divan::bench(args = &CASES)]
 fn conv_backward(bencher: Bencher, case: &Case) {
-    let (images, weight, bias) = case.tensors(&Device::flex().autodiff());
+    let (geometry, [images, weight, bias]) = (case.geometry(BATCH), case.values(BATCH));
+    let (output, saved) = conv::forward(path(), &geometry, &images, &weight, &bias, true);
+    let gradient = random(output.len());
+    let inputs = Inputs {
+        images: &images,
+        weight: &weight,
+        output: geometry.keeps_output(lanes(path())).then_some(&output[..]),
+        gradient: &gradient,
+        gradient_last: false,
+    };
     let is_first = case.input[0] <= 3;
-    let images = images.set_require_grad(!is_first);
-    let (weight, bias) = (weight.require_grad(), bias.require_grad());
-    let block = case.block();
+    let wanted = Wanted { images: !is_first, weight: true };
     bencher
         .counter(ItemsCount::new(case.work() * if is_first { 1 } else { 2 }))
-        .with_inputs(|| conv_block(images.clone(), weight.clone(), Some(bias.clone()), &block).sum())
-        .bench_values(|loss| loss.backward());
+        .bench(|| conv::backward(&saved, inputs, wanted));
 }
 
 /// One image at a time, as a service sees them.
 #[divan::bench(args = &CASES)]
 fn conv_of_one_image(bencher: Bencher, case: &Case) {
-    let (images, weight, bias) = case.tensors(&Device::flex());
-    let image = images.narrow(0, 0, 1);
-    let block = case.block();
+    let (geometry, [image, weight, bias]) = (case.geometry(1), case.values(1));
     bencher
         .counter(ItemsCount::new(case.work() / BATCH))
-        .bench(|| conv_block(image.clone(), weight.clone(), Some(bias.clone()), &block));
+        .bench(|| conv::forward(path(), &geometry, &image, &weight, &bias, false).0);
 }
 
 #[divan::bench(args = [[1600, 10], [1600, 128], [400, 120]])]
 fn linear_forward(bencher: Bencher, [inputs, outputs]: [usize; 2]) {
-    let device = Device::flex();
-    let (x, weight) = (random([BATCH, inputs], &device), random([inputs, outputs], &device));
+    let sizes = dense::Sizes { samples: BATCH, inputs, outputs, relu: false };
+    let (x, weight, bias) = (random(BATCH * inputs), random(inputs * outputs), random(outputs));
     bencher
         .counter(ItemsCount::new(2 * BATCH * inputs * outputs))
-        .bench(|| linear(x.clone(), weight.clone(), None, Activation::None));
+        .bench(|| dense::forward(path(), sizes, &x, &weight, &bias));
 }
 
 /// Forward and backward; items are values.
 #[divan::bench(args = [[16, 32], [64, 16]])]
 fn batch_norm(bencher: Bencher, [channels, side]: [usize; 2]) {
-    let device = Device::flex().autodiff();
-    let x = random([BATCH, channels, side, side], &device).require_grad();
-    let gamma = random([channels], &device).require_grad();
-    let beta = random([channels], &device).require_grad();
-    bencher.counter(ItemsCount::new(BATCH * channels * side * side)).bench(|| {
-        let found = batch_norm_train(x.clone(), gamma.clone(), beta.clone(), 1e-5, None, Activation::Relu);
-        found.output.sum().backward()
+    let sizes = norm::Sizes::new([BATCH, channels, side, side], 1e-5, Activation::Relu, false);
+    let len = BATCH * channels * side * side;
+    let (x, gradient) = (random(len), random(len));
+    let (gamma, beta) = (random(channels), random(channels));
+    bencher.counter(ItemsCount::new(len)).bench(|| {
+        let found = norm::statistics(path(), sizes, &x);
+        let output = norm::normalize(path(), sizes, &x, &found, &gamma, &beta, None);
+        norm::backward(path(), sizes, &x, &found, &gamma, Some(&output), &gradient, false)
     });
 }
 
-/// What the machine does: Burn's matrix product.
-#[divan::bench(args = [512, 1024])]
-fn matrix_product(bencher: Bencher, side: usize) {
-    let device = Device::flex();
-    let (a, b) = (random([side, side], &device), random([side, side], &device));
-    bencher.counter(ItemsCount::new(2 * side * side * side)).bench(|| a.clone().matmul(b.clone()));
+/// Items are values.
+#[divan::bench(args = [Pointwise::Tanh, Pointwise::Silu, Pointwise::Gelu])]
+fn pointwise_forward(bencher: Bencher, function: Pointwise) {
+    let x = random(1 << 18);
+    bencher.counter(ItemsCount::new(x.len())).bench(|| pointwise::forward(path(), function, &x));
 }

@@ -1,9 +1,8 @@
 //! The operators that a small convolutional network spends its time in, made fast on a CPU.
 //!
-//! Every function takes Burn tensors. On Flex and `NdArray`, which hold plain memory, it runs
-//! hand-written code with a hand-written backward pass; on every other backend, and for shapes
-//! without a fast path, it composes Burn's own operators. The caller never sees the difference, so
-//! a network is written once. `KILN_KERNELS` forces one path, see [`Path`].
+//! Every function takes slices in row-major order, with their sizes as a plain struct, and knows no framework: `model`'s
+//! `ops` puts them behind Burn's tensors and gradients. Each runs on a [`Path`], the code for one instruction set, and on
+//! the threads of rayon's pool, whose number changes no bit. `KILN_KERNELS` forces a path.
 
 #![expect(
     unsafe_code,
@@ -15,47 +14,22 @@
 )]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod adam;
-#[cfg(test)]
-mod agreement;
 mod buffer;
-mod compose;
-mod conv;
-mod dense;
-mod extension;
+pub mod conv;
+pub mod dense;
 mod gather;
-mod loss;
+pub mod loss;
 mod memory;
-mod norm;
+pub mod norm;
+pub mod optim;
 mod path;
-mod pointwise;
-mod pooling;
-#[cfg(test)]
-mod reference;
+pub mod pointwise;
+pub mod pool;
 mod simd;
-mod taps;
-mod tile;
-mod transpose;
+#[cfg(test)]
+mod testing;
 
-pub use adam::{AdamStep, adam_step};
-pub use conv::{ConvBlock, Pool, conv_block, conv_block_before};
-pub use dense::linear;
 pub use gather::gather_normalize;
-pub use loss::cross_entropy;
 pub use memory::{give_back_freed_memory, keep_freed_memory};
-pub use norm::{BatchNormTrain, batch_norm, batch_norm_train};
 pub use path::{KernelsError, Path, VARIABLE, path, path_by_default, set_path};
-pub use pointwise::{Pointwise, pointwise};
-pub use pooling::pool;
-
-/// What follows the affine part of a layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// The identity.
-    #[default]
-    None,
-    /// `max(x, 0)`; a NaN stays a NaN.
-    Relu,
-    /// The hyperbolic tangent.
-    Tanh,
-}
+pub use simd::lanes;

@@ -12,7 +12,7 @@ static FORCED: AtomicU8 = AtomicU8::new(0);
 /// One of the implementations of the operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Path {
-    /// Burn's own operators, composed.
+    /// The operators of the framework above, composed; here it is served by the portable code.
     Stock,
     /// Code without processor-specific instructions.
     Portable,

@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     train::start::model_io::provide_reference(finetune::REFERENCE_MODEL);
     let program = parsed::<Program>();
     // Before anything else: the operators would take a slower way without a word.
-    if let Err(error) = kernels::path_by_default() {
+    if let Err(error) = model::ops::path_by_default() {
         return exit(Err(error.into()));
     }
     exit(match program.command {

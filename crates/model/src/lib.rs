@@ -24,6 +24,7 @@ mod model_file;
 mod networks;
 mod norm;
 mod numbers;
+pub mod ops;
 mod picture;
 mod preprocessing;
 mod reading;

@@ -2,7 +2,8 @@
 //! running statistics.
 
 use burn::{nn::BatchNorm, tensor::Tensor};
-use kernels::Activation;
+
+use crate::ops::{self, Activation};
 
 /// `activation(norm(x) + residual)`, `[N, C, H, W]`: what `norm.forward` gives, and the same update of
 /// the running statistics in training.
@@ -17,9 +18,9 @@ pub(crate) fn forward(
     if !(device.is_autodiff() && norm.training.is_enabled()) {
         let [mean, variance] =
             [&norm.running_mean, &norm.running_var].map(|state| state.value().to_device(&device));
-        return kernels::batch_norm(x, [gamma, beta], [mean, variance], norm.epsilon, residual, activation);
+        return ops::batch_norm(x, [gamma, beta], [mean, variance], norm.epsilon, residual, activation);
     }
-    let found = kernels::batch_norm_train(x, gamma, beta, norm.epsilon, residual, activation);
+    let found = ops::batch_norm_train(x, gamma, beta, norm.epsilon, residual, activation);
     for (state, batch) in [(&norm.running_mean, found.mean), (&norm.running_var, found.variance)] {
         let kept = state.value_sync().to_device(&device).mul_scalar(1.0 - norm.momentum);
         state.update((kept + batch.detach().mul_scalar(norm.momentum)).detach());

@@ -4,7 +4,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::{Fit, InputShape, Picture, PictureError};
+use crate::{Fit, InputShape, Picture, PictureError, ops};
 
 /// Why a preprocessing cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -138,7 +138,7 @@ impl Preprocessing {
         assert!(!self.input.is_empty(), "an image holds at least one pixel");
         assert_eq!(pixels.len() % self.input.len(), 0, "whole images of {}", self.input);
         let indices: Vec<u32> = (0..(pixels.len() / self.input.len()) as u32).collect();
-        kernels::gather_normalize(
+        ops::gather_normalize(
             pixels,
             self.input.len(),
             &indices,

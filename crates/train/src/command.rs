@@ -38,8 +38,8 @@ impl From<StartError> for Failure {
     }
 }
 
-impl From<kernels::KernelsError> for Failure {
-    fn from(error: kernels::KernelsError) -> Self {
+impl From<model::ops::KernelsError> for Failure {
+    fn from(error: model::ops::KernelsError) -> Self {
         Self::usage(error)
     }
 }
@@ -103,8 +103,8 @@ pub fn configured(arguments: &TrainArguments) -> Result<(TrainConfig, Start), Fa
 /// # Errors
 /// When the dashboard has no terminal, or `KILN_KERNELS` names no path that can run here.
 pub fn set_up(common: &CommonArguments) -> Result<(), Failure> {
-    kernels::path_by_default()?;
-    kernels::keep_freed_memory();
+    model::ops::path_by_default()?;
+    model::ops::keep_freed_memory();
     log_to_stderr(common.progress == Some(ProgressMode::None));
     if common.progress.is_some_and(ProgressMode::lacks_terminal) {
         return Err(Failure::usage(

@@ -45,13 +45,13 @@ pub enum Kernels {
 
 impl Kernels {
     /// The path chosen here; `None` where variable and processor choose.
-    pub fn path(self) -> Option<kernels::Path> {
+    pub fn path(self) -> Option<model::ops::Path> {
         match self {
             Self::Auto => None,
-            Self::Stock => Some(kernels::Path::Stock),
-            Self::Portable => Some(kernels::Path::Portable),
-            Self::Avx2 => Some(kernels::Path::Avx2),
-            Self::Avx512 => Some(kernels::Path::Avx512),
+            Self::Stock => Some(model::ops::Path::Stock),
+            Self::Portable => Some(model::ops::Path::Portable),
+            Self::Avx2 => Some(model::ops::Path::Avx2),
+            Self::Avx512 => Some(model::ops::Path::Avx512),
         }
     }
 
@@ -59,9 +59,9 @@ impl Kernels {
     ///
     /// # Errors
     /// When the processor cannot run it, or `KILN_KERNELS` names nothing that it can run.
-    pub fn apply(self) -> Result<kernels::Path, kernels::KernelsError> {
-        kernels::set_path(self.path())?;
-        kernels::path()
+    pub fn apply(self) -> Result<model::ops::Path, model::ops::KernelsError> {
+        model::ops::set_path(self.path())?;
+        model::ops::path()
     }
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn is_auto(kernels: &Kernels) -> bool {
 
 impl std::fmt::Display for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.path().map_or("auto", kernels::Path::name))
+        f.write_str(self.path().map_or("auto", model::ops::Path::name))
     }
 }
 

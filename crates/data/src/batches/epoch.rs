@@ -115,7 +115,7 @@ impl Plan {
         if let Some(augmenter) = augmenter {
             augmenter.batch_into(dataset, picks, self.epoch, &mut images);
         } else {
-            kernels::gather_normalize(
+            model::ops::gather_normalize(
                 &dataset.pixels,
                 dataset.image_len(),
                 &indices,

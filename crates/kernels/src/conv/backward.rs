@@ -3,20 +3,24 @@
 use rayon::prelude::*;
 
 use super::{
+    forward::Saved,
     geometry::{Geometry, Reduction},
-    pack, planar,
+    pack,
+    partial::{Gradients, Layout, Partial, Wanted, Way, sum},
+    planar,
     planes::Plan,
     pool::{self, Planes},
     sparse::{self, Routes, Sums},
     winograd,
 };
 use crate::{
-    Path,
     buffer::{Output, Part, Scratch},
-    simd::{self, Kernel, Simd},
-    taps::{OuterSum, outer_sum, rows_per_strip},
-    tile::{Product, product, split_evenly},
-    transpose::transpose,
+    simd::{
+        self, Kernel, Simd,
+        taps::{OuterSum, outer_sum, rows_per_strip},
+        tile::{Product, product, split_evenly},
+        transpose::transpose,
+    },
 };
 
 /// Parts that a batch is cut into. Each sums its own gradients, and the sums are added in order, so
@@ -29,69 +33,32 @@ const FEWEST_IMAGES: usize = 4;
 /// The most memory that the sums of all parts may take together.
 const MOST_PARTIAL_VALUES: usize = 16 << 20;
 
-/// Which gradients somebody asks for; that of the bias costs nothing.
+/// What a backward pass starts from besides what the forward pass saved: its slices, and the gradient.
 #[derive(Clone, Copy)]
-pub(crate) struct Wanted {
-    pub(crate) images: bool,
-    pub(crate) weight: bool,
-}
-
-/// The gradients of one block.
-pub(crate) struct Gradients {
-    /// `[N, C, H, W]`, if asked for.
-    pub(crate) images: Option<Vec<f32>>,
-    /// `[O, C / groups, KH, KW]`; no meaning if not asked for.
-    pub(crate) weight: Vec<f32>,
-    /// `[O]`.
-    pub(crate) bias: Vec<f32>,
-}
-
-/// What a backward pass starts from: the tensors of the forward pass on the same path.
-#[derive(Clone, Copy)]
-pub(crate) struct Inputs<'a> {
-    pub(crate) images: &'a [f32],
-    pub(crate) weight: &'a [f32],
-    pub(crate) codes: &'a [u8],
-    /// Activated values of the convolution, where [`Geometry::needs_inner`].
-    pub(crate) inner: &'a [f32],
+pub struct Inputs<'a> {
+    /// As they were given to the forward pass.
+    pub images: &'a [f32],
+    /// The same.
+    pub weight: &'a [f32],
+    /// The output of the forward pass, where [`Geometry::keeps_output`].
+    pub output: Option<&'a [f32]>,
     /// Of the output, `[N, O, H', W']`.
-    pub(crate) gradient: &'a [f32],
-    /// Whether it lies channels last in memory.
-    pub(crate) gradient_last: bool,
+    pub gradient: &'a [f32],
+    /// Whether it lies channels last in memory, which [`Geometry::writes_last`] must allow.
+    pub gradient_last: bool,
 }
 
-/// How the sums are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// On planes.
-    Planar,
-    /// Channels last, over all positions.
-    Dense,
-    /// Channels last, over the positions that won the maximum.
-    Sparse,
-}
-
-impl Way {
-    fn new(geometry: &Geometry, lanes: usize, wanted: Wanted) -> Self {
-        // Sums over live positions are worth it where pooling leaves at most a quarter of them and a
-        // row of the kernel fills half a vector.
-        let few = geometry.reduction == Reduction::Max
-            && 4 * geometry.output_plane() <= geometry.inner[0] * geometry.inner[1]
-            && 2 * geometry.run() >= lanes;
-        if geometry.is_planar(lanes) {
-            Self::Planar
-        } else if few && wanted.weight {
-            Self::Sparse
-        } else {
-            Self::Dense
-        }
-    }
-}
-
-/// Gives the gradients for the gradient of the output.
-pub(crate) fn backward(path: Path, geometry: &Geometry, inputs: Inputs, wanted: Wanted) -> Gradients {
-    let Inputs { images, weight, codes, inner, gradient, gradient_last } = inputs;
+/// Gives the gradients for the gradient of the output, on the path of the forward pass.
+///
+/// # Panics
+/// Slices of other lengths than those of the forward pass, or one that saved nothing.
+pub fn backward(saved: &Saved, inputs: Inputs, wanted: Wanted) -> Gradients {
+    let Saved { path, geometry, codes, .. } = saved;
+    let path = *path;
+    let Inputs { images, weight, output, gradient, gradient_last } = inputs;
+    let inner = output.unwrap_or(&saved.inner);
     let lanes = simd::lanes(path);
+    assert!(!gradient_last || geometry.writes_last(lanes), "gradient channels last");
     let groups = geometry.groups;
     let inner_len = if geometry.needs_inner(lanes) { geometry.inner[0] * geometry.inner[1] } else { 0 };
     assert_eq!(images.len(), geometry.images * groups * geometry.image_len(), "length of images");
@@ -171,89 +138,6 @@ pub(crate) fn backward(path: Path, geometry: &Geometry, inputs: Inputs, wanted: 
         gradients.images = Some(unsafe { image_gradients.finish() });
     }
     gradients
-}
-
-/// How the sums of weight gradients lie in memory: distances between two neighbours.
-struct Layout {
-    way: Way,
-    channel: usize,
-    row: usize,
-    column: usize,
-    feature: usize,
-    /// Values of one group.
-    group_len: usize,
-    features: usize,
-}
-
-impl Layout {
-    fn new(geometry: &Geometry, lanes: usize, way: Way) -> Self {
-        let features = geometry.features_padded(lanes);
-        let [height, width] = geometry.kernel;
-        let (channel, row, column, feature, group_len) = match way {
-            Way::Planar => {
-                let len = geometry.taps() * features;
-                (height * width * features, width * features, features, 1, len)
-            }
-            Way::Dense => {
-                let row = geometry.run() * features;
-                (features, row, geometry.channels * features, 1, height * row)
-            }
-            Way::Sparse => {
-                let run = geometry.run().next_multiple_of(lanes);
-                (1, run, geometry.channels, height * run, geometry.features * height * run)
-            }
-        };
-        Self { way, channel, row, column, feature, group_len, features }
-    }
-}
-
-/// The sums over some images.
-pub(crate) struct Partial {
-    /// One per group.
-    pub(crate) weight: Vec<Scratch>,
-    /// `[group][feature]`, features padded to whole vectors.
-    pub(crate) bias: Vec<f32>,
-}
-
-/// Adds the parts in their order and brings the sums to Burn's layout.
-fn sum(geometry: &Geometry, layout: &Layout, partial: Vec<Partial>) -> Gradients {
-    let mut partial = partial.into_iter();
-    let Some(mut total) = partial.next() else {
-        unreachable!("a batch has at least one part");
-    };
-    let rest: Vec<Partial> = partial.collect();
-    for part in &rest {
-        for (to, from) in total.bias.iter_mut().zip(&part.bias) {
-            *to += from;
-        }
-    }
-    let [height, width] = geometry.kernel;
-    let mut weight = vec![0.0; geometry.groups * geometry.weight_len()];
-    let mut bias = Vec::with_capacity(geometry.groups * geometry.features);
-    for ((group, sums), weight) in
-        total.weight.iter_mut().enumerate().zip(weight.chunks_exact_mut(geometry.weight_len()))
-    {
-        sums.values_mut().par_chunks_mut(4096).enumerate().for_each(|(chunk, to)| {
-            let start = chunk * 4096;
-            for part in &rest {
-                for (to, from) in to.iter_mut().zip(&part.weight[group].values()[start..]) {
-                    *to += from;
-                }
-            }
-        });
-        let sums = sums.values();
-        for (kernel, to) in weight.chunks_exact_mut(height * width).enumerate() {
-            let (feature, channel) = (kernel / geometry.channels, kernel % geometry.channels);
-            let sums = &sums[feature * layout.feature + channel * layout.channel..];
-            for (row, to) in to.chunks_exact_mut(width).enumerate() {
-                for (column, to) in to.iter_mut().enumerate() {
-                    *to = sums[row * layout.row + column * layout.column];
-                }
-            }
-        }
-        bias.extend_from_slice(&total.bias[group * layout.features..][..geometry.features]);
-    }
-    Gradients { images: None, weight, bias }
 }
 
 struct Backward<'a> {

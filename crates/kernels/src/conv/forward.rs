@@ -12,27 +12,49 @@ use super::{
     winograd,
 };
 use crate::{
-    Activation, Path,
+    Path,
     buffer::{Output, Part, Scratch},
-    simd::{self, Kernel, Simd},
-    tile::{Product, product},
-    transpose::transpose,
+    pointwise::Activation,
+    simd::{
+        self, Kernel, Simd,
+        tile::{Product, product},
+        transpose::transpose,
+    },
 };
 
 /// Images that one task of the thread pool takes.
 const IMAGES_PER_TASK: usize = 4;
 
-/// What the backward pass needs besides images and weight, and the output where nothing is pooled.
-#[derive(Default)]
-pub(crate) struct Saved {
+/// What the backward pass needs besides images and weight, and the output where nothing is pooled. Only a forward pass
+/// makes one, since the codes lead the backward pass through memory.
+pub struct Saved {
+    pub(crate) path: Path,
+    pub(crate) geometry: Geometry,
     /// A code per value, channels last.
     pub(crate) codes: Vec<u8>,
     /// Activated values before an average pooling on planes.
     pub(crate) inner: Vec<f32>,
 }
 
-/// Gives the output `[N, O, H', W']` and, with `save`, what the backward pass needs.
-pub(crate) fn forward(
+impl Saved {
+    /// The path that was taken.
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// The sizes.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+}
+
+/// Gives the output `[N, O, H', W']` and, with `save`, what the backward pass needs. Images and output lie as the
+/// geometry says.
+///
+/// # Panics
+/// Slices of other lengths than `geometry`, an activation or a layout that it does not allow on this path, or a
+/// processor without the path's instructions.
+pub fn forward(
     path: Path,
     geometry: &Geometry,
     images: &[f32],
@@ -45,6 +67,8 @@ pub(crate) fn forward(
     assert_eq!(images.len(), geometry.images * groups * geometry.image_len(), "length of images");
     assert_eq!(weight.len(), groups * geometry.weight_len(), "length of weight");
     assert_eq!(bias.len(), groups * geometry.features, "length of bias");
+    assert!(geometry.is_fused(lanes), "{:?} must follow by itself", geometry.activation);
+    assert!(geometry.is_laid_out(lanes), "channels last on {path:?}");
     if geometry.is_planar(lanes) {
         return on_planes(path, geometry, images, weight, bias, save);
     }
@@ -71,7 +95,10 @@ pub(crate) fn forward(
     };
     run_tasks(geometry.images.div_ceil(IMAGES_PER_TASK), task);
     // SAFETY: the tasks cover all images, and each writes all values and codes of its images.
-    unsafe { (output.finish(), Saved { codes: codes.finish(), inner: Vec::new() }) }
+    unsafe {
+        let saved = Saved { path, geometry: *geometry, codes: codes.finish(), inner: Vec::new() };
+        (output.finish(), saved)
+    }
 }
 
 /// A single task is not worth handing over.
@@ -120,7 +147,10 @@ fn on_planes(
     };
     run_tasks(geometry.images.div_ceil(IMAGES_PER_TASK), task);
     // SAFETY: the tasks cover all images, and each writes all values of its images.
-    unsafe { (output.finish(), Saved { codes: Vec::new(), inner: inner.finish() }) }
+    unsafe {
+        let saved = Saved { path, geometry: *geometry, codes: Vec::new(), inner: inner.finish() };
+        (output.finish(), saved)
+    }
 }
 
 /// What the plain sum reads.

@@ -1,45 +1,32 @@
 //! The sizes of one fused block, checked once.
 
-use super::{ConvBlock, Pool, winograd};
-use crate::Activation;
+use super::{planes, winograd};
+use crate::{
+    pointwise::Activation,
+    pool::{Pool, Window},
+};
 
 /// Code of a pooled value whose gradient is stopped by the rectifier.
 pub(crate) const DEAD: u8 = 255;
 
-/// A window over the rows and columns of the convolution's output.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
-    pub(crate) kernel: [usize; 2],
-    pub(crate) stride: [usize; 2],
-    pub(crate) padding: [usize; 2],
+/// What a block of a convolution computes besides the shapes of its tensors. All sizes are `[height, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvBlock {
+    /// Distance between the positions of the kernel.
+    pub stride: [usize; 2],
+    /// Rows and columns of zeros added on each side of the image.
+    pub padding: [usize; 2],
+    /// Groups that the channels are split into; 1 for a dense convolution.
+    pub groups: usize,
+    /// Applied before pooling.
+    pub activation: Activation,
+    /// Applied last.
+    pub pool: Pool,
 }
 
-impl Window {
-    /// A window on each single value.
-    pub(crate) const ONE: Self = Self { kernel: [1, 1], stride: [1, 1], padding: [0, 0] };
-
-    pub(crate) fn area(&self) -> usize {
-        self.kernel[0] * self.kernel[1]
-    }
-
-    /// First row (or column) and one past the last that output `index` sees, of `len`; and how many
-    /// rows of the window lie before the first.
-    pub(crate) fn range(&self, axis: usize, index: usize, len: usize) -> (usize, usize, usize) {
-        let start = index * self.stride[axis];
-        let skipped = self.padding[axis].saturating_sub(start);
-        let first = start.saturating_sub(self.padding[axis]);
-        let last = (start + self.kernel[axis] - self.padding[axis]).min(len);
-        (first, last, skipped)
-    }
-
-    /// Whether windows of two by two lie side by side.
-    pub(crate) fn is_two(&self) -> bool {
-        self.kernel == [2, 2] && self.stride == [2, 2] && self.padding == [0, 0]
-    }
-
-    /// Whether no two windows share a value.
-    pub(crate) fn is_disjoint(&self) -> bool {
-        self.stride[0] >= self.kernel[0] && self.stride[1] >= self.kernel[1]
+impl Default for ConvBlock {
+    fn default() -> Self {
+        Self { stride: [1, 1], padding: [0, 0], groups: 1, activation: Activation::None, pool: Pool::None }
     }
 }
 
@@ -54,9 +41,9 @@ pub(crate) enum Reduction {
     Average,
 }
 
-/// All sizes. "Inner" is the output of the convolution, as far as pooling looks at it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Geometry {
+/// All sizes of a block, and how its images lie in memory. "Inner" is the output of the convolution, as far as pooling looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
     pub(crate) images: usize,
     pub(crate) groups: usize,
     /// Input channels of one group.
@@ -82,9 +69,9 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// The sizes, or `None` where the composition of Burn's operators must serve: sizes that do not
-    /// fit (it reports them), and shapes without a fast path.
-    pub(crate) fn new(images: [usize; 4], weight: [usize; 4], block: &ConvBlock) -> Option<Self> {
+    /// Of images `[N, C, H, W]` and a weight `[O, C / groups, KH, KW]`; `None` where another implementation must
+    /// serve: sizes that do not fit, and shapes without a fast path. Images and output lie as their shapes say.
+    pub fn new(images: [usize; 4], weight: [usize; 4], block: &ConvBlock) -> Option<Self> {
         let [count, total, height, width] = images;
         let [out_channels, channels, kernel_height, kernel_width] = weight;
         let groups = block.groups;
@@ -162,23 +149,54 @@ impl Geometry {
     }
 
     /// Whether the code for these sizes takes images that lie channels last as they are.
-    pub(crate) fn reads_last(&self, lanes: usize) -> bool {
+    pub fn reads_last(&self, lanes: usize) -> bool {
         !self.is_planar(lanes) && self.groups == 1 && self.channels.is_multiple_of(lanes)
     }
 
+    /// Tells that the images lie channels last, `[N, H, W, C]`, which [`Self::reads_last`] must allow; their gradient
+    /// then does, too.
+    #[must_use]
+    pub fn with_images_last(self, images_last: bool) -> Self {
+        Self { images_last, ..self }
+    }
+
+    /// Whether the images lie channels last.
+    pub fn has_images_last(&self) -> bool {
+        self.images_last
+    }
+
+    /// Lets the output lie channels last where it can, and where the block `next` reads it so.
+    #[must_use]
+    pub fn before(self, next: Option<&Self>, lanes: usize) -> Self {
+        let output_last = self.writes_last(lanes) && next.is_some_and(|next| next.reads_last(lanes));
+        Self { output_last, ..self }
+    }
+
+    /// Whether the output lies channels last.
+    pub fn has_output_last(&self) -> bool {
+        self.output_last
+    }
+
+    /// Whether code of so many lanes takes images and output as they lie.
+    pub(crate) fn is_laid_out(&self, lanes: usize) -> bool {
+        (!self.images_last || self.reads_last(lanes)) && (!self.output_last || self.writes_last(lanes))
+    }
+
     /// Whether it can leave the output channels last, and take its gradient so.
-    pub(crate) fn writes_last(&self, lanes: usize) -> bool {
+    pub fn writes_last(&self, lanes: usize) -> bool {
         !self.is_planar(lanes)
             && self.groups == 1
             && self.features.is_multiple_of(lanes)
             && self.reduction != Reduction::Copy
     }
 
-    pub(crate) fn output_shape(&self) -> [usize; 4] {
+    /// `[N, O, H', W']`.
+    pub fn output_shape(&self) -> [usize; 4] {
         [self.images, self.groups * self.features, self.output[0], self.output[1]]
     }
 
-    pub(crate) fn images_shape(&self) -> [usize; 4] {
+    /// `[N, C, H, W]`.
+    pub fn images_shape(&self) -> [usize; 4] {
         [self.images, self.groups * self.channels, self.size[0], self.size[1]]
     }
 
@@ -253,7 +271,7 @@ impl Geometry {
     }
 
     /// Whether the code for these sizes knows the activation: smooth ones only on planes.
-    pub(crate) fn is_fused(&self, lanes: usize) -> bool {
+    pub fn is_fused(&self, lanes: usize) -> bool {
         self.activation != Activation::Tanh || self.is_planar(lanes)
     }
 
@@ -261,6 +279,62 @@ impl Geometry {
     pub(crate) fn is_unpooled(&self) -> bool {
         let window = &self.window;
         window.kernel == [1, 1] && window.stride == [1, 1] && window.padding == [0, 0]
+    }
+
+    /// Whether the backward pass asks for the output.
+    pub fn keeps_output(&self, lanes: usize) -> bool {
+        self.is_unpooled() && self.needs_inner(lanes)
+    }
+
+    /// Whether the block runs on planes, where that takes no more vectors than channels last, forward
+    /// and backward.
+    pub(crate) fn is_planar(&self, lanes: usize) -> bool {
+        let reduces = self.reduction == Reduction::Max && !self.is_unpooled();
+        if self.stride != [1, 1] || reduces {
+            return false;
+        }
+        if self.winograd(lanes).is_some() && self.turned_winograd(lanes).is_some() {
+            return false;
+        }
+        let on_planes =
+            1.0 / self.plane_sizes().use_of_lanes(lanes) + 1.0 / self.turned_sizes().use_of_lanes(lanes);
+        let padded = |channels: usize| channels.next_multiple_of(lanes) as f64 / channels as f64;
+        // Channels last costs transposes besides.
+        on_planes <= 1.2 * (padded(self.features) + padded(self.channels))
+    }
+
+    /// Whether the backward pass asks for the activated values of the convolution.
+    pub(crate) fn needs_inner(&self, lanes: usize) -> bool {
+        self.activation != Activation::None && self.is_planar(lanes)
+    }
+
+    /// The convolution of the forward pass.
+    pub(crate) fn plane_sizes(&self) -> planes::Sizes {
+        planes::Sizes {
+            inputs: self.channels,
+            outputs: self.features,
+            kernel: self.kernel,
+            size: self.size,
+            border: self.padding,
+            output: self.inner,
+        }
+    }
+
+    /// The convolution that gives the gradient of the image.
+    pub(crate) fn turned_sizes(&self) -> planes::Sizes {
+        planes::Sizes {
+            inputs: self.features,
+            outputs: self.channels,
+            kernel: self.kernel,
+            size: self.inner,
+            border: std::array::from_fn(|axis| self.kernel[axis] - 1 - self.padding[axis]),
+            output: self.size,
+        }
+    }
+
+    /// Planes of the gradient of the convolution, without a border.
+    pub(crate) fn gradient_sizes(&self) -> planes::Sizes {
+        planes::Sizes { kernel: [1, 1], border: [0, 0], output: self.inner, ..self.turned_sizes() }
     }
 
     /// Whether the backward pass needs codes.

@@ -4,8 +4,7 @@ use super::geometry::Geometry;
 use crate::{
     Path,
     buffer::Scratch,
-    simd::{self, Kernel, Simd},
-    transpose::transpose,
+    simd::{self, Kernel, Simd, transpose::transpose},
 };
 
 /// Calls `visit(feature, channel, kernel_row, kernel_column, value)` for the weight of one group.

@@ -1,72 +1,20 @@
 //! The block on planes, forward and backward: convolutions with stride 1 that no maximum follows.
 
 use super::{
-    backward::Partial,
     geometry::{Geometry, Reduction},
-    planes::{Plan, Sizes, convolve, map_row, zip_row},
+    partial::Partial,
+    planes::{Plan, convolve, map_row, zip_row},
 };
 use crate::{
-    Activation,
     buffer::{Part, Scratch},
-    pointwise::apply_tanh,
-    simd::{Kernel, Simd},
-    taps::{OuterSum, outer_sum, rows_per_strip},
-    tile::split_evenly,
-    transpose::transpose,
+    pointwise::{Activation, apply_tanh},
+    simd::{
+        Kernel, Simd,
+        taps::{OuterSum, outer_sum, rows_per_strip},
+        tile::split_evenly,
+        transpose::transpose,
+    },
 };
-
-impl Geometry {
-    /// Whether the block runs on planes, where that takes no more vectors than channels last, forward
-    /// and backward.
-    pub(crate) fn is_planar(&self, lanes: usize) -> bool {
-        let reduces = self.reduction == Reduction::Max && !self.is_unpooled();
-        if self.stride != [1, 1] || reduces {
-            return false;
-        }
-        if self.winograd(lanes).is_some() && self.turned_winograd(lanes).is_some() {
-            return false;
-        }
-        let on_planes =
-            1.0 / self.plane_sizes().use_of_lanes(lanes) + 1.0 / self.turned_sizes().use_of_lanes(lanes);
-        let padded = |channels: usize| channels.next_multiple_of(lanes) as f64 / channels as f64;
-        // Channels last costs transposes besides.
-        on_planes <= 1.2 * (padded(self.features) + padded(self.channels))
-    }
-
-    /// Whether the backward pass asks for the activated values of the convolution.
-    pub(crate) fn needs_inner(&self, lanes: usize) -> bool {
-        self.activation != Activation::None && self.is_planar(lanes)
-    }
-
-    /// The convolution of the forward pass.
-    pub(crate) fn plane_sizes(&self) -> Sizes {
-        Sizes {
-            inputs: self.channels,
-            outputs: self.features,
-            kernel: self.kernel,
-            size: self.size,
-            border: self.padding,
-            output: self.inner,
-        }
-    }
-
-    /// The convolution that gives the gradient of the image.
-    pub(crate) fn turned_sizes(&self) -> Sizes {
-        Sizes {
-            inputs: self.features,
-            outputs: self.channels,
-            kernel: self.kernel,
-            size: self.inner,
-            border: std::array::from_fn(|axis| self.kernel[axis] - 1 - self.padding[axis]),
-            output: self.size,
-        }
-    }
-
-    /// Planes of the gradient of the convolution, without a border.
-    fn gradient_sizes(&self) -> Sizes {
-        Sizes { kernel: [1, 1], border: [0, 0], output: self.inner, ..self.turned_sizes() }
-    }
-}
 
 /// Weights of one group for the forward pass.
 pub(crate) fn pack(geometry: &Geometry, plan: &Plan, weight: &[f32]) -> Scratch {

@@ -3,8 +3,10 @@
 
 use crate::{
     buffer::Scratch,
-    simd::{Kernel, Simd},
-    tile::{most_sums, split_evenly},
+    simd::{
+        Kernel, Simd,
+        tile::{most_sums, split_evenly},
+    },
 };
 
 /// The sizes of one convolution; the gradient of the image is another of the same kind.

@@ -1,7 +1,7 @@
 //! Pooling and the rectifier on channels-last values, forward; and the way back of their gradient.
 
-use super::geometry::{DEAD, Geometry, Reduction, Window};
-use crate::simd::Simd;
+use super::geometry::{DEAD, Geometry, Reduction};
+use crate::{pool::Window, simd::Simd};
 
 /// Channels-last planes: the convolution's inner values or their gradient.
 #[derive(Clone, Copy)]

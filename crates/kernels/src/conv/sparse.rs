@@ -2,10 +2,7 @@
 //! positions only, for weight and image together.
 
 use super::geometry::{DEAD, Geometry};
-use crate::{
-    simd::{Kernel, Simd},
-    tile::split_evenly,
-};
+use crate::simd::{Kernel, Simd, tile::split_evenly};
 
 /// Where the gradients of one image go. Tables are made once, the lists refilled for each feature.
 pub(crate) struct Routes {

@@ -10,8 +10,10 @@ use std::borrow::Borrow;
 use crate::{
     Path,
     buffer::Scratch,
-    simd::{self, Kernel, Simd},
-    tile::{Product, product, split_evenly},
+    simd::{
+        self, Kernel, Simd,
+        tile::{Product, product, split_evenly},
+    },
 };
 
 /// Values of a transformed tile.

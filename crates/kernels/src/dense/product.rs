@@ -5,10 +5,12 @@ use rayon::prelude::*;
 use crate::{
     Path,
     buffer::{Output, Part, Scratch},
-    simd::{self, Kernel, Simd},
-    taps::{OuterSum, outer_sum},
-    tile::{Product, product},
-    transpose::transpose,
+    simd::{
+        self, Kernel, Simd,
+        taps::{OuterSum, outer_sum},
+        tile::{Product, product},
+        transpose::transpose,
+    },
 };
 
 /// Samples that one task of the forward pass takes.
@@ -23,16 +25,24 @@ const TERMS: usize = 128;
 
 /// The sizes of a dense layer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
-    pub(crate) samples: usize,
-    pub(crate) inputs: usize,
-    pub(crate) outputs: usize,
-    pub(crate) relu: bool,
+pub struct Sizes {
+    /// N.
+    pub samples: usize,
+    /// I.
+    pub inputs: usize,
+    /// O.
+    pub outputs: usize,
+    /// Whether a rectifier follows.
+    pub relu: bool,
 }
 
 /// `x [samples, inputs]`, `weight [inputs, outputs]`, `bias [outputs]` give `[samples, outputs]`.
-pub(crate) fn forward(path: Path, sizes: Sizes, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+///
+/// # Panics
+/// Slices of other lengths than `sizes`, a size of 0, or a processor without the path's instructions.
+pub fn forward(path: Path, sizes: Sizes, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let Sizes { samples, inputs, outputs, .. } = sizes;
+    assert!(samples * inputs * outputs > 0, "a dense layer of no size");
     assert_eq!(x.len(), samples * inputs, "length of x");
     assert_eq!(weight.len(), inputs * outputs, "length of weight");
     let stride = outputs.next_multiple_of(simd::lanes(path));
@@ -130,18 +140,21 @@ impl Kernel for Forward<'_> {
 }
 
 /// The gradients of a dense layer.
-pub(crate) struct Gradients {
+pub struct Gradients {
     /// `[samples, inputs]`, if asked for.
-    pub(crate) x: Option<Vec<f32>>,
+    pub x: Option<Vec<f32>>,
     /// `[inputs, outputs]`.
-    pub(crate) weight: Vec<f32>,
+    pub weight: Vec<f32>,
     /// `[outputs]`.
-    pub(crate) bias: Vec<f32>,
+    pub bias: Vec<f32>,
 }
 
 /// Gives the gradients for `gradient [samples, outputs]`. `output` is the result of the forward pass,
 /// where a rectifier ended it.
-pub(crate) fn backward(
+///
+/// # Panics
+/// As [`forward`].
+pub fn backward(
     path: Path,
     sizes: Sizes,
     x: &[f32],
@@ -151,6 +164,7 @@ pub(crate) fn backward(
     needs_x: bool,
 ) -> Gradients {
     let Sizes { samples, inputs, outputs, .. } = sizes;
+    assert!(samples * inputs * outputs > 0, "a dense layer of no size");
     assert_eq!(x.len(), samples * inputs, "length of x");
     assert_eq!(weight.len(), inputs * outputs, "length of weight");
     assert_eq!(gradient.len(), samples * outputs, "length of gradient");

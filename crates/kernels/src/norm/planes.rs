@@ -4,28 +4,41 @@
 use rayon::prelude::*;
 
 use crate::{
-    Activation, Path,
+    Path,
     buffer::{Output, Part},
+    pointwise::Activation,
     simd::{self, Kernel, Simd},
 };
 
 /// The sizes of `[images, channels, plane]`, and what is computed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
+pub struct Sizes {
     images: usize,
     channels: usize,
     /// Values of a channel of one image.
     plane: usize,
     epsilon: f64,
-    pub(crate) relu: bool,
-    pub(crate) residual: bool,
+    relu: bool,
+    residual: bool,
 }
 
 impl Sizes {
-    pub(crate) fn new(shape: [usize; 4], epsilon: f64, activation: Activation, residual: bool) -> Self {
+    /// Of `[N, C, H, W]`, with what follows the normalisation: an addition with `residual`, and an activation, of which
+    /// only the rectifier is known.
+    pub fn new(shape: [usize; 4], epsilon: f64, activation: Activation, residual: bool) -> Self {
         let [images, channels, height, width] = shape;
         let relu = activation == Activation::Relu;
         Self { images, channels, plane: height * width, epsilon, relu, residual }
+    }
+
+    /// Whether a rectifier follows, so that the backward pass asks for the output.
+    pub fn is_rectified(&self) -> bool {
+        self.relu
+    }
+
+    /// Whether something is added.
+    pub fn has_residual(&self) -> bool {
+        self.residual
     }
 
     fn len(&self) -> usize {
@@ -39,11 +52,12 @@ impl Sizes {
 }
 
 /// Mean and variance of every channel.
-#[derive(Clone)]
-pub(crate) struct Statistics {
-    pub(crate) mean: Vec<f32>,
-    /// Biased.
-    pub(crate) variance: Vec<f32>,
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    /// `[C]`.
+    pub mean: Vec<f32>,
+    /// `[C]`, over N * H * W values (biased), without epsilon.
+    pub variance: Vec<f32>,
 }
 
 /// Runs a task for every channel.
@@ -57,7 +71,10 @@ fn for_channels<T: Send>(sizes: Sizes, task: impl Fn(usize) -> T + Sync + Send) 
 }
 
 /// The statistics of the batch `x`.
-pub(crate) fn statistics(path: Path, sizes: Sizes, x: &[f32]) -> Statistics {
+///
+/// # Panics
+/// `x` of another length than `sizes`, or a processor without the path's instructions.
+pub fn statistics(path: Path, sizes: Sizes, x: &[f32]) -> Statistics {
     assert_eq!(x.len(), sizes.len(), "length of x");
     // SAFETY: the length is checked above.
     let moments =
@@ -171,8 +188,12 @@ impl Statistics {
     }
 }
 
-/// The normalised, shifted, activated batch.
-pub(crate) fn normalize(
+/// The normalised, shifted, activated batch: `activation((x - mean) / sqrt(variance + epsilon) * gamma + beta +
+/// residual)` (Ioffe and Szegedy, 2015, algorithm 1).
+///
+/// # Panics
+/// Slices of other lengths than `sizes`, or a processor without the path's instructions.
+pub fn normalize(
     path: Path,
     sizes: Sizes,
     x: &[f32],
@@ -237,21 +258,24 @@ impl Kernel for Normalize<'_> {
 }
 
 /// The gradients of a normalisation with the statistics of the batch.
-pub(crate) struct Gradients {
+pub struct Gradients {
     /// `[N, C, H, W]`.
-    pub(crate) x: Vec<f32>,
+    pub x: Vec<f32>,
     /// `[C]`.
-    pub(crate) gamma: Vec<f32>,
+    pub gamma: Vec<f32>,
     /// `[C]`.
-    pub(crate) beta: Vec<f32>,
+    pub beta: Vec<f32>,
     /// `[N, C, H, W]`, if asked for.
-    pub(crate) residual: Option<Vec<f32>>,
+    pub residual: Option<Vec<f32>>,
 }
 
 /// Gives the gradients for that of the output. `output` is the result of the forward pass, where a
 /// rectifier ended it.
+///
+/// # Panics
+/// Slices of other lengths than `sizes`, or a processor without the path's instructions.
 #[expect(clippy::too_many_arguments, reason = "each is one of the operator's tensors")]
-pub(crate) fn backward(
+pub fn backward(
     path: Path,
     sizes: Sizes,
     x: &[f32],

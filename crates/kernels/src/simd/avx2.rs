@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm256_storeu_ps, _mm256_sub_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
 };
 
-use super::{Kernel, Simd};
+use super::vector::{Kernel, Simd};
 
 #[derive(Clone, Copy)]
 pub(super) struct Avx2;

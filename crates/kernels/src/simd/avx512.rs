@@ -8,7 +8,10 @@ use std::arch::x86_64::{
     _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-use super::{Kernel, Simd, avx2};
+use super::{
+    avx2,
+    vector::{Kernel, Simd},
+};
 
 #[derive(Clone, Copy)]
 pub(super) struct Avx512;

@@ -1,6 +1,6 @@
 //! Plain Rust on four lanes, which the compiler maps to SSE2, NEON or wasm's SIMD.
 
-use super::{Kernel, Simd};
+use super::vector::{Kernel, Simd};
 
 #[derive(Clone, Copy)]
 pub(super) struct Portable;

@@ -43,7 +43,7 @@ pub(super) fn measure(
         net: job.net.name.clone(),
         parameters: summary.parameters(),
         backend: job.backend,
-        kernels: kernels::path().map_err(Failure::usage)?.name().to_owned(),
+        kernels: model::ops::path().map_err(Failure::usage)?.name().to_owned(),
         threads: rayon::current_num_threads(),
         work: Work::Inference,
         batch_size,

@@ -162,7 +162,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, Failure> {
     arguments.kernels.apply()?;
     let mut measurements = Vec::new();
     if let [job] = &jobs[..] {
-        kernels::keep_freed_memory();
+        model::ops::keep_freed_memory();
         train::command::join_threads(arguments.threads);
         measurements = measure(job, arguments)?;
     } else {

@@ -192,7 +192,7 @@ fn origin(text: &str) -> Result<String, String> {
 
 pub(crate) fn run(arguments: &ServeArguments) -> Result<ExitCode, Failure> {
     logging::init(arguments.log_format);
-    kernels::give_back_freed_memory();
+    model::ops::give_back_freed_memory();
     train::command::limit_threads(arguments.threads);
     let runtime = Runtime::new().map_err(Failure::failed)?;
     let code = runtime.block_on(serve(arguments));

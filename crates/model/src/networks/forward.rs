@@ -9,13 +9,15 @@ use burn::{
         ops::{ConvOptions, MaxPoolOptions},
     },
 };
-use kernels::{Pointwise, pointwise};
 
 use super::{
     Activation, Cell, Convolution, PoolConfig, PoolKind,
     build::{RecurrentLayer, Tokens},
 };
-use crate::norm;
+use crate::{
+    norm,
+    ops::{self, Pointwise, pointwise},
+};
 
 /// What flows between layers, for a batch.
 #[derive(Clone, Debug)]
@@ -124,18 +126,18 @@ impl Activation {
 
     /// The activation that the fused operators compute on the way, and what is left to do after
     /// them.
-    fn split(self) -> (kernels::Activation, Option<Self>) {
+    fn split(self) -> (ops::Activation, Option<Self>) {
         match self {
-            Self::Relu => (kernels::Activation::Relu, None),
-            Self::Tanh => (kernels::Activation::Tanh, None),
-            other => (kernels::Activation::None, Some(other)),
+            Self::Relu => (ops::Activation::Relu, None),
+            Self::Tanh => (ops::Activation::Tanh, None),
+            other => (ops::Activation::None, Some(other)),
         }
     }
 }
 
 /// [`Activation::split`] of what may be the identity.
-fn split(activation: Option<Activation>) -> (kernels::Activation, Option<Activation>) {
-    activation.map_or((kernels::Activation::None, None), Activation::split)
+fn split(activation: Option<Activation>) -> (ops::Activation, Option<Activation>) {
+    activation.map_or((ops::Activation::None, None), Activation::split)
 }
 
 fn activate<const D: usize>(x: Tensor<D>, activation: Option<Activation>) -> Tensor<D> {
@@ -147,17 +149,17 @@ fn activate<const D: usize>(x: Tensor<D>, activation: Option<Activation>) -> Ten
 
 impl PoolConfig {
     /// The pooling as the fused operators take it.
-    pub(crate) fn fused(&self) -> kernels::Pool {
+    pub(crate) fn fused(&self) -> ops::Pool {
         let (kernel, stride, padding) = ([self.kernel; 2], [self.stride(); 2], [self.padding; 2]);
         match self.kind {
-            PoolKind::Max => kernels::Pool::Max { kernel, stride, padding },
-            PoolKind::Average => kernels::Pool::Average { kernel, stride, padding },
+            PoolKind::Max => ops::Pool::Max { kernel, stride, padding },
+            PoolKind::Average => ops::Pool::Average { kernel, stride, padding },
         }
     }
 
     /// `[N, C, H, W] -> [N, C, H', W']`
     pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        kernels::pool(x, self.fused())
+        ops::pool(x, self.fused())
     }
 }
 
@@ -188,9 +190,9 @@ impl Block<'_> {
             Some((next, reader)) => {
                 let next_weight = next.conv.weight.val().dims();
                 let weight = self.conv.weight.val();
-                kernels::conv_block_before(x, weight, self.bias(), &whole, next_weight, &reader)
+                ops::conv_block_before(x, weight, self.bias(), &whole, next_weight, &reader)
             }
-            None => kernels::conv_block(x, self.conv.weight.val(), self.bias(), &whole),
+            None => ops::conv_block(x, self.conv.weight.val(), self.bias(), &whole),
         }
     }
 
@@ -209,32 +211,32 @@ impl Block<'_> {
     }
 
     /// The block as one operator, where it is one.
-    fn whole(&self) -> Option<kernels::ConvBlock> {
+    fn whole(&self) -> Option<ops::ConvBlock> {
         let (_, rest) = self.fused();
-        let pool = self.pool.map_or(kernels::Pool::None, |pool| pool.fused());
+        let pool = self.pool.map_or(ops::Pool::None, |pool| pool.fused());
         let operator = self.operator(pool)?;
         (self.norm.is_none() && !self.is_joined && rest.is_none()).then_some(operator)
     }
 
     /// The operator that reads the block's input.
-    fn reader(&self) -> Option<kernels::ConvBlock> {
-        self.whole().or_else(|| self.operator(kernels::Pool::None))
+    fn reader(&self) -> Option<ops::ConvBlock> {
+        self.whole().or_else(|| self.operator(ops::Pool::None))
     }
 
     /// The activation inside the convolution's operator, and the one that is left to do after it.
-    fn fused(&self) -> (kernels::Activation, Option<Activation>) {
+    fn fused(&self) -> (ops::Activation, Option<Activation>) {
         if self.norm.is_some() || self.is_joined {
-            return (kernels::Activation::None, self.activation);
+            return (ops::Activation::None, self.activation);
         }
         split(self.activation)
     }
 
     /// The fused operator; it knows neither dilation nor a padding that differs from side to side.
-    fn operator(&self, pool: kernels::Pool) -> Option<kernels::ConvBlock> {
+    fn operator(&self, pool: ops::Pool) -> Option<ops::ConvBlock> {
         let Convolution { stride, padding: [top, left, bottom, right], dilation, groups, .. } =
             self.convolution;
         let activation = self.fused().0;
-        (dilation == [1; 2] && [top, left] == [bottom, right]).then_some(kernels::ConvBlock {
+        (dilation == [1; 2] && [top, left] == [bottom, right]).then_some(ops::ConvBlock {
             stride,
             padding: [top, left],
             groups,
@@ -249,8 +251,8 @@ impl Block<'_> {
 
     /// The convolution, with its activation if nothing comes before that.
     fn convolve(&self, x: Tensor<4>) -> Tensor<4> {
-        if let Some(operator) = self.operator(kernels::Pool::None) {
-            return kernels::conv_block(x, self.conv.weight.val(), self.bias(), &operator);
+        if let Some(operator) = self.operator(ops::Pool::None) {
+            return ops::conv_block(x, self.conv.weight.val(), self.bias(), &operator);
         }
         let Convolution { stride, padding: [top, left, bottom, right], dilation, groups, .. } =
             self.convolution;
@@ -262,9 +264,9 @@ impl Block<'_> {
         let options = ConvOptions::new(stride, padding, dilation, groups);
         let x = conv2d(x, self.conv.weight.val(), self.bias(), options);
         match self.fused().0 {
-            kernels::Activation::None => x,
-            kernels::Activation::Relu => Activation::Relu.forward(x),
-            kernels::Activation::Tanh => Activation::Tanh.forward(x),
+            ops::Activation::None => x,
+            ops::Activation::Relu => Activation::Relu.forward(x),
+            ops::Activation::Tanh => Activation::Tanh.forward(x),
         }
     }
 }
@@ -297,9 +299,9 @@ pub(crate) fn dense(layer: &Linear, x: Value, activation: Option<Activation>) ->
 }
 
 /// `[N, I] -> [N, O]`
-pub(crate) fn linear(layer: &Linear, x: Tensor<2>, activation: kernels::Activation) -> Tensor<2> {
+pub(crate) fn linear(layer: &Linear, x: Tensor<2>, activation: ops::Activation) -> Tensor<2> {
     let bias = layer.bias.as_ref().map(Param::val);
-    kernels::linear(x, layer.weight.val(), bias, activation)
+    ops::linear(x, layer.weight.val(), bias, activation)
 }
 
 /// Averages `[N, C, H, W]` to `[N, C, side, side]`; the identity where that is its size.
@@ -362,8 +364,8 @@ impl RecurrentLayer {
         for step in steps {
             let zeros = || Tensor::zeros([step.dims()[0], hidden], &step.device());
             let mut state = states.last().cloned().unwrap_or_else(zeros);
-            let from_state = linear(&self.state, state.clone(), kernels::Activation::None);
-            let from_input = linear(&self.input, step.clone(), kernels::Activation::None); // [N, gates * H]
+            let from_state = linear(&self.state, state.clone(), ops::Activation::None);
+            let from_input = linear(&self.input, step.clone(), ops::Activation::None); // [N, gates * H]
             match cell {
                 Cell::Lstm => {
                     let gates = from_input + from_state;

@@ -18,7 +18,7 @@ use super::{
     graph::{Graph, NodeId, Operator},
     plan::{Plan, Step, Work},
 };
-use crate::Initialization;
+use crate::{Initialization, ops};
 
 /// Any network that a [`crate::NetworkConfig`] can describe: the weights of its layers, and the steps in which they are
 /// computed.
@@ -133,7 +133,7 @@ impl Network {
     /// Features `[N, F]` to logits `[N, K]`: with [`Self::features`], the same as [`Self::forward`].
     pub fn classify_features(&self, features: Tensor<2>) -> Tensor<2> {
         match self.dense(self.form.graph.head()) {
-            Some(head) => forward::linear(head, features, kernels::Activation::None),
+            Some(head) => forward::linear(head, features, ops::Activation::None),
             None => features,
         }
     }

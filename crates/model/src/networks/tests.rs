@@ -8,7 +8,7 @@ use burn::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{load, named_tensors};
+use crate::{load, named_tensors, ops};
 
 const MNIST: InputShape = InputShape::new(1, 28, 28);
 
@@ -302,10 +302,10 @@ proptest! {
         let expected = naive_pool(&values(x.clone()), [n, h, w], &pool);
         assert_close(&values(pool.forward(x.clone())), &expected)?;
         let identity = Tensor::<4>::ones([1, 1, 1, 1], &device);
-        let options = kernels::ConvBlock {
-            stride: [1, 1], padding: [0, 0], groups: 1, activation: kernels::Activation::None, pool: pool.fused(),
+        let options = ops::ConvBlock {
+            stride: [1, 1], padding: [0, 0], groups: 1, activation: ops::Activation::None, pool: pool.fused(),
         };
-        assert_close(&values(kernels::conv_block(x, identity, None, &options)), &expected)?;
+        assert_close(&values(ops::conv_block(x, identity, None, &options)), &expected)?;
     }
 
     /// A whole block with every activation, fused and not, against the definitions.
@@ -424,8 +424,7 @@ fn every_weight_is_trained_on_an_autodiff_device() {
     let config = CnnConfig { dense: vec![6], batch_norm: true, ..CnnConfig::default() };
     let device = Device::flex().autodiff();
     let net = init(&config, MNIST, 10, 1, &device).unwrap();
-    let loss =
-        kernels::cross_entropy(net.forward(images(4, MNIST, 1, &device)), targets(4, &device), None, 0.0);
+    let loss = ops::cross_entropy(net.forward(images(4, MNIST, 1, &device)), targets(4, &device), None, 0.0);
     let gradients = GradientsParams::from_grads(loss.backward(), &net);
     // Two convolutions without bias, two norms of two, two dense layers of two.
     assert_eq!(gradients.len(), 2 + 4 + 4);
@@ -504,7 +503,7 @@ fn one_batch_is_learned_by_heart() {
         let (x, y) = (images(20, input, 3, &device), targets(20, &device));
         let mut losses = vec![];
         for _ in 0..80 {
-            let loss = kernels::cross_entropy(net.forward(x.clone()), y.clone(), None, 0.0);
+            let loss = ops::cross_entropy(net.forward(x.clone()), y.clone(), None, 0.0);
             losses.push(values(loss.clone())[0]);
             let gradients = GradientsParams::from_grads(loss.backward(), &net);
             net = optimizer.step(1e-2, net, gradients);

@@ -8,8 +8,8 @@ use burn::optim::lr_scheduler::LrScheduler;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{Device, Tensor};
-use kernels::AdamStep;
 use model::LayerGroups;
+use model::ops::AdamStep;
 
 use crate::config::{OptimizerConfig, OptimizerName, TrainConfig};
 use crate::device::processor;
@@ -74,7 +74,7 @@ impl Optimizer for Rule {
                 let first = state.first.take().unwrap_or_else(|| gradient.zeros_like());
                 let second = state.second.take().unwrap_or_else(|| gradient.zeros_like());
                 let (parameter, first, second) =
-                    kernels::adam_step(parameter, gradient, first, second, &step);
+                    model::ops::adam_step(parameter, gradient, first, second, &step);
                 state.first = Some(first);
                 state.second = Some(second);
                 parameter

@@ -106,7 +106,7 @@ impl Trainable {
         });
         let smoothing = settings.label_smoothing;
         let loss = match batch.probabilities {
-            None => kernels::cross_entropy(logits.clone(), batch.targets.clone(), weights, smoothing),
+            None => model::ops::cross_entropy(logits.clone(), batch.targets.clone(), weights, smoothing),
             Some(probabilities) => soft_cross_entropy(logits.clone(), probabilities, weights, smoothing),
         };
         ClassificationOutput { loss, output: logits, targets: batch.targets }
@@ -276,7 +276,7 @@ mod tests {
         let targets = Tensor::from_data(TensorData::new(vec![1, 0], [2]), &device);
         for smoothing in [0.0, 0.2] {
             let soft = soft_cross_entropy(logits(), certain.clone(), None, smoothing).into_scalar::<f32>();
-            let hard = kernels::cross_entropy(logits(), Tensor::clone(&targets), None, smoothing);
+            let hard = model::ops::cross_entropy(logits(), Tensor::clone(&targets), None, smoothing);
             let hard = hard.into_scalar::<f32>();
             assert!((soft - hard).abs() < 1e-6, "{soft}, {hard}");
         }

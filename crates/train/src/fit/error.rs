@@ -32,7 +32,7 @@ pub enum FitError {
     Device(#[from] DeviceError),
     /// The kernels' path.
     #[error(transparent)]
-    Kernels(#[from] kernels::KernelsError),
+    Kernels(#[from] model::ops::KernelsError),
     /// The data.
     #[error(transparent)]
     Data(#[from] data::DataError),

@@ -29,26 +29,26 @@ pub(crate) fn go_on(
     mut history: Vec<CodeVersion>,
     step: usize,
     configured: Kernels,
-) -> Result<Vec<CodeVersion>, kernels::KernelsError> {
+) -> Result<Vec<CodeVersion>, model::ops::KernelsError> {
     // Of what came after the checkpoint nothing is left.
     history.retain(|computed| computed.from_step < step);
     let Some(last) = history.last() else {
         let kernels = configured.apply()?.name().to_owned();
         return Ok(vec![CodeVersion { from_step: step, kernels, kiln: VERSION.to_owned() }]);
     };
-    let wanted = kernels::Path::named(&last.kernels).filter(|path| path.is_supported());
+    let wanted = model::ops::Path::named(&last.kernels).filter(|path| path.is_supported());
     let path = match wanted {
         Some(path) => {
-            let asked = kernels::path_by_default()?;
-            if std::env::var_os(kernels::VARIABLE).is_some() && asked != path {
+            let asked = model::ops::path_by_default()?;
+            if std::env::var_os(model::ops::VARIABLE).is_some() && asked != path {
                 tracing::warn!(
                     "{}={} is not taken: the run keeps the kernels that it began with, {}",
-                    kernels::VARIABLE,
+                    model::ops::VARIABLE,
                     asked.name(),
                     path.name()
                 );
             }
-            kernels::set_path(Some(path))?;
+            model::ops::set_path(Some(path))?;
             path
         }
         None => {
@@ -86,7 +86,7 @@ mod tests {
     /// Only paths that change nothing for the tests beside this one.
     #[test]
     fn what_changes_is_recorded_and_what_came_later_forgotten() {
-        let here = kernels::path_by_default().unwrap().name();
+        let here = model::ops::path_by_default().unwrap().name();
         let same = || computed(0, here, VERSION);
         assert_eq!(go_on(Vec::new(), 0, Kernels::Auto).unwrap(), [same()]);
         assert_eq!(go_on(vec![same()], 7, Kernels::Auto).unwrap(), [same()]);
@@ -99,6 +99,6 @@ mod tests {
         // From a checkpoint before the change, and from the beginning.
         assert_eq!(go_on(after.clone(), 5, Kernels::Auto).unwrap(), [older, computed(5, here, VERSION)]);
         assert_eq!(go_on(after, 0, Kernels::Auto).unwrap(), [same()]);
-        kernels::set_path(None).unwrap();
+        model::ops::set_path(None).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! Between Burn's layout (a plane per channel) and the kernels' (channels last).
 
-use crate::simd::Simd;
+use super::vector::Simd;
 
 /// Values of a cache line.
 const LINE: usize = 16;

@@ -1,6 +1,6 @@
 //! Samples per second of a training step and of inference of some nets, and the speed of operators.
 //!
-//! `cargo run --release -p kernels --example throughput [--features ndarray] [flex|ndarray] [seconds]
+//! `cargo run --release -p model --example throughput [--features ndarray] [flex|ndarray] [seconds]
 //! [net]...` with nets `cnn`, `lenet5`, `stack` and `operators`; set `KILN_KERNELS=stock` for Burn's own
 //! operators and `RAYON_NUM_THREADS` for the number of threads.
 #![expect(clippy::print_stdout, reason = "results go to stdout")]
@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use kernels::{Activation, AdamStep, ConvBlock, Pool, adam_step, conv_block, cross_entropy, linear};
+use model::ops::{self, Activation, AdamStep, ConvBlock, Pool, adam_step, conv_block, cross_entropy, linear};
 
 const BATCH: usize = 128;
 
@@ -202,7 +202,7 @@ fn median(seconds: f64, mut work: impl FnMut()) -> f64 {
 }
 
 fn main() {
-    kernels::keep_freed_memory();
+    ops::keep_freed_memory();
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_else(|| "flex".to_owned());
     let seconds: f64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(3.0);
@@ -212,7 +212,7 @@ fn main() {
         "ndarray" => Device::ndarray(),
         _ => Device::flex(),
     };
-    println!("device {device:?}, path {:?}", kernels::path());
+    println!("device {device:?}, path {:?}", ops::path());
     let chosen: Vec<String> = arguments.collect();
     let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| chosen == name);
     for shape in shapes().iter().filter(|shape| is_chosen(shape.name)) {

@@ -11,16 +11,19 @@ use burn::backend::{
     },
     tensor::{FloatTensor, IntTensor},
 };
+use kernels::{
+    Path,
+    conv::{Geometry, Wanted},
+    dense::Sizes,
+    lanes, norm,
+    optim::AdamStep,
+    pointwise::{Activation, Pointwise},
+    pool,
+};
 
 use super::{
-    KernelOps,
+    extension::KernelOps,
     host::{self, ConvState, Host, NormState},
-};
-use crate::{
-    Activation, AdamStep, Path, Pointwise,
-    conv::{backward::Wanted, geometry::Geometry},
-    dense::product::Sizes,
-    norm, pooling, simd,
 };
 
 /// State of a backward pass, shared so that a clone costs nothing.
@@ -135,7 +138,7 @@ impl<B: Host> Backward<B, 1> for PointwiseBackward {
 struct PoolState {
     codes: Vec<u8>,
     path: Path,
-    sizes: pooling::Sizes,
+    sizes: pool::Sizes,
     /// Of the planes.
     shape: [usize; 4],
 }
@@ -214,16 +217,14 @@ impl<B: Host + KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let nodes = [images.node(), weight.node(), bias.node()];
         let prepared = ConvBackward.prepare::<C>(nodes).compute_bound().stateful();
-        let mut geometry = geometry;
-        let images = host::images::<B>(images.into_primitive(), path, &mut geometry);
+        let (images, geometry) = host::images::<B>(images.into_primitive(), path, geometry);
         let weight = B::contiguous(weight.into_primitive());
         let bias = bias.into_primitive();
         match prepared {
             OpsKind::Tracked(prepared) => {
                 let (output, saved) = host::conv_block::<B>(&images, &weight, bias, path, &geometry, true);
-                let is_kept = geometry.is_unpooled() && geometry.needs_inner(simd::lanes(path));
-                let kept = is_kept.then(|| output.clone());
-                let state = ConvState::<B> { images, weight, output: kept, saved, path, geometry };
+                let kept = geometry.keeps_output(lanes(path)).then(|| output.clone());
+                let state = ConvState::<B> { images, weight, output: kept, saved };
                 prepared.finish(Saved::new(state), output)
             }
             OpsKind::UnTracked(prepared) => {
@@ -261,17 +262,17 @@ impl<B: Host + KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         beta: FloatTensor<Self>,
         residual: FloatTensor<Self>,
         path: Path,
-        sizes: norm::planes::Sizes,
+        sizes: norm::Sizes,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let nodes = [x.node(), gamma.node(), beta.node(), residual.node()];
         let prepared = NormBackward.prepare::<C>(nodes).compute_bound().stateful();
         let (x, gamma) = (B::contiguous(x.into_primitive()), B::contiguous(gamma.into_primitive()));
         let (beta, residual) = (beta.into_primitive(), residual.into_primitive());
         let (output, statistics) = host::batch_norm_train::<B>(&x, &gamma, beta, residual, path, sizes);
-        let [mean, variance] = statistics.clone().into_tensors::<B>();
+        let [mean, variance] = host::statistics::<B>(statistics.clone());
         let output = match prepared {
             OpsKind::Tracked(prepared) => {
-                let kept = sizes.relu.then(|| output.clone());
+                let kept = sizes.is_rectified().then(|| output.clone());
                 let state = NormState::<B> { x, gamma, output: kept, statistics, path, sizes };
                 prepared.finish(Saved::new(state), output)
             }
@@ -288,7 +289,7 @@ impl<B: Host + KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         variance: FloatTensor<Self>,
         residual: FloatTensor<Self>,
         path: Path,
-        sizes: norm::planes::Sizes,
+        sizes: norm::Sizes,
     ) -> FloatTensor<Self> {
         // `batch_norm` composes Burn's operators where gradients may be asked for.
         let tensors = [x, gamma, beta, mean, variance, residual].map(FloatTensor::<Self>::into_primitive);
@@ -326,7 +327,7 @@ impl<B: Host + KernelOps, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         }
     }
 
-    fn kernel_max_pool(x: FloatTensor<Self>, path: Path, sizes: pooling::Sizes) -> FloatTensor<Self> {
+    fn kernel_max_pool(x: FloatTensor<Self>, path: Path, sizes: pool::Sizes) -> FloatTensor<Self> {
         let prepared = PoolBackward.prepare::<C>([x.node()]).compute_bound().stateful();
         let x = B::contiguous(x.into_primitive());
         let (output, codes) = host::max_pool::<B>(&x, path, sizes);

@@ -5,8 +5,12 @@ use burn::tensor::{
     Int, Tensor, activation, module,
     ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
 };
-
-use crate::{Activation, AdamStep, BatchNormTrain, ConvBlock, Pointwise, Pool, pointwise::LEAKY_SLOPE};
+use kernels::{
+    conv::ConvBlock,
+    optim::AdamStep,
+    pointwise::{Activation, LEAKY_SLOPE, Pointwise},
+    pool::Pool,
+};
 
 pub(crate) fn conv_block(
     images: Tensor<4>,
@@ -60,6 +64,7 @@ pub(crate) fn pointwise<const D: usize>(function: Pointwise, x: Tensor<D>) -> Te
     }
 }
 
+/// Output, mean and variance.
 pub(crate) fn batch_norm_train(
     x: Tensor<4>,
     gamma: Tensor<1>,
@@ -67,10 +72,10 @@ pub(crate) fn batch_norm_train(
     epsilon: f64,
     residual: Option<Tensor<4>>,
     activation: Activation,
-) -> BatchNormTrain {
+) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
     let normalized = module::batch_norm_train(x, gamma, beta, epsilon);
     let output = activate(add(normalized.output, residual), activation);
-    BatchNormTrain { output, mean: normalized.mean, variance: normalized.variance }
+    (output, normalized.mean, normalized.variance)
 }
 
 pub(crate) fn batch_norm(

@@ -1,7 +1,7 @@
 //! The inner product at the heart of forward passes: some positions times some vectors of outputs,
 //! held in registers.
 
-use crate::simd::{Kernel, Simd};
+use super::vector::{Kernel, Simd};
 
 /// `out[p][o] = init[p][o] + sum over (r, k) of x[offset[p] + r * row_stride + k] * w[r * run +
 /// k][o]`: a convolution over channels-last images, or a matrix product with `rows = 1`.

@@ -4,18 +4,15 @@ use burn::backend::{
     Backend, TensorMetadata,
     tensor::{FloatTensor, IntTensor},
 };
-
-use crate::{
-    Activation, AdamStep, Path, Pointwise, adam,
-    conv::{
-        backward::{self, Inputs, Wanted},
-        forward,
-        geometry::Geometry,
-    },
-    dense::product::{self, Sizes},
-    loss,
-    norm::planes::{self, Statistics},
-    pooling, simd,
+use kernels::{
+    Path,
+    conv::{self, Geometry, Inputs, Saved, Wanted},
+    dense::{self, Sizes},
+    lanes, loss,
+    norm::{self, Statistics},
+    optim::{self, AdamStep},
+    pointwise::{self, Activation, Pointwise},
+    pool,
 };
 
 /// A backend with tensors in plain memory.
@@ -45,10 +42,15 @@ pub(crate) fn to_indices<T: Copy + TryInto<usize>>(values: impl IntoIterator<Ite
     values.into_iter().map(|value| value.try_into().unwrap_or(usize::MAX)).collect()
 }
 
-/// Images as the code for these sizes reads them; tells the geometry which way they lie.
-pub(crate) fn images<B: Host>(images: FloatTensor<B>, path: Path, geometry: &mut Geometry) -> FloatTensor<B> {
-    geometry.images_last = geometry.reads_last(simd::lanes(path)) && B::is_channels_last(&images);
-    if geometry.images_last { images } else { B::contiguous(images) }
+/// Images as the code for these sizes reads them, and the geometry with the way they lie.
+pub(crate) fn images<B: Host>(
+    images: FloatTensor<B>,
+    path: Path,
+    geometry: Geometry,
+) -> (FloatTensor<B>, Geometry) {
+    let is_last = geometry.reads_last(lanes(path)) && B::is_channels_last(&images);
+    let images = if is_last { images } else { B::contiguous(images) };
+    (images, geometry.with_images_last(is_last))
 }
 
 /// A tensor `[N, C, H, W]` of values that lie so, or channels last.
@@ -79,11 +81,11 @@ pub(crate) fn conv_block<B: Host>(
     path: Path,
     geometry: &Geometry,
     save: bool,
-) -> (FloatTensor<B>, forward::Saved) {
+) -> (FloatTensor<B>, Saved) {
     let bias = B::contiguous(bias);
     let (output, saved) =
-        forward::forward(path, geometry, B::values(images), B::values(weight), B::values(&bias), save);
-    let output = from_planes::<B>(output, geometry.output_shape(), geometry.output_last);
+        conv::forward(path, geometry, B::values(images), B::values(weight), B::values(&bias), save);
+    let output = from_planes::<B>(output, geometry.output_shape(), geometry.has_output_last());
     (output, saved)
 }
 
@@ -93,9 +95,7 @@ pub(crate) struct ConvState<B: Backend> {
     pub(crate) weight: FloatTensor<B>,
     /// Kept where the backward pass reads the activation from it.
     pub(crate) output: Option<FloatTensor<B>>,
-    pub(crate) saved: forward::Saved,
-    pub(crate) path: Path,
-    pub(crate) geometry: Geometry,
+    pub(crate) saved: Saved,
 }
 
 /// Gradients of images (if asked for), weight and bias.
@@ -104,23 +104,22 @@ pub(crate) fn conv_block_backward<B: Host>(
     gradient: FloatTensor<B>,
     wanted: Wanted,
 ) -> (Option<FloatTensor<B>>, FloatTensor<B>, FloatTensor<B>) {
-    let geometry = &state.geometry;
-    let gradient_last = geometry.writes_last(simd::lanes(state.path)) && B::is_channels_last(&gradient);
+    let geometry = state.saved.geometry();
+    let gradient_last = geometry.writes_last(lanes(state.saved.path())) && B::is_channels_last(&gradient);
     let gradient = if gradient_last { gradient } else { B::contiguous(gradient) };
     let inputs = Inputs {
         images: B::values(&state.images),
         weight: B::values(&state.weight),
-        codes: &state.saved.codes,
-        inner: state.output.as_ref().map_or(&state.saved.inner, B::values),
+        output: state.output.as_ref().map(B::values),
         gradient: B::values(&gradient),
         gradient_last,
     };
-    let gradients = backward::backward(state.path, geometry, inputs, wanted);
+    let gradients = conv::backward(&state.saved, inputs, wanted);
     let features = gradients.bias.len();
     (
         gradients
             .images
-            .map(|values| from_planes::<B>(values, geometry.images_shape(), geometry.images_last)),
+            .map(|values| from_planes::<B>(values, geometry.images_shape(), geometry.has_images_last())),
         B::from_values(gradients.weight, &state.weight.shape()[..]),
         B::from_values(gradients.bias, &[features]),
     )
@@ -140,7 +139,7 @@ pub(crate) fn linear<B: Host>(
     sizes: Sizes,
 ) -> FloatTensor<B> {
     let bias = B::contiguous(bias);
-    let values = product::forward(path, sizes, B::values(x), B::values(weight), B::values(&bias));
+    let values = dense::forward(path, sizes, B::values(x), B::values(weight), B::values(&bias));
     B::from_values(values, &[sizes.samples, sizes.outputs])
 }
 
@@ -155,7 +154,7 @@ pub(crate) fn linear_backward<B: Host>(
     needs_x: bool,
 ) -> (Option<FloatTensor<B>>, FloatTensor<B>, FloatTensor<B>) {
     let gradient = B::contiguous(gradient);
-    let gradients = product::backward(
+    let gradients = dense::backward(
         path,
         sizes,
         B::values(x),
@@ -178,24 +177,22 @@ pub(crate) fn batch_norm_train<B: Host>(
     beta: FloatTensor<B>,
     residual: FloatTensor<B>,
     path: Path,
-    sizes: planes::Sizes,
+    sizes: norm::Sizes,
 ) -> (FloatTensor<B>, Statistics) {
     let (beta, residual) = (B::contiguous(beta), B::contiguous(residual));
-    let statistics = planes::statistics(path, sizes, B::values(x));
-    let residual = sizes.residual.then(|| B::values(&residual));
+    let statistics = norm::statistics(path, sizes, B::values(x));
+    let residual = sizes.has_residual().then(|| B::values(&residual));
     let (gamma, beta) = (B::values(gamma), B::values(&beta));
-    let output = planes::normalize(path, sizes, B::values(x), &statistics, gamma, beta, residual);
+    let output = norm::normalize(path, sizes, B::values(x), &statistics, gamma, beta, residual);
     (B::from_values(output, &x.shape()[..]), statistics)
 }
 
-impl Statistics {
-    /// Mean and variance, `[C]`.
-    pub(crate) fn into_tensors<B: Host>(self) -> [FloatTensor<B>; 2] {
-        [self.mean, self.variance].map(|values| {
-            let channels = values.len();
-            B::from_values(values, &[channels])
-        })
-    }
+/// Mean and variance, `[C]`.
+pub(crate) fn statistics<B: Host>(found: Statistics) -> [FloatTensor<B>; 2] {
+    [found.mean, found.variance].map(|values| {
+        let channels = values.len();
+        B::from_values(values, &[channels])
+    })
 }
 
 /// What the backward pass of a normalisation is given. All tensors are contiguous.
@@ -206,7 +203,7 @@ pub(crate) struct NormState<B: Backend> {
     pub(crate) output: Option<FloatTensor<B>>,
     pub(crate) statistics: Statistics,
     pub(crate) path: Path,
-    pub(crate) sizes: planes::Sizes,
+    pub(crate) sizes: norm::Sizes,
 }
 
 /// Gradients of x, gamma, beta and (if asked for) the residual.
@@ -216,7 +213,7 @@ pub(crate) fn batch_norm_backward<B: Host>(
     wants_residual: bool,
 ) -> ([FloatTensor<B>; 3], Option<FloatTensor<B>>) {
     let gradient = B::contiguous(gradient);
-    let gradients = planes::backward(
+    let gradients = norm::backward(
         state.path,
         state.sizes,
         B::values(&state.x),
@@ -242,14 +239,14 @@ pub(crate) fn batch_norm_backward<B: Host>(
 pub(crate) fn batch_norm<B: Host>(
     [x, gamma, beta, mean, variance, residual]: [FloatTensor<B>; 6],
     path: Path,
-    sizes: planes::Sizes,
+    sizes: norm::Sizes,
 ) -> FloatTensor<B> {
     let [x, gamma, beta, mean, variance, residual] =
         [x, gamma, beta, mean, variance, residual].map(B::contiguous);
     let statistics = Statistics { mean: B::values(&mean).to_vec(), variance: B::values(&variance).to_vec() };
-    let residual = sizes.residual.then(|| B::values(&residual));
+    let residual = sizes.has_residual().then(|| B::values(&residual));
     let (gamma, beta) = (B::values(&gamma), B::values(&beta));
-    let output = planes::normalize(path, sizes, B::values(&x), &statistics, gamma, beta, residual);
+    let output = norm::normalize(path, sizes, B::values(&x), &statistics, gamma, beta, residual);
     B::from_values(output, &x.shape()[..])
 }
 
@@ -262,7 +259,7 @@ pub(crate) fn cross_entropy<B: Host>(
 ) -> (FloatTensor<B>, Vec<f32>) {
     let logits = B::contiguous(logits);
     let class_weights = B::contiguous(class_weights);
-    let (loss, gradient) = loss::loss_and_gradient(
+    let (loss, gradient) = loss::cross_entropy(
         B::values(&logits),
         &B::indices(targets),
         B::values(&class_weights),
@@ -273,10 +270,10 @@ pub(crate) fn cross_entropy<B: Host>(
 
 /// `x` is contiguous.
 pub(crate) fn pointwise<B: Host>(x: &FloatTensor<B>, path: Path, function: Pointwise) -> FloatTensor<B> {
-    B::from_values(crate::pointwise::forward(path, function, B::values(x)), &x.shape()[..])
+    B::from_values(pointwise::forward(path, function, B::values(x)), &x.shape()[..])
 }
 
-/// `kept`, as [`crate::pointwise::backward`] has it, is contiguous.
+/// `kept`, as [`pointwise::backward`] has it, is contiguous.
 pub(crate) fn pointwise_backward<B: Host>(
     kept: &FloatTensor<B>,
     gradient: FloatTensor<B>,
@@ -284,7 +281,7 @@ pub(crate) fn pointwise_backward<B: Host>(
     function: Pointwise,
 ) -> FloatTensor<B> {
     let gradient = B::contiguous(gradient);
-    let values = crate::pointwise::backward(path, function, B::values(kept), B::values(&gradient));
+    let values = pointwise::backward(path, function, B::values(kept), B::values(&gradient));
     B::from_values(values, &kept.shape()[..])
 }
 
@@ -292,11 +289,11 @@ pub(crate) fn pointwise_backward<B: Host>(
 pub(crate) fn max_pool<B: Host>(
     x: &FloatTensor<B>,
     path: Path,
-    sizes: pooling::Sizes,
+    sizes: pool::Sizes,
 ) -> (FloatTensor<B>, Vec<u8>) {
-    let (values, codes) = pooling::forward(path, sizes, B::values(x));
-    let shape = x.shape();
-    (B::from_values(values, &[shape[0], shape[1], sizes.output[0], sizes.output[1]]), codes)
+    let (values, codes) = pool::forward(path, sizes, B::values(x));
+    let (shape, [rows, columns]) = (x.shape(), sizes.output());
+    (B::from_values(values, &[shape[0], shape[1], rows, columns]), codes)
 }
 
 /// `shape` is that of the planes.
@@ -304,11 +301,11 @@ pub(crate) fn max_pool_backward<B: Host>(
     codes: &[u8],
     gradient: FloatTensor<B>,
     path: Path,
-    sizes: pooling::Sizes,
+    sizes: pool::Sizes,
     shape: [usize; 4],
 ) -> FloatTensor<B> {
     let gradient = B::contiguous(gradient);
-    B::from_values(pooling::backward(path, sizes, codes, B::values(&gradient)), &shape)
+    B::from_values(pool::backward(path, sizes, codes, B::values(&gradient)), &shape)
 }
 
 pub(crate) fn adam_step<B: Host>(
@@ -323,7 +320,7 @@ pub(crate) fn adam_step<B: Host>(
     let gradient = B::contiguous(gradient);
     let mut moment_1 = B::contiguous(moment_1);
     let mut moment_2 = B::contiguous(moment_2);
-    let updated = adam::update(
+    let updated = optim::adam_step(
         path,
         config,
         B::values(&parameter),
@@ -337,16 +334,15 @@ pub(crate) fn adam_step<B: Host>(
 /// Implements the operators of a host backend.
 macro_rules! host_operators {
     ($backend:ty) => {
-        impl $crate::extension::KernelOps for $backend {
+        impl $crate::ops::extension::KernelOps for $backend {
             fn kernel_conv_block(
                 images: FloatTensor<Self>,
                 weight: FloatTensor<Self>,
                 bias: FloatTensor<Self>,
-                path: $crate::Path,
-                geometry: $crate::conv::geometry::Geometry,
+                path: kernels::Path,
+                geometry: kernels::conv::Geometry,
             ) -> FloatTensor<Self> {
-                let mut geometry = geometry;
-                let images = host::images::<Self>(images, path, &mut geometry);
+                let (images, geometry) = host::images::<Self>(images, path, geometry);
                 let weight = Self::contiguous(weight);
                 host::conv_block::<Self>(&images, &weight, bias, path, &geometry, false).0
             }
@@ -355,8 +351,8 @@ macro_rules! host_operators {
                 x: FloatTensor<Self>,
                 weight: FloatTensor<Self>,
                 bias: FloatTensor<Self>,
-                path: $crate::Path,
-                activation: $crate::Activation,
+                path: kernels::Path,
+                activation: kernels::pointwise::Activation,
             ) -> FloatTensor<Self> {
                 let (x, weight) = (Self::contiguous(x), Self::contiguous(weight));
                 let sizes = host::sizes::<Self>(&x, &weight, activation);
@@ -368,13 +364,13 @@ macro_rules! host_operators {
                 gamma: FloatTensor<Self>,
                 beta: FloatTensor<Self>,
                 residual: FloatTensor<Self>,
-                path: $crate::Path,
-                sizes: $crate::norm::planes::Sizes,
+                path: kernels::Path,
+                sizes: kernels::norm::Sizes,
             ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
                 let (x, gamma) = (Self::contiguous(x), Self::contiguous(gamma));
                 let (output, statistics) =
                     host::batch_norm_train::<Self>(&x, &gamma, beta, residual, path, sizes);
-                let [mean, variance] = statistics.into_tensors::<Self>();
+                let [mean, variance] = host::statistics::<Self>(statistics);
                 (output, mean, variance)
             }
 
@@ -385,8 +381,8 @@ macro_rules! host_operators {
                 mean: FloatTensor<Self>,
                 variance: FloatTensor<Self>,
                 residual: FloatTensor<Self>,
-                path: $crate::Path,
-                sizes: $crate::norm::planes::Sizes,
+                path: kernels::Path,
+                sizes: kernels::norm::Sizes,
             ) -> FloatTensor<Self> {
                 host::batch_norm::<Self>([x, gamma, beta, mean, variance, residual], path, sizes)
             }
@@ -402,16 +398,16 @@ macro_rules! host_operators {
 
             fn kernel_pointwise(
                 x: FloatTensor<Self>,
-                path: $crate::Path,
-                function: $crate::Pointwise,
+                path: kernels::Path,
+                function: kernels::pointwise::Pointwise,
             ) -> FloatTensor<Self> {
                 host::pointwise::<Self>(&Self::contiguous(x), path, function)
             }
 
             fn kernel_max_pool(
                 x: FloatTensor<Self>,
-                path: $crate::Path,
-                sizes: $crate::pooling::Sizes,
+                path: kernels::Path,
+                sizes: kernels::pool::Sizes,
             ) -> FloatTensor<Self> {
                 host::max_pool::<Self>(&Self::contiguous(x), path, sizes).0
             }
@@ -421,8 +417,8 @@ macro_rules! host_operators {
                 gradient: FloatTensor<Self>,
                 moment_1: FloatTensor<Self>,
                 moment_2: FloatTensor<Self>,
-                path: $crate::Path,
-                config: $crate::AdamStep,
+                path: kernels::Path,
+                config: kernels::optim::AdamStep,
             ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
                 host::adam_step::<Self>(parameter, gradient, moment_1, moment_2, path, &config)
             }

@@ -1,9 +1,9 @@
 //! The sum of outer products at the heart of weight gradients: some taps times some vectors of
 //! outputs, held in registers.
 
-use crate::{
-    simd::{Kernel, Simd},
+use super::{
     tile::{most_sums, split_evenly},
+    vector::{Kernel, Simd},
 };
 
 /// `sum[b][t][o] += sum over (row, column) of x[row * x_row + column * x_pixel + b * x_base + t] *

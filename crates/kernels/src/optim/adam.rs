@@ -2,11 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::{
-    Path, compose, extension,
+    Path,
     simd::{self, Kernel, Simd},
 };
 
@@ -32,17 +31,18 @@ pub struct AdamStep {
 
 /// What [`AdamStep`] comes down to for one update.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Factors {
+pub struct Factors {
     /// `learning_rate / (1 - beta_1^step)`.
-    pub(crate) rate: f32,
+    pub rate: f32,
     /// `1 / sqrt(1 - beta_2^step)`.
-    pub(crate) inverse_root_correction_2: f32,
+    pub inverse_root_correction_2: f32,
     /// `1 - learning_rate * weight_decay`; 1 without decoupled decay.
-    pub(crate) shrink: f32,
+    pub shrink: f32,
 }
 
 impl AdamStep {
-    pub(crate) fn factors(&self) -> Factors {
+    /// The factors of this update, found in double precision.
+    pub fn factors(&self) -> Factors {
         let step = self.step.max(1) as f64;
         let correction_1 = 1.0 - f64::from(self.beta_1).powf(step);
         let correction_2 = 1.0 - f64::from(self.beta_2).powf(step);
@@ -55,47 +55,15 @@ impl AdamStep {
     }
 }
 
-/// One update: gives the new parameter, first moment and second moment. The moments start at zero.
-///
-/// No gradient flows through it. Pass the only handles of the moments and they are updated in place.
-pub fn adam_step<const D: usize>(
-    parameter: Tensor<D>,
-    gradient: Tensor<D>,
-    moment_1: Tensor<D>,
-    moment_2: Tensor<D>,
-    config: &AdamStep,
-) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
-    adam_step_on(extension::path(), parameter, gradient, moment_1, moment_2, config)
-}
-
-/// [`adam_step`] on a given path.
-pub(crate) fn adam_step_on<const D: usize>(
-    path: Path,
-    parameter: Tensor<D>,
-    gradient: Tensor<D>,
-    moment_1: Tensor<D>,
-    moment_2: Tensor<D>,
-    config: &AdamStep,
-) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
-    let shape = parameter.dims();
-    let fits = [&gradient, &moment_1, &moment_2].iter().all(|tensor| tensor.dims() == shape)
-        && shape.iter().all(|&len| len > 0);
-    if !fits
-        || !extension::serves(path, &parameter)
-        || !extension::all_f32(&parameter, &gradient, Some(&moment_1))
-        || !extension::all_f32(&moment_2, &moment_2, None::<&Tensor<D>>)
-    {
-        return compose::adam_step(parameter, gradient, moment_1, moment_2, config);
-    }
-    extension::adam_step(path, parameter, gradient, moment_1, moment_2, *config)
-}
-
 /// Values that one task updates.
 const VALUES_PER_TASK: usize = 16 * 1024;
 
 /// The updated parameter; the moments are updated in place. The parameter has other holders in training (the
 /// model is cloned for every update), so that writing it in place would mean a copy first.
-pub(crate) fn update(
+///
+/// # Panics
+/// Slices of different lengths, or a processor without the path's instructions.
+pub fn adam_step(
     path: Path,
     config: &AdamStep,
     parameter: &[f32],

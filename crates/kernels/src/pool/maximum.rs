@@ -1,58 +1,32 @@
 //! Maximum pooling with nothing fused before it, as after a normalisation: plane by plane, in row-major order.
 
-use burn::tensor::Tensor;
 use rayon::prelude::*;
 
+use super::window::Window;
 use crate::{
-    Path, Pool,
+    Path,
     buffer::{Output, Part},
-    compose,
-    conv::geometry::Window,
-    extension,
     simd::{self, Kernel, Simd},
 };
-
-/// Pools `x` `[N, C, H, W]` to `[N, C, H', W']`, `H' = (H + 2 * padding - kernel) / stride + 1`. A NaN beats every
-/// number; of equal values the first in row-major order gets the gradient.
-///
-/// # Panics
-/// Where Burn's operators would: a window larger than the padded image.
-pub fn pool(x: Tensor<4>, pool: Pool) -> Tensor<4> {
-    pool_on(extension::path(), x, pool)
-}
-
-/// [`pool()`] on a given path.
-pub(crate) fn pool_on(path: Path, x: Tensor<4>, pool: Pool) -> Tensor<4> {
-    let Pool::Max { kernel, stride, padding } = pool else {
-        return compose::pool(x, pool);
-    };
-    let window = Window { kernel, stride, padding };
-    let [images, channels, height, width] = x.dims();
-    match Sizes::new(images * channels, [height, width], window) {
-        Some(sizes) if extension::serves(path, &x) && extension::all_f32(&x, &x, None::<&Tensor<4>>) => {
-            extension::max_pool(path, x, sizes)
-        }
-        _ => compose::pool(x, pool),
-    }
-}
 
 /// Planes that one task takes.
 const PLANES_PER_TASK: usize = 16;
 
 /// The sizes of a pooling.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
+pub struct Sizes {
     planes: usize,
     /// `[height, width]` of a plane.
     size: [usize; 2],
     /// `[height, width]` of a pooled plane.
-    pub(crate) output: [usize; 2],
+    output: [usize; 2],
     window: Window,
 }
 
 impl Sizes {
-    /// `None` where every window cannot hold a value, or its places do not fit into a code.
-    fn new(planes: usize, size: [usize; 2], window: Window) -> Option<Self> {
+    /// Of `planes` planes of `size`. `None` where every window cannot hold a value, or its places do not fit into a
+    /// code.
+    pub fn new(planes: usize, size: [usize; 2], window: Window) -> Option<Self> {
         let Window { kernel, stride, padding } = window;
         let fits = planes > 0
             && u8::try_from(window.area()).is_ok()
@@ -68,6 +42,11 @@ impl Sizes {
         holds.then_some(Self { planes, size, output, window })
     }
 
+    /// `[height, width]` of a pooled plane, `H' = (H + 2 * padding - kernel) / stride + 1`.
+    pub fn output(&self) -> [usize; 2] {
+        self.output
+    }
+
     fn plane(&self) -> usize {
         self.size[0] * self.size[1]
     }
@@ -77,8 +56,12 @@ impl Sizes {
     }
 }
 
-/// The pooled values, and for each the place of the largest within its window.
-pub(crate) fn forward(path: Path, sizes: Sizes, x: &[f32]) -> (Vec<f32>, Vec<u8>) {
+/// The pooled values, and for each the place of the largest within its window. A NaN beats every number; of equal
+/// values the first in row-major order is taken.
+///
+/// # Panics
+/// `x` of another length than `sizes`, or a processor without the path's instructions.
+pub fn forward(path: Path, sizes: Sizes, x: &[f32]) -> (Vec<f32>, Vec<u8>) {
     assert_eq!(x.len(), sizes.planes * sizes.plane(), "length of x");
     let mut output = Output::new(sizes.planes * sizes.pooled());
     let mut codes = Output::new(sizes.planes * sizes.pooled());
@@ -92,8 +75,11 @@ pub(crate) fn forward(path: Path, sizes: Sizes, x: &[f32]) -> (Vec<f32>, Vec<u8>
     unsafe { (output.finish(), codes.finish()) }
 }
 
-/// The gradient of the planes.
-pub(crate) fn backward(path: Path, sizes: Sizes, codes: &[u8], gradient: &[f32]) -> Vec<f32> {
+/// The gradient of the planes, with the codes of the forward pass.
+///
+/// # Panics
+/// Slices of other lengths than `sizes`, codes of another pooling, or a processor without the path's instructions.
+pub fn backward(path: Path, sizes: Sizes, codes: &[u8], gradient: &[f32]) -> Vec<f32> {
     assert_eq!(codes.len(), sizes.planes * sizes.pooled(), "length of codes");
     assert_eq!(gradient.len(), codes.len(), "length of gradient");
     let mut images = Output::new(sizes.planes * sizes.plane());

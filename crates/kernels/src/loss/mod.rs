@@ -1,50 +1,14 @@
 //! Softmax cross-entropy.
 
-use burn::tensor::{Int, Tensor};
-
-use crate::{Path, compose, extension};
-
-/// The mean softmax cross-entropy, as `CrossEntropyLoss` of `PyTorch`: `logits [N, K]`, `targets
-/// [N]` (class indices), `class_weights [K]`, `label_smoothing` in `[0, 1)`; gives `[1]`.
+/// The mean softmax cross-entropy, as `CrossEntropyLoss` of `PyTorch`, and its gradient for the logits `[N, K]`:
+/// `targets` are `N` class indices, `class_weights` `[K]`, `label_smoothing` in `[0, 1)`.
 ///
-/// With class weights the mean is weighted by the weight of each target; where all of them are 0 the loss is 0, and so
-/// are its gradients (`PyTorch` divides zero by zero). Gradients flow to the logits only.
+/// The mean is weighted by the weight of each target; where all of them are 0 the loss is 0, and so are its gradients
+/// (`PyTorch` divides zero by zero).
 ///
 /// # Panics
-/// Sizes that do not fit, or a target outside `0..K`.
+/// No target, or one outside `0..K`; sizes that do not fit.
 pub fn cross_entropy(
-    logits: Tensor<2>,
-    targets: Tensor<1, Int>,
-    class_weights: Option<Tensor<1>>,
-    label_smoothing: f32,
-) -> Tensor<1> {
-    cross_entropy_on(extension::path(), logits, targets, class_weights, label_smoothing)
-}
-
-/// [`cross_entropy`] on a given path.
-pub(crate) fn cross_entropy_on(
-    path: Path,
-    logits: Tensor<2>,
-    targets: Tensor<1, Int>,
-    class_weights: Option<Tensor<1>>,
-    label_smoothing: f32,
-) -> Tensor<1> {
-    let [samples, classes] = logits.dims();
-    let fits = targets.dims() == [samples]
-        && samples * classes > 0
-        && class_weights.as_ref().is_none_or(|weights| weights.dims() == [classes]);
-    if !fits
-        || !extension::serves(path, &logits)
-        || !extension::all_f32(&logits, &logits, class_weights.as_ref())
-        || !extension::has_plain_indices(&targets)
-    {
-        return compose::cross_entropy(logits, targets, class_weights, label_smoothing);
-    }
-    extension::cross_entropy(logits, targets, class_weights, label_smoothing)
-}
-
-/// The loss, and its gradient for the logits `[N, K]`.
-pub(crate) fn loss_and_gradient(
     logits: &[f32],
     targets: &[usize],
     class_weights: &[f32],
@@ -52,6 +16,8 @@ pub(crate) fn loss_and_gradient(
 ) -> (f32, Vec<f32>) {
     let samples = targets.len();
     let classes = logits.len() / samples;
+    assert_eq!(logits.len(), samples * classes, "cross_entropy: length of logits");
+    assert_eq!(class_weights.len(), classes, "cross_entropy: length of class_weights");
     let mut gradient = Vec::with_capacity(logits.len());
     let mut total = 0.0_f64;
     let mut total_weight = 0.0_f64;
@@ -98,3 +64,6 @@ pub(crate) fn loss_and_gradient(
     }
     ((total / total_weight) as f32, gradient)
 }
+
+#[cfg(test)]
+mod tests;

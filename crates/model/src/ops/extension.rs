@@ -4,12 +4,6 @@
     expect(deprecated, reason = "`NdArray` is deprecated in Burn, and users name it")
 )]
 
-mod autodiff;
-mod flex;
-mod host;
-#[cfg(feature = "ndarray")]
-mod ndarray;
-
 use burn::{
     backend::{
         Backend, Dispatch, DispatchDevice, backend_extension,
@@ -17,10 +11,13 @@ use burn::{
     },
     tensor::{DType, Int, Tensor},
 };
-
-use crate::{
-    Activation, AdamStep, BatchNormTrain, Path, Pointwise, conv::geometry::Geometry, norm::planes::Sizes,
-    pooling,
+use kernels::{
+    Path,
+    conv::Geometry,
+    norm::Sizes,
+    optim::AdamStep,
+    pointwise::{Activation, Pointwise},
+    pool,
 };
 
 /// The operators on primitives. Shapes and types have been checked. (The attribute knows no optional
@@ -74,7 +71,7 @@ pub(crate) trait KernelOps: Backend {
 
     fn kernel_pointwise(x: FloatTensor<Self>, path: Path, function: Pointwise) -> FloatTensor<Self>;
 
-    fn kernel_max_pool(x: FloatTensor<Self>, path: Path, sizes: pooling::Sizes) -> FloatTensor<Self>;
+    fn kernel_max_pool(x: FloatTensor<Self>, path: Path, sizes: pool::Sizes) -> FloatTensor<Self>;
 
     fn kernel_adam_step(
         parameter: FloatTensor<Self>,
@@ -86,9 +83,9 @@ pub(crate) trait KernelOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// The path in use; the composition where the choice is an error, which [`crate::path()`] reports.
+/// The path in use; the composition where the choice is an error, which [`kernels::path()`] reports.
 pub(crate) fn path() -> Path {
-    crate::path().unwrap_or(Path::Stock)
+    kernels::path().unwrap_or(Path::Stock)
 }
 
 /// Whether the tensor lives on a backend of the extension; calling it on another would panic.
@@ -156,6 +153,7 @@ pub(crate) fn linear(
     ))
 }
 
+/// Output, mean and variance.
 pub(crate) fn batch_norm_train(
     path: Path,
     x: Tensor<4>,
@@ -163,7 +161,7 @@ pub(crate) fn batch_norm_train(
     beta: Tensor<1>,
     residual: Option<Tensor<4>>,
     sizes: Sizes,
-) -> BatchNormTrain {
+) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
     let residual = residual.map_or_else(|| beta.clone().detach().into_dispatch(), Tensor::into_dispatch);
     let (output, mean, variance) = Dispatch::kernel_batch_norm_train(
         x.into_dispatch(),
@@ -173,11 +171,7 @@ pub(crate) fn batch_norm_train(
         path,
         sizes,
     );
-    BatchNormTrain {
-        output: Tensor::from_dispatch(output),
-        mean: Tensor::from_dispatch(mean),
-        variance: Tensor::from_dispatch(variance),
-    }
+    (Tensor::from_dispatch(output), Tensor::from_dispatch(mean), Tensor::from_dispatch(variance))
 }
 
 pub(crate) fn batch_norm(
@@ -220,7 +214,7 @@ pub(crate) fn pointwise<const D: usize>(path: Path, function: Pointwise, x: Tens
     Tensor::from_dispatch(Dispatch::kernel_pointwise(x.into_dispatch(), path, function))
 }
 
-pub(crate) fn max_pool(path: Path, x: Tensor<4>, sizes: pooling::Sizes) -> Tensor<4> {
+pub(crate) fn max_pool(path: Path, x: Tensor<4>, sizes: pool::Sizes) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::kernel_max_pool(x.into_dispatch(), path, sizes))
 }
 

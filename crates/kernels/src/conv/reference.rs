@@ -1,6 +1,7 @@
 //! The fused block written down once more, as its definition reads, in `f64`.
 
-use crate::{Activation, ConvBlock, Pool};
+use super::geometry::ConvBlock;
+use crate::{pointwise::Activation, pool::Pool};
 
 /// Output and gradients of images, weight and bias.
 pub(crate) struct Reference {

@@ -1,0 +1,7 @@
+//! Updates of parameters.
+
+mod adam;
+#[cfg(test)]
+mod tests;
+
+pub use adam::{AdamStep, Factors, adam_step};
