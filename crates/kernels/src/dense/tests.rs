@@ -15,10 +15,10 @@ fn dense_layers_follow_their_definition() {
         let mut expected = (vec![0.0; x.len()], vec![0.0; weight.len()], vec![0.0; outputs]);
         let mut output = Vec::new();
         for sample in 0..samples {
-            for out in 0..outputs {
+            for (out, &shift) in bias.iter().enumerate() {
                 let terms =
                     (0..inputs).map(|input| x[sample * inputs + input] * weight[input * outputs + out]);
-                let value = bias[out] + terms.sum::<f32>();
+                let value = shift + terms.sum::<f32>();
                 output.push(if relu { value.max(0.0) } else { value });
                 if relu && value <= 0.0 {
                     continue;

@@ -57,7 +57,7 @@ fn reference(
     for index in [0, 3, 6] {
         found[index] = vec![0.0; x.len()];
     }
-    for channel in 0..channels {
+    for (channel, (&gamma, &beta)) in gamma.iter().zip(&beta).enumerate() {
         let places: Vec<usize> = (0..images)
             .flat_map(|image| (0..plane).map(move |at| (image * channels + channel) * plane + at))
             .collect();
@@ -66,7 +66,7 @@ fn reference(
         let inverse = 1.0 / (variance + 1e-5).sqrt();
         let normal = |at: usize| (x[at] - mean) * inverse;
         let output = |at: usize| {
-            let value = normal(at) * gamma[channel] + beta[channel];
+            let value = normal(at) * gamma + beta;
             value + if with_residual { residual[at] } else { 0.0 }
         };
         let is_alive = |at: usize| activation == Activation::None || output(at) > 0.0;
@@ -76,7 +76,7 @@ fn reference(
         for &at in &places {
             found[0][at] = if is_alive(at) { output(at) as f32 } else { 0.0 };
             let centred = live(at) - for_beta / count - normal(at) * for_gamma / count;
-            found[3][at] = (gamma[channel] * inverse * centred) as f32;
+            found[3][at] = (gamma * inverse * centred) as f32;
             found[6][at] = live(at) as f32;
         }
         found[1].push(mean as f32);

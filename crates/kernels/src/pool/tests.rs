@@ -20,7 +20,7 @@ fn pooling_follows_its_definition() {
             let gradient = Numbers(seed ^ 1).integers(planes * rows * columns);
             let mut output = Vec::new();
             let mut slopes = vec![0.0; x.len()];
-            for at in 0..gradient.len() {
+            for (at, &gradient) in gradient.iter().enumerate() {
                 let (plane, row, column) = (at / columns / rows, at / columns % rows, at % columns);
                 let (top, bottom, _) = window.range(0, row, height);
                 let (left, right, _) = window.range(1, column, width);
@@ -29,7 +29,7 @@ fn pooling_follows_its_definition() {
                 let first = places.next().unwrap();
                 let best = places.fold(first, |best, place| if x[place] > x[best] { place } else { best });
                 output.push(x[best]);
-                slopes[best] += gradient[at];
+                slopes[best] += gradient;
             }
             for path in paths() {
                 let (found, codes) = forward(path, sizes, &x);
