@@ -1,4 +1,4 @@
-//! The known data sets. Adding one is adding a row to [`CATALOG`].
+//! The known data sets. Adding one is adding a row to `CATALOG`.
 
 use model::Preprocessing;
 
