@@ -39,7 +39,7 @@ while IFS= read -r line; do
     *) printf '%s\n' "$line" ;;
     esac
 done <"$dist/index.html" >"$dist/kiln.html"
-! grep -q 'src="\|href="[^d]' "$dist/kiln.html" || { echo "kiln.html names another file" >&2; exit 1; }
+! grep -q ' src="\|<link[^>]* href="[^d]' "$dist/kiln.html" || { echo "kiln.html names another file" >&2; exit 1; }
 
 # What a visit transfers.
 transferred=$(cd "$dist" && cat index.html style.css app.js worker.js sw.js kiln.js ./*.gz | wc -c)

@@ -303,7 +303,13 @@ mod tests {
     #[test]
     fn samples_of_few_bits_are_unpacked_as_the_format_asks_for() {
         let byte = |x: usize, y: usize| (x * 89 + y * 151 + x * y * 7) as u8;
-        for (bits, depth) in [(1, png::BitDepth::One), (2, png::BitDepth::Two), (4, png::BitDepth::Four)] {
+        let depths = [
+            (1, png::BitDepth::One),
+            (2, png::BitDepth::Two),
+            (4, png::BitDepth::Four),
+            (8, png::BitDepth::Eight),
+        ];
+        for (bits, depth) in depths {
             for width in 1..=17 {
                 // Of a palette some indices lie beyond its end, and some have no opacity of their own.
                 let palette: Vec<u8> = (0..3 * ((1 << bits) - 1)).map(|at| (at * 41 + 13) as u8).collect();

@@ -1,5 +1,5 @@
-//! PNG files, row by row, so that a large one is made smaller while it is read. Samples of fewer than 8 bits are
-//! unpacked here, those of a byte at once.
+//! PNG files, row by row, so that a large one is made smaller while it is read. Palettes, and samples of fewer than
+//! 8 bits, are unpacked here, those of a byte at once.
 
 use std::io::Cursor;
 
@@ -29,7 +29,13 @@ pub(crate) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
     let info = decoder.read_header_info().map_err(|error| damaged(&error))?;
     let (width, height) = info.size();
     limits.check_side(width, height)?;
-    let packed = !info.interlaced && !matches!(info.bit_depth, BitDepth::Eight | BitDepth::Sixteen);
+    // A byte of the file stands for whole pixels: a table says for which.
+    let packed = !info.interlaced
+        && match info.bit_depth {
+            BitDepth::Sixteen => false,
+            BitDepth::Eight => matches!(info.color_type, ColorType::Indexed | ColorType::Grayscale),
+            _ => true,
+        };
     if !packed {
         // To 8 or 16 bits, to RGB from a palette, and to an opacity from a transparent colour.
         decoder.set_transformations(Transformations::EXPAND);
@@ -41,7 +47,9 @@ pub(crate) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
     // Of several channels the one with the most bits.
     let said = info.sbit.as_ref().and_then(|bits| bits.iter().copied().max());
     let interlaced = info.interlaced;
-    let mut unpacking = if packed { Some(Unpacking::new(info)?) } else { None };
+    let plain =
+        info.bit_depth == BitDepth::Eight && info.color_type == ColorType::Grayscale && info.trns.is_none();
+    let mut unpacking = if packed && !plain { Some(Unpacking::new(info)?) } else { None };
     let (color, bits) = reader.output_color_type();
     let channels = unpacking.as_ref().map_or(color.samples(), |unpacking| unpacking.channels);
     if !packed && (color == ColorType::Indexed || !matches!(bits, BitDepth::Eight | BitDepth::Sixteen)) {
@@ -93,7 +101,10 @@ pub(crate) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
 /// Bytes that a byte of the file becomes at most: eight pixels of colours and opacity.
 const WIDEST: usize = 32;
 
-/// Samples of 1, 2 or 4 bits.
+/// Bytes of a pixel at most.
+const PIXEL: usize = 4;
+
+/// Samples of 1, 2, 4 or 8 bits.
 struct Unpacking {
     /// Of a pixel.
     channels: usize,
@@ -109,7 +120,7 @@ impl Unpacking {
         let bits = info.bit_depth as usize;
         let most = (1 << bits) - 1;
         let clear = info.trns.as_deref();
-        let (channels, pixel): (usize, Box<dyn Fn(usize) -> [u8; 4]>) = if info.color_type
+        let (channels, pixel): (usize, Box<dyn Fn(usize) -> [u8; PIXEL]>) = if info.color_type
             == ColorType::Indexed
         {
             let Some(palette) = info.palette.as_deref() else {
@@ -143,10 +154,17 @@ impl Unpacking {
 
     /// A row of so many pixels.
     fn row(&mut self, packed: &[u8], columns: usize) -> &[u8] {
+        // As many bytes as there may be are copied at once; those that are too many are written over.
         self.row.resize(packed.len() * self.width + WIDEST, 0);
-        for (at, &byte) in packed.iter().enumerate() {
-            // As many bytes as there may be are copied at once; those that are too many are written over.
-            self.row[at * self.width..][..WIDEST].copy_from_slice(&self.bytes[usize::from(byte)]);
+        if self.width <= PIXEL {
+            for (at, &byte) in packed.iter().enumerate() {
+                let bytes = &self.bytes[usize::from(byte)][..PIXEL];
+                self.row[at * self.width..][..PIXEL].copy_from_slice(bytes);
+            }
+        } else {
+            for (at, &byte) in packed.iter().enumerate() {
+                self.row[at * self.width..][..WIDEST].copy_from_slice(&self.bytes[usize::from(byte)]);
+            }
         }
         &self.row[..columns * self.channels]
     }

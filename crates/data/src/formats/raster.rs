@@ -1,6 +1,8 @@
 //! From rows of samples, as a file holds them, to a [`Picture`]: reduced where the whole would not fit into memory,
 //! brought to 8 bits, laid on paper and turned upright.
 
+use std::ops::AddAssign;
+
 use image::metadata::Orientation;
 use model::{Picture, PictureError};
 
@@ -48,6 +50,17 @@ impl Depth {
     }
 }
 
+/// Of the rows that become one: by column and channel, sums of samples, weighted by opacity where there is one. Whole
+/// numbers are exact.
+enum Sums {
+    /// Of [`MOST_ROWS`] rows at most.
+    Bytes(Vec<u32>),
+    Wide(Vec<f64>),
+}
+
+/// Rows of products of two bytes that a `u32` holds.
+const MOST_ROWS: usize = (u32::MAX / (255 * 255)) as usize;
+
 /// Takes a picture row by row.
 pub(crate) struct Rows {
     width: usize,
@@ -56,9 +69,7 @@ pub(crate) struct Rows {
     /// So many columns and rows become one.
     factor: usize,
     samples: Samples,
-    /// Of the rows that become one: by column and channel, sums of samples, weighted by opacity where there is one.
-    /// Whole numbers are exact.
-    sums: Vec<f64>,
+    sums: Sums,
     taken: usize,
     /// The largest sample so far, apart from opacities.
     largest: u16,
@@ -88,6 +99,7 @@ impl Rows {
             cost(side(width, *factor), side(height, *factor), channels as u64, depth, turned) <= memory
         };
         let factor = (1..=width.max(height)).find(|factor| fits(factor)).unwrap_or(width.max(height).max(1));
+        let factor = factor.min(MOST_ROWS);
         let (columns, rows) = (width.div_ceil(factor), height.div_ceil(factor));
         let len = columns * rows * channels;
         let samples = match depth {
@@ -95,7 +107,11 @@ impl Rows {
             Depth::Words => Samples::Words(Vec::with_capacity(len)),
             Depth::Floats => Samples::Floats(Vec::with_capacity(len)),
         };
-        let sums = if factor > 1 { vec![0.0; width * channels] } else { Vec::new() };
+        let len = if factor > 1 { width * channels } else { 0 };
+        let sums = match depth {
+            Depth::Bytes => Sums::Bytes(vec![0; len]),
+            Depth::Words | Depth::Floats => Sums::Wide(vec![0.0; len]),
+        };
         Self { width, height, channels, factor, samples, sums, taken: 0, largest: 0 }
     }
 
@@ -119,17 +135,26 @@ impl Rows {
         }
         self.taken += 1;
         if self.factor > 1 {
-            match row {
-                Row::Bytes(row) => self.add(row),
-                Row::Words(row) => self.add(row),
-                Row::Floats(row) => self.add(row),
+            match (&mut self.sums, row) {
+                (Sums::Bytes(sums), Row::Bytes(row)) => add(sums, row, self.channels),
+                (Sums::Wide(sums), Row::Words(row)) => add(sums, row, self.channels),
+                (Sums::Wide(sums), Row::Floats(row)) => add(sums, row, self.channels),
+                _ => {}
             }
             if self.taken.is_multiple_of(self.factor) || self.taken == self.height {
-                match self.channels {
-                    1 => self.average::<1>(),
-                    2 => self.average::<2>(),
-                    3 => self.average::<3>(),
-                    _ => self.average::<4>(),
+                let rows = (self.taken - 1) % self.factor + 1;
+                let shape = (self.channels, self.factor, rows);
+                match (&mut self.sums, &mut self.samples) {
+                    (Sums::Bytes(sums), Samples::Bytes(samples)) => {
+                        take_means(sums, samples, shape, |mean| (mean + 0.5) as u8);
+                    }
+                    (Sums::Wide(sums), Samples::Words(samples)) => {
+                        take_means(sums, samples, shape, |mean| (mean + 0.5) as u16);
+                    }
+                    (Sums::Wide(sums), Samples::Floats(samples)) => {
+                        take_means(sums, samples, shape, |mean| mean as f32);
+                    }
+                    _ => {}
                 }
             }
             return;
@@ -142,63 +167,140 @@ impl Rows {
         }
     }
 
-    /// Adds column by column, which the compiler does for several at once.
-    fn add<T: Copy + Into<f64>>(&mut self, row: &[T]) {
-        match self.channels {
-            2 => self.add_weighted::<T, 2>(row),
-            4 => self.add_weighted::<T, 4>(row),
-            _ => {
-                for (sum, &sample) in self.sums.iter_mut().zip(row) {
-                    *sum += sample.into();
-                }
-            }
-        }
-    }
-
-    /// What is transparent has no colour.
-    fn add_weighted<T: Copy + Into<f64>, const C: usize>(&mut self, row: &[T]) {
-        for (sums, pixel) in self.sums.as_chunks_mut::<C>().0.iter_mut().zip(row.as_chunks::<C>().0) {
-            let weight = pixel[C - 1].into();
-            for (sum, &sample) in sums[..C - 1].iter_mut().zip(pixel) {
-                *sum += weight * sample.into();
-            }
-            sums[C - 1] += weight;
-        }
-    }
-
-    /// Writes a row of means.
-    fn average<const C: usize>(&mut self) {
-        let rows = (self.taken - 1) % self.factor + 1;
-        let has_opacity = C.is_multiple_of(2);
-        let mut means = Vec::with_capacity(self.width.div_ceil(self.factor) * C);
-        for columns in self.sums.chunks(self.factor * C) {
-            let columns = columns.as_chunks::<C>().0;
-            let mut totals = [0.0; C];
-            for column in columns {
-                for (total, sum) in totals.iter_mut().zip(column) {
-                    *total += sum;
-                }
-            }
-            let pixels = (rows * columns.len()) as f64;
-            let weight = if has_opacity { totals[C - 1] } else { pixels };
-            means.extend((0..C).map(|channel| {
-                let weight = if has_opacity && channel == C - 1 { pixels } else { weight };
-                if weight == 0.0 { 0.0 } else { totals[channel] / weight }
-            }));
-        }
-        match &mut self.samples {
-            Samples::Bytes(samples) => samples.extend(means.iter().map(|mean| (mean + 0.5) as u8)),
-            Samples::Words(samples) => samples.extend(means.iter().map(|mean| (mean + 0.5) as u16)),
-            Samples::Floats(samples) => samples.extend(means.iter().map(|&mean| mean as f32)),
-        }
-        self.sums.fill(0.0);
-    }
-
     /// The picture, and the largest sample of its colours where they have 16 bits. `None` when rows are missing.
     pub(crate) fn finish(self) -> Option<(Raster, u16)> {
         let (width, height) = (self.width.div_ceil(self.factor), self.height.div_ceil(self.factor));
         let raster = Raster { width, height, channels: self.channels, samples: self.samples };
         (self.taken == self.height).then_some((raster, self.largest))
+    }
+}
+
+/// A sample, and what holds sums of its products. Products are made in the narrowest type, which a processor multiplies
+/// most of at once.
+trait Sample: Copy {
+    type Sum: Copy + Default + AddAssign + Into<f64>;
+
+    const ONE: Self;
+
+    fn weighted(self, weight: Self) -> Self::Sum;
+
+    fn wide(self) -> Self::Sum;
+}
+
+impl Sample for u8 {
+    type Sum = u32;
+
+    const ONE: Self = 1;
+
+    fn weighted(self, weight: Self) -> u32 {
+        (u16::from(self) * u16::from(weight)).into()
+    }
+
+    fn wide(self) -> u32 {
+        self.into()
+    }
+}
+
+impl Sample for u16 {
+    type Sum = f64;
+
+    const ONE: Self = 1;
+
+    fn weighted(self, weight: Self) -> f64 {
+        f64::from(self) * f64::from(weight)
+    }
+
+    fn wide(self) -> f64 {
+        self.into()
+    }
+}
+
+impl Sample for f32 {
+    type Sum = f64;
+
+    const ONE: Self = 1.0;
+
+    fn weighted(self, weight: Self) -> f64 {
+        f64::from(self) * f64::from(weight)
+    }
+
+    fn wide(self) -> f64 {
+        self.into()
+    }
+}
+
+/// Adds a row column by column, which the compiler does for several at once.
+fn add<T: Sample>(sums: &mut [T::Sum], row: &[T], channels: usize) {
+    match channels {
+        2 => add_weighted::<T, 2>(sums, row),
+        4 => add_weighted::<T, 4>(sums, row),
+        _ => {
+            for (sum, &sample) in sums.iter_mut().zip(row) {
+                *sum += sample.wide();
+            }
+        }
+    }
+}
+
+/// What is transparent has no colour.
+fn add_weighted<T: Sample, const C: usize>(sums: &mut [T::Sum], row: &[T]) {
+    // A weight beside every sample, 1 beside the opacity itself: then all columns and channels are one loop.
+    const BLOCK: usize = 256;
+    let mut weights = [T::ONE; BLOCK];
+    for (sums, row) in sums.chunks_mut(BLOCK).zip(row.chunks(BLOCK)) {
+        for (weights, pixel) in weights.as_chunks_mut::<C>().0.iter_mut().zip(row.as_chunks::<C>().0) {
+            weights[..C - 1].fill(pixel[C - 1]);
+        }
+        for ((sum, &sample), &weight) in sums.iter_mut().zip(row).zip(&weights) {
+            *sum += sample.weighted(weight);
+        }
+    }
+}
+
+/// Appends the means of so many rows, after which the sums begin anew.
+fn take_means<S: Copy + Default + Into<f64>, T: Copy + Default>(
+    sums: &mut [S],
+    means: &mut Vec<T>,
+    shape: (usize, usize, usize),
+    sample: impl Fn(f64) -> T,
+) {
+    let (channels, factor, rows) = shape;
+    let begin = means.len();
+    means.resize(begin + (sums.len() / channels).div_ceil(factor) * channels, T::default());
+    let means = &mut means[begin..];
+    match channels {
+        1 => means_of::<S, T, 1>(sums, means, factor, rows, sample),
+        2 => means_of::<S, T, 2>(sums, means, factor, rows, sample),
+        3 => means_of::<S, T, 3>(sums, means, factor, rows, sample),
+        _ => means_of::<S, T, 4>(sums, means, factor, rows, sample),
+    }
+    sums.fill(S::default());
+}
+
+fn means_of<S: Copy + Into<f64>, T, const C: usize>(
+    sums: &[S],
+    means: &mut [T],
+    factor: usize,
+    rows: usize,
+    sample: impl Fn(f64) -> T,
+) {
+    let has_opacity = C.is_multiple_of(2);
+    let bins = sums.as_chunks::<C>().0.chunks(factor);
+    for (columns, means) in bins.zip(means.as_chunks_mut::<C>().0) {
+        let mut totals = [0.0; C];
+        for column in columns {
+            for (total, &sum) in totals.iter_mut().zip(column) {
+                *total += sum.into();
+            }
+        }
+        let pixels = (rows * columns.len()) as f64;
+        let weight = if has_opacity { totals[C - 1] } else { pixels };
+        // Nothing that is seen is 0 / 1.
+        let weight = if weight == 0.0 { 1.0 } else { weight };
+        for (channel, (total, mean)) in totals.into_iter().zip(means).enumerate() {
+            let weight = if has_opacity && channel == C - 1 { pixels } else { weight };
+            *mean = sample(total / weight);
+        }
     }
 }
 
