@@ -57,7 +57,7 @@ fn write_part(folder: &Path, train: usize, test: usize) {
         let labels = Idx::new(
             Content::Labels,
             vec![count],
-            part.labels[..count].iter().map(|&label| label as u8).collect(),
+            part.labels.ones().expect("one class each")[..count].iter().map(|&label| label as u8).collect(),
         );
         for (kind, idx, content) in
             [("images-idx3", &images, Content::Images), ("labels-idx1", &labels, Content::Labels)]

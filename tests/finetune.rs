@@ -50,7 +50,7 @@ fn write_idx(folder: &Path, pair: &data::DatasetPair, relabel: impl Fn(u32) -> u
     for (prefix, part) in [("train", &pair.train), ("t10k", &pair.test)] {
         let dimensions = vec![part.len(), part.shape.height, part.shape.width];
         let images = Idx::new(Content::Images, dimensions, part.pixels.clone());
-        let labels: Vec<u8> = part.labels.iter().map(|label| relabel(*label) as u8).collect();
+        let labels: Vec<u8> = part.labels.iter().map(|label| relabel(label[0]) as u8).collect();
         let labels = Idx::new(Content::Labels, vec![part.len()], labels);
         for (kind, idx, content) in
             [("images-idx3", &images, Content::Images), ("labels-idx1", &labels, Content::Labels)]

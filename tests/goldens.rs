@@ -241,6 +241,7 @@ fn description(golden: &Golden) -> Description {
             fit: Fit::default(),
         },
         classes: (0..golden.classes).map(|class| format!("class {class}")).collect(),
+        task: model::Task::default(),
         provenance: BTreeMap::new(),
         confidence: None,
         seen: None,

@@ -50,6 +50,7 @@ pub(crate) fn untrained_on(input: InputShape, network: NetworkConfig) -> Vec<u8>
             fit: model::Fit::default(),
         },
         classes: ["plain", "with \"quotes\"", "ünïcode??/", "back\\slash"].map(String::from).into(),
+        task: model::Task::default(),
         provenance: BTreeMap::new(),
         confidence: Some(Confidence { temperature: 0.8, novelty: None }),
         seen: None,

@@ -33,7 +33,7 @@ pub(crate) struct Digits {
 pub(crate) fn digits() -> Digits {
     let test = data::load("mnist-sample", &data::Search::default()).expect("the built-in sample").test;
     let images = (0..test.len()).map(|index| test.image(index).to_vec()).collect();
-    Digits { images, labels: test.labels }
+    Digits { images, labels: test.labels.ones().expect("one class each").to_vec() }
 }
 
 /// A 28x28 grey image as a file.

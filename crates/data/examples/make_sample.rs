@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (part, whole, count) in [("train", &mnist.train, sample::TRAIN), ("t10k", &mnist.test, sample::TEST)]
     {
         let all: Vec<u32> = (0..whole.len() as u32).collect();
-        let chosen = split::stratified_subset(&whole.labels, &all, count, 0);
+        let chosen = split::stratified_subset(whole.labels.ones().unwrap_or_default(), &all, count, 0);
         let (images, labels) = take(whole, &chosen);
         write(&folder, &format!("{part}-images-idx3-ubyte"), Content::Images, &images)?;
         write(&folder, &format!("{part}-labels-idx1-ubyte"), Content::Labels, &labels)?;

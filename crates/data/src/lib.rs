@@ -27,8 +27,8 @@ pub use batches::epoch::{Batch, LoaderConfig};
 pub use batches::loader::BatchLoader;
 pub use batches::sampler::Sampler;
 pub use dataset::{
-    Changes, ClassAgreement, ClassMap, ContentHash, Copied, Dataset, DatasetPair, Duplicates, Entry, Part,
-    PictureReport, Sizes, class_counts, listed,
+    Changes, ClassAgreement, ClassMap, ContentHash, Copied, Dataset, DatasetPair, Duplicates, Entry, Labels,
+    Part, PictureReport, Sizes, class_counts, listed,
 };
 pub use division::shortage::{Shortage, shortages};
 pub use division::{membership, split};

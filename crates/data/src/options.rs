@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use model::{Fit, InputShape};
+use model::{Fit, InputShape, TaskName};
 use serde::{Deserialize, Serialize};
 
 use crate::formats::decoded::DecodeLimits;
@@ -29,6 +29,9 @@ pub struct ImageOptions {
     pub test_fraction: f64,
     /// What the images are for.
     pub purpose: Purpose,
+    /// Whether an image has one class or a set of them. Without it: what the data shows, see
+    /// [`load_with`](crate::load_with).
+    pub task: Option<TaskName>,
     /// Memory that the decoded images may take, in bytes.
     pub memory_limit: u64,
     /// What one file may cost.
@@ -43,6 +46,7 @@ impl Default for ImageOptions {
             on_bad_image: OnBadImage::default(),
             test_fraction: TEST_FRACTION,
             purpose: Purpose::default(),
+            task: None,
             memory_limit: MEMORY_LIMIT,
             decode: DecodeLimits::default(),
         }

@@ -42,7 +42,7 @@ pub struct Scored {
 }
 
 impl Scored {
-    /// Lets the network see the images `indices`; it must be on `device`, without autodiff.
+    /// Lets the network see the images `indices` of one class each; it must be on `device`, without autodiff.
     ///
     /// # Errors
     /// When the device could not be read.
@@ -53,6 +53,22 @@ impl Scored {
         indices: &[u32],
         device: &Device,
     ) -> Result<Self, ClassifyError> {
+        let scores = Self::scores_of(network, preprocessing, dataset, indices, device)?;
+        let labels = indices.iter().map(|index| dataset.labels[*index as usize]).collect();
+        Ok(Self { scores, labels })
+    }
+
+    /// What the network says about the images `indices`, whatever their labels.
+    ///
+    /// # Errors
+    /// When the device could not be read.
+    pub fn scores_of(
+        network: &Network,
+        preprocessing: &Preprocessing,
+        dataset: &Dataset,
+        indices: &[u32],
+        device: &Device,
+    ) -> Result<Vec<Scores>, ClassifyError> {
         let mut scores = Vec::with_capacity(indices.len());
         for chunk in indices.chunks(CHUNK) {
             let mut pixels = Vec::with_capacity(chunk.len() * dataset.image_len());
@@ -61,8 +77,7 @@ impl Scored {
             }
             scores.extend(model::scores(network, preprocessing, &pixels, device)?);
         }
-        let labels = indices.iter().map(|index| dataset.labels[*index as usize]).collect();
-        Ok(Self { scores, labels })
+        Ok(scores)
     }
 
     /// Borrowed.

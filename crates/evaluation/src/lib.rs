@@ -1,6 +1,6 @@
 //! What a model got right, and how that is shown.
 //!
-//! Answers become figures ([`metrics`], [`confidence`], [`baseline`], [`paired_test`]); figures are kept
+//! Answers become figures ([`metrics`], [`multi_label`], [`confidence`], [`baseline`], [`paired_test`]); figures are kept
 //! ([`metrics_log`], [`predictions`]) and drawn ([`report`]). How a model is trained is not known here.
 
 #![recursion_limit = "256"]
@@ -10,6 +10,7 @@ pub mod baseline;
 pub mod confidence;
 pub mod metrics;
 pub mod metrics_log;
+pub mod multi_label;
 pub mod paired_test;
 pub mod predictions;
 pub mod report;

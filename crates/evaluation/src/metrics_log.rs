@@ -29,6 +29,10 @@ pub struct EpochRecord {
     /// Share of right answers on the validation split after the epoch, 0 to 1.
     #[serde(deserialize_with = "figure")]
     pub valid_accuracy: f64,
+    /// Mean average precision on the validation split after the epoch, 0 to 1, where a picture may have several labels;
+    /// `*_accuracy` are the shares of images with all labels right then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_mean_average_precision: Option<f64>,
     /// Learning rate of the last step.
     #[serde(deserialize_with = "figure")]
     pub learning_rate: f64,
@@ -108,6 +112,7 @@ mod tests {
             train_accuracy: 0.9,
             valid_loss: 0.25,
             valid_accuracy: 0.95,
+            valid_mean_average_precision: None,
             learning_rate: 1e-3,
             samples_per_second: 9000.0,
             seconds: 6.5,

@@ -1,7 +1,9 @@
 //! What may be chosen about answers, and the answer for one picture: one meaning for `kiln predict` and `kiln serve`.
 
 use clap::Args;
-use model::{ClassProbability, Classifier, ClassifyError, Picture, Policy, Prediction, Reading, Reason};
+use model::{
+    ClassProbability, Classifier, ClassifyError, Picture, Policy, Prediction, Reading, Reason, TaskName,
+};
 use serde::Serialize;
 
 /// What may be chosen about answers: flags of `kiln predict`, parameters of a request to `kiln serve`.
@@ -55,6 +57,26 @@ impl Choice {
         done.map_err(|expected| format!("`{name}` is `{}`; {expected}", short(value)))
     }
 
+    /// Whether all of it has a meaning for a model.
+    ///
+    /// # Errors
+    /// What has none, by the name that flags and parameters have.
+    pub(crate) fn check(&self, task: TaskName) -> Result<(), String> {
+        let name = match task {
+            TaskName::Classify => return Ok(()),
+            TaskName::MultiLabel if self.digits => "digits",
+            TaskName::MultiLabel if self.keep < Self::default().keep || self.keep > Self::default().keep => {
+                "keep"
+            }
+            TaskName::MultiLabel => return Ok(()),
+        };
+        let reason = match name {
+            "digits" => "it says which classes are on a whole picture",
+            _ => "it does not know how strange a picture is",
+        };
+        Err(format!("`{name}` has no meaning for a {task} model: {reason}"))
+    }
+
     pub(crate) fn policy(&self) -> Policy {
         Policy { top: self.top.into(), reject_below: self.reject_below, keep: self.keep }
     }
@@ -106,6 +128,7 @@ pub(crate) fn read_digits(
     let prediction = Prediction {
         label: reading.text.clone(),
         probability,
+        labels: None,
         top: vec![ClassProbability { label: reading.text.clone(), probability }],
         rejected,
         reason: rejected.then_some(Reason::Unread),

@@ -172,9 +172,10 @@ fn train_and_valid(pair: &DatasetPair) -> (Vec<usize>, Vec<usize>) {
     let mut train = pair.train.class_counts();
     let mut valid = vec![0; train.len()];
     for &index in &pair.valid {
-        let class = pair.train.labels[index as usize] as usize;
-        train[class] -= 1;
-        valid[class] += 1;
+        for &class in pair.train.labels.of(index as usize) {
+            train[class as usize] -= 1;
+            valid[class as usize] += 1;
+        }
     }
     (train, valid)
 }
@@ -309,7 +310,7 @@ fn show(arguments: &ShowArguments, search: &Search, as_json: bool) -> Result<(),
     let mut rows: Vec<SampleRow<'_>> = indices
         .iter()
         .map(|&index| SampleRow {
-            label: train.class_names[train.labels[index as usize] as usize].clone(),
+            label: train.class_of(index as usize).into_owned(),
             original: image(train.image(index as usize).to_vec()),
             augmented: Vec::new(),
         })
@@ -362,11 +363,13 @@ impl ShowArguments {
     }
 }
 
-/// Positions of `count` images, from the classes in turn.
+/// Positions of `count` images, from the classes in turn; those of several classes count for their first one, and those of
+/// none come last.
 fn first_of_each_class(dataset: &Dataset, count: usize) -> Vec<u32> {
-    let mut classes = vec![Vec::new(); dataset.class_names.len()];
-    for (index, &label) in dataset.labels.iter().enumerate() {
-        classes[label as usize].push(index as u32);
+    let none = dataset.class_names.len();
+    let mut classes = vec![Vec::new(); none + 1];
+    for (index, labels) in dataset.labels.iter().enumerate() {
+        classes[labels.first().map_or(none, |&label| label as usize)].push(index as u32);
     }
     let longest = classes.iter().map(Vec::len).max().unwrap_or(0);
     let turns = (0..longest).flat_map(|turn| classes.iter().filter_map(move |class| class.get(turn)));

@@ -4,16 +4,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use burn::tensor::Device;
 use clap::Args;
 use data::{ClassAgreement, Search};
 use evaluation::metrics::{ClassMetrics, Evaluation};
-use evaluation::report::without_samples_notice;
+use evaluation::multi_label::{SetClassMetrics, SetEvaluation, SetFigures};
+use evaluation::report::{sets_without_samples_notice, without_samples_notice};
+use model::{Model, TaskName};
 use serde::Serialize;
 use serde_json::Value;
 use train::command::{Failure, log_to_stderr, print, print_json};
 use train::config::arguments::OnBadImageArgument;
 use train::device::{Backend, Kernels};
-use train::engine::evaluate::evaluate;
+use train::engine::evaluate::{evaluate, evaluate_sets};
 use train::start::model_io::{load, model_path};
 use train::task::evaluation_set::{EvaluationRequest, EvaluationSet, Part, UnknownClasses};
 
@@ -116,6 +119,35 @@ struct ClassResult {
     metrics: ClassMetrics,
 }
 
+/// What `--json` prints of a multi-label model. What only training knows comes from the model file and may be null.
+#[derive(Serialize)]
+struct SetEvaluationResult {
+    task: TaskName,
+    run: Value,
+    model: String,
+    dataset: String,
+    split: &'static str,
+    /// Why this part.
+    split_because: String,
+    /// Labelled images in all parts together.
+    labelled_images: usize,
+    /// How many of the images the model was trained on, as far as that is remembered.
+    trained_on: Option<usize>,
+    classes: Classes,
+    warnings: Vec<String>,
+    backend: String,
+    seed: Value,
+    epochs: Value,
+    parameters: usize,
+    #[serde(flatten)]
+    figures: SetFigures,
+    loss: f64,
+    seconds: f64,
+    weights_sha256: String,
+    images: usize,
+    per_class: Vec<SetClassMetrics>,
+}
+
 pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     log_to_stderr(arguments.json);
     train::command::join_threads(arguments.threads);
@@ -133,7 +165,15 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
         on_bad_image: arguments.on_bad_image.map(Into::into),
         search: &search,
     };
+    if let (TaskName::MultiLabel, Some(_)) = (metadata.task.name(), &arguments.rejection) {
+        return Err(Failure::usage(
+            "--rejection has no meaning for a multi-label model: it does not know how strange a picture is",
+        ));
+    }
     let judged = EvaluationSet::load(&arguments.model, metadata, &question)?;
+    if metadata.task.name() == TaskName::MultiLabel {
+        return run_sets(arguments, &model, judged, &device);
+    }
     let (images, split) = (&judged.images, judged.part.name());
     let indices: Vec<u32> = (0..images.len() as u32).collect();
     let started = Instant::now();
@@ -206,6 +246,103 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Judges a multi-label model.
+fn run_sets(
+    arguments: &EvaluateArguments,
+    model: &Model,
+    judged: EvaluationSet,
+    device: &Device,
+) -> Result<ExitCode, Failure> {
+    let metadata = &model.metadata;
+    let origin = |key: &str| metadata.provenance.get(key).cloned().unwrap_or(Value::Null);
+    let indices: Vec<u32> = (0..judged.images.len() as u32).collect();
+    let started = Instant::now();
+    let evaluation = evaluate_sets(
+        &model.network,
+        &metadata.preprocessing,
+        &metadata.classes,
+        (&metadata.task, metadata.temperature()),
+        &judged.images,
+        &indices,
+        device,
+    )
+    .map_err(Failure::failed)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let mut warnings = judged.warnings.clone();
+    warnings.extend(sets_without_samples_notice(&evaluation, judged.part.name()));
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    if !arguments.json {
+        print(&sets_in_words(&evaluation, &judged, seconds))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_json(&SetEvaluationResult {
+        task: TaskName::MultiLabel,
+        run: origin("run"),
+        model: model_path(&arguments.model).display().to_string(),
+        split: judged.part.name(),
+        split_because: judged.why,
+        labelled_images: judged.labelled,
+        trained_on: judged.trained_on,
+        classes: Classes {
+            agreement: judged.classes,
+            unknown_images: judged.left_out,
+            without_images: evaluation.without_samples(),
+        },
+        warnings,
+        dataset: judged.dataset,
+        backend: arguments.backend.to_string(),
+        seed: origin("seed"),
+        epochs: origin("epochs"),
+        parameters: metadata.parameters,
+        figures: evaluation.figures(),
+        loss: evaluation.mean_loss,
+        seconds,
+        weights_sha256: metadata.weights_sha256.clone(),
+        images: evaluation.predictions.len(),
+        per_class: evaluation.per_class(),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn figure(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
+}
+
+fn sets_in_words(evaluation: &SetEvaluation, judged: &EvaluationSet, seconds: f64) -> String {
+    let header = ["class", "average precision", "precision", "recall", "F1", "threshold", "images"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(evaluation.per_class().into_iter().map(|class| {
+        vec![
+            class.class,
+            figure(class.average_precision),
+            figure(class.precision),
+            figure(class.recall),
+            figure(class.f1),
+            format!("{:.3}", class.threshold),
+            class.support.to_string(),
+        ]
+    }));
+    let SetFigures { micro_f1, macro_f1, mean_average_precision, subset_accuracy } = evaluation.figures();
+    let images = evaluation.predictions.len();
+    format!(
+        "{}mAP {}  micro F1 {micro_f1:.4}  macro F1 {}  all labels right {:.2}%  loss {:.4}  {images} images in \
+         {seconds:.2} s\n{images} of {} labelled images ({})\n\n{}",
+        match judged.part {
+            Part::All => String::new(),
+            part => format!("{} ", part.name()),
+        },
+        figure(mean_average_precision),
+        figure(macro_f1),
+        subset_accuracy * 100.0,
+        evaluation.mean_loss,
+        judged.labelled,
+        judged.why,
+        table(&rows)
+    )
+}
+
 fn per_class(evaluation: &Evaluation) -> Vec<ClassResult> {
     let metrics = evaluation.confusion.per_class();
     let names = evaluation.class_names.iter().cloned();
@@ -215,7 +352,6 @@ fn per_class(evaluation: &Evaluation) -> Vec<ClassResult> {
 fn in_words(evaluation: &Evaluation, judged: &EvaluationSet, seconds: f64) -> String {
     let confusion = &evaluation.confusion;
     let mut rows = vec![["class", "precision", "recall", "F1", "images"].map(str::to_owned).to_vec()];
-    let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
     let line = |name: String, metrics: &ClassMetrics| {
         vec![
             name,

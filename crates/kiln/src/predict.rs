@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use data::text::{csv_cell, one_line};
-use model::{Classifier, Policy, Prediction, Prepared, ReadDigit};
+use model::{Classifier, Policy, Prediction, Prepared, ReadDigit, TaskName};
 use rayon::prelude::*;
 use serde::Serialize;
 use train::command::{Failure, log_to_stderr, print, print_json, say};
@@ -70,6 +70,8 @@ pub(crate) fn run(arguments: &PredictArguments) -> Result<ExitCode, Failure> {
     let device = arguments.backend.device().map_err(Failure::failed)?;
     let model = load(&arguments.model, &device).map_err(Failure::failed)?;
     let classifier = Classifier::new(model, device);
+    let task = classifier.metadata().task.name();
+    arguments.choice.check(task).map_err(Failure::usage)?;
     if classifier.metadata().confidence.is_none() {
         tracing::warn!(
             "the model does not know what it was not trained on: strange pictures are not rejected (train it again \
@@ -78,7 +80,7 @@ pub(crate) fn run(arguments: &PredictArguments) -> Result<ExitCode, Failure> {
     }
     let policy = arguments.choice.policy();
 
-    let mut printer = Printer::new(arguments)?;
+    let mut printer = Printer::new(arguments, task)?;
     let mut bad = 0;
     for (number, batch) in sources.chunks(BATCH).enumerate() {
         let answers = if arguments.choice.digits {
@@ -162,18 +164,37 @@ fn read_digits(classifier: &Classifier, batch: &[Source], policy: &Policy) -> Ve
 /// Prints answers in the order in which they come.
 enum Printer {
     Json,
-    Csv { writer: Box<csv::Writer<std::io::Stdout>>, digits: bool, top: usize },
-    Table { rows: Vec<Vec<String>>, digits: bool },
+    Csv {
+        writer: Box<csv::Writer<std::io::Stdout>>,
+        digits: bool,
+        top: usize,
+    },
+    Table {
+        rows: Vec<Vec<String>>,
+        digits: bool,
+    },
+    /// One line a picture, as a list for training has it: all labels in one cell.
+    CsvOfLabels(Box<csv::Writer<std::io::Stdout>>),
+    TableOfLabels(Vec<Vec<String>>),
 }
 
 impl Printer {
-    fn new(arguments: &PredictArguments) -> Result<Self, Failure> {
+    fn new(arguments: &PredictArguments, task: TaskName) -> Result<Self, Failure> {
         let Choice { digits, top, .. } = arguments.choice;
         if arguments.json {
             return Ok(Self::Json);
         }
+        let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect::<Vec<_>>();
+        if task == TaskName::MultiLabel && !arguments.csv {
+            return Ok(Self::TableOfLabels(vec![row(&["picture", "labels", ""])]));
+        }
         if arguments.csv {
             let mut writer = csv::Writer::from_writer(std::io::stdout());
+            if task == TaskName::MultiLabel {
+                let header = ["path", "labels", "probabilities", "probability", "rejected"];
+                writer.write_record(header).map_err(closed)?;
+                return Ok(Self::CsvOfLabels(Box::new(writer)));
+            }
             let top = if digits { 1 } else { usize::from(top) };
             let mut header = ["path", "label", "probability", "rejected"].map(str::to_owned).to_vec();
             for place in 2..=top {
@@ -188,14 +209,40 @@ impl Printer {
         } else {
             &["picture", "label", "probability", "then", ""]
         };
-        Ok(Self::Table { rows: vec![header.iter().map(|&cell| cell.to_owned()).collect()], digits })
+        Ok(Self::Table { rows: vec![row(header)], digits })
     }
 
     fn line(&mut self, line: &Line) -> Result<(), Failure> {
         let Line { path, answer: Answer { prediction, reading } } = line;
-        let Prediction { label, probability, top: classes, rejected, reason } = prediction;
+        let Prediction { label, probability, labels, top: classes, rejected, reason } = prediction;
         match self {
             Self::Json => print_json(line),
+            Self::CsvOfLabels(writer) => {
+                // In the order of the names in the cell before.
+                let probability_of = |name: &str| {
+                    let found = labels.iter().flatten().find(|class| class.label == name);
+                    found.map_or_else(String::new, |class| class.probability.to_string())
+                };
+                let names = if label.is_empty() { Vec::new() } else { label.split(';').collect() };
+                let probabilities: Vec<String> = names.into_iter().map(probability_of).collect();
+                let record = [
+                    csv_cell(path),
+                    csv_cell(label),
+                    probabilities.join(";"),
+                    probability.to_string(),
+                    rejected.to_string(),
+                ];
+                writer.write_record(record).map_err(closed)
+            }
+            Self::TableOfLabels(rows) => {
+                let each = labels.iter().flatten();
+                let each: Vec<String> =
+                    each.map(|class| format!("{} {}", class.label, percent(class.probability))).collect();
+                let text = if each.is_empty() { "none".to_owned() } else { each.join("  ") };
+                let reason = reason.map_or_else(String::new, |reason| format!("rejected: {reason}"));
+                rows.push(vec![path.clone(), text, reason]);
+                Ok(())
+            }
             Self::Csv { writer, digits, top } => {
                 let mut record =
                     vec![csv_cell(path), csv_cell(label), probability.to_string(), rejected.to_string()];
@@ -238,6 +285,8 @@ impl Printer {
     fn finish(self) -> Result<(), Failure> {
         match self {
             Self::Json => Ok(()),
+            Self::CsvOfLabels(mut writer) => writer.flush().map_err(|error| Failure::output(&error)),
+            Self::TableOfLabels(rows) => print(&table(&rows)),
             Self::Csv { mut writer, .. } => writer.flush().map_err(|error| Failure::output(&error)),
             Self::Table { rows, .. } => print(&table(&rows)),
         }

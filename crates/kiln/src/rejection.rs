@@ -59,9 +59,10 @@ pub(crate) fn foreign(
         return Err(Failure::failed(format!("{name} has no images in that part; choose another --split")));
     }
     let map = ClassMap::new(&images.class_names, known);
-    let is_strange = |label: u32| map.numbers()[label as usize].is_none();
+    // With several labels, when the model knows none of them.
+    let is_strange = |labels: &[u32]| labels.iter().all(|&label| map.numbers()[label as usize].is_none());
     let strange: Vec<u32> =
-        (0..images.len() as u32).filter(|&index| is_strange(images.labels[index as usize])).collect();
+        (0..images.len() as u32).filter(|&index| is_strange(images.labels.of(index as usize))).collect();
     let shared = listed(&map.agreement().mapped);
     match images.len() - strange.len() {
         0 => Ok(Foreign { images, warning: None }),

@@ -7,8 +7,7 @@ use burn::{
 use serde::Serialize;
 
 use crate::{
-    Confidence, Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing, digit,
-    numbers::softmax,
+    Confidence, Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing, Task, digit,
 };
 
 /// Images that go through the network at once. More would cost memory and gain no speed.
@@ -70,10 +69,14 @@ pub struct Scores {
 /// The answer for one picture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Prediction {
-    /// The most probable class.
+    /// The most probable class; of a multi-label model all classes that are on the picture, in the model's order, with
+    /// `;` between them.
     pub label: String,
-    /// Its probability.
+    /// Its probability; of a multi-label model that of this very set, as if the classes were independent.
     pub probability: f32,
+    /// The classes that are on the picture, the most probable one first; only of a multi-label model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<ClassProbability>>,
     /// The most probable classes, the answer first.
     pub top: Vec<ClassProbability>,
     /// Whether the answer is not to be believed, see [`Policy`].
@@ -161,6 +164,9 @@ pub enum ClassifyError {
         /// Size of the network's images.
         input: InputShape,
     },
+    /// A model that cannot be asked this.
+    #[error("a multi-label model says which classes are on a picture: it does not {0}")]
+    MultiLabel(&'static str),
     /// The device could not be read.
     #[error("the device did not give its result: {0}")]
     Device(String),
@@ -241,10 +247,10 @@ impl Classifier {
         scores(self.network(), &self.metadata().preprocessing, images, &self.device)
     }
 
-    /// The probability of every class `[K]`: the softmax of the logits divided by the model's temperature,
-    /// computed in `f64`.
+    /// The probability of every class `[K]`: the softmax of the logits divided by the model's temperature, or the sigmoid
+    /// of each for a multi-label model, computed in `f64`.
     pub fn probabilities(&self, scores: &Scores) -> Vec<f32> {
-        softmax(&scores.logits, self.metadata().temperature())
+        self.metadata().task.probabilities(&scores.logits, self.metadata().temperature())
     }
 
     /// How strange the image is: 0 is ordinary, and above 1 lies one of 100 validation images. `None` for a
@@ -279,9 +285,34 @@ impl Classifier {
                 probability: probabilities[class],
             })
             .collect();
-        let ClassProbability { label, probability } = top[0].clone();
+        let (label, probability, labels) = match &self.metadata().task {
+            Task::Classify => (top[0].label.clone(), top[0].probability, None),
+            Task::MultiLabel { thresholds } => self.labels(&probabilities, thresholds),
+        };
         let reason = self.reason(scores, probability, policy);
-        Prediction { label, probability, top, rejected: reason.is_some(), reason }
+        Prediction { label, probability, labels, top, rejected: reason.is_some(), reason }
+    }
+
+    /// The classes with probabilities of at least their thresholds: their names in one text, the probability that it is
+    /// these and no others, as if they were independent, and each of them, the most probable one first.
+    fn labels(
+        &self,
+        probabilities: &[f32],
+        thresholds: &[f32],
+    ) -> (String, f32, Option<Vec<ClassProbability>>) {
+        let classes = self.metadata().classes.iter();
+        let (mut names, mut labels, mut whole) = (Vec::new(), Vec::new(), 1.0);
+        for ((name, &probability), &threshold) in classes.zip(probabilities).zip(thresholds) {
+            if probability >= threshold {
+                whole *= f64::from(probability);
+                names.push(name.as_str());
+                labels.push(ClassProbability { label: name.clone(), probability });
+            } else {
+                whole *= 1.0 - f64::from(probability);
+            }
+        }
+        labels.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        (names.join(";"), whole as f32, Some(labels))
     }
 
     /// The answers for pictures of any size, in their order.
@@ -377,6 +408,7 @@ mod tests {
             network: network.clone(),
             preprocessing: Preprocessing::mnist(),
             classes: (0..10).map(|digit| digit.to_string()).collect(),
+            task: crate::Task::default(),
             provenance: BTreeMap::new(),
             confidence: None,
             seen: None,

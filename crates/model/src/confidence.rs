@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confidence {
-    /// Logits are divided by it before the softmax (Guo et al. 2017, "On calibration of modern neural
+    /// Logits are divided by it before the softmax, or before the sigmoid of each (Guo et al. 2017, "On calibration of modern neural
     /// networks", section 4.2).
     pub temperature: f32,
     /// How strange an image is.
@@ -84,13 +84,18 @@ const MISTAKES: f64 = 10.0;
 /// in James & Stein 1961), and up to ten mistakes make no answer surer than the network's own softmax. Towards less
 /// sure answers one mistake is evidence enough.
 pub fn fit_temperature(images: Labelled) -> f32 {
+    temperature_of(|temperature| cross_entropy(images, temperature), images.scores.len(), || mistakes(images))
+}
+
+/// As [`fit_temperature`], for any loss by temperature, the mean over `images`, and the mistakes that do not depend on it.
+pub fn temperature_of(loss: impl Fn(f64) -> f64, images: usize, mistakes: impl Fn() -> usize) -> f32 {
     const GOLDEN: f64 = 0.618_033_988_749_894_9;
-    if images.scores.is_empty() {
+    if images == 0 {
         return 1.0;
     }
-    let weight = PRIOR / images.scores.len() as f64;
+    let weight = PRIOR / images as f64;
     // log x - x of the inverse temperature x = exp(-log).
-    let loss = |log: f64| cross_entropy(images, log.exp()) + weight * ((-log).exp() + log);
+    let loss = |log: f64| loss(log.exp()) + weight * ((-log).exp() + log);
     let ends = [-20f64.ln(), 20f64.ln()];
     let [mut low, mut high] = ends;
     let mut a = high - GOLDEN * (high - low);
@@ -110,7 +115,7 @@ pub fn fit_temperature(images: Labelled) -> f32 {
     // The search comes close to an end, never to it.
     let better = |best: f64, other: f64| if loss(other) < loss(best) { other } else { best };
     let found = ends.into_iter().fold(f64::midpoint(low, high), better);
-    let known = (1.0 - MISTAKES / mistakes(images) as f64).max(0.0);
+    let known = (1.0 - MISTAKES / mistakes() as f64).max(0.0);
     (if found < 0.0 { found * known } else { found }).exp() as f32
 }
 

@@ -281,6 +281,7 @@ mod tests {
                 fit: Fit::Stretch,
             },
             classes: vec!["yes".into(), "no".into()],
+            task: crate::Task::default(),
             provenance: BTreeMap::new(),
             confidence: None,
             seen: None,

@@ -32,6 +32,7 @@ mod record;
 mod seen;
 mod shape;
 mod summary;
+mod task;
 
 pub use average::{AverageError, WeightAverage};
 pub use classifier::{
@@ -40,7 +41,7 @@ pub use classifier::{
 };
 pub use confidence::{
     CALIBRATION_BINS, Confidence, ConfidenceError, DEFAULT_KEEP, Labelled, Novelty, calibration_error,
-    cross_entropy, fit_temperature, mistakes,
+    cross_entropy, fit_temperature, mistakes, temperature_of,
 };
 pub use config::InputShape;
 pub use digest::hexadecimal;
@@ -67,3 +68,4 @@ pub use record::{
 pub use seen::{MOST_SEEN, Seen};
 pub use shape::ShapeError;
 pub use summary::{LayerSummary, Summary, TensorSpec, thousands};
+pub use task::{Task, TaskError, TaskName, sigmoid};

@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Confidence, ConfidenceError, InputShape, LoadReport, Network, NetworkConfig, Preprocessing,
-    PreprocessingError, RecordError, Seen, ShapeError, Summary, hexadecimal,
+    PreprocessingError, RecordError, Seen, ShapeError, Summary, Task, TaskError, hexadecimal,
     record::{Loading, compare, floats, little_endian, load, named_tensors, values, weights_sha256},
 };
 
@@ -111,6 +111,9 @@ pub enum ModelFileError {
     /// What calibrates the answers cannot be used.
     #[error(transparent)]
     Confidence(#[from] ConfidenceError),
+    /// What its logits mean does not fit its classes.
+    #[error(transparent)]
+    Task(#[from] TaskError),
     /// Tensors and architecture do not belong together.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -165,6 +168,8 @@ pub struct Description {
     pub preprocessing: Preprocessing,
     /// Names of the classes in the order of the logits.
     pub classes: Vec<String>,
+    /// What the logits mean.
+    pub task: Task,
     /// Where the model comes from: command, seed, data hashes, figures. Free.
     pub provenance: BTreeMap<String, serde_json::Value>,
     /// What calibrates its answers, where that was fitted.
@@ -187,6 +192,9 @@ pub struct Metadata {
     pub preprocessing: Preprocessing,
     /// Names of the classes in the order of the logits.
     pub classes: Vec<String>,
+    /// What the logits mean. Absent for one class a picture, as in files of the first versions.
+    #[serde(default, skip_serializing_if = "Task::is_classify")]
+    pub task: Task,
     /// Where the model comes from. Free.
     pub provenance: BTreeMap<String, serde_json::Value>,
     /// Trainable parameters.
@@ -219,9 +227,11 @@ pub struct Model {
 /// # Errors
 /// A description that does not fit the network, or weights that are not finite.
 pub fn encode(network: &Network, description: Description) -> Result<Vec<u8>, ModelFileError> {
-    let Description { network: config, preprocessing, classes, provenance, confidence, seen } = description;
+    let Description { network: config, preprocessing, classes, task, provenance, confidence, seen } =
+        description;
     preprocessing.validate()?;
     confidence.as_ref().map_or(Ok(()), Confidence::validate)?;
+    task.validate(classes.len())?;
     let summary = config.summary(preprocessing.input, classes.len())?;
     let tensors = named_tensors(network);
     check_tensors(&summary, tensors.iter().map(|(name, data)| (name.as_str(), data.shape().to_vec())))?;
@@ -243,6 +253,7 @@ pub fn encode(network: &Network, description: Description) -> Result<Vec<u8>, Mo
         probe_logits,
         preprocessing,
         classes,
+        task,
         provenance,
         confidence,
         seen,
@@ -435,6 +446,7 @@ fn parse(json: &str) -> Result<Metadata, ModelFileError> {
 fn check_metadata(metadata: &Metadata) -> Result<Summary, ModelFileError> {
     metadata.preprocessing.validate()?;
     metadata.confidence.as_ref().map_or(Ok(()), Confidence::validate)?;
+    metadata.task.validate(metadata.classes.len())?;
     let summary = metadata.network.summary(metadata.preprocessing.input, metadata.classes.len())?;
     let parameters = summary.parameters();
     if parameters != metadata.parameters {
@@ -551,6 +563,7 @@ mod tests {
                 fit: crate::Fit::default(),
             },
             classes: ["null", "eins", "zwei"].map(String::from).into(),
+            task: Task::default(),
             provenance: BTreeMap::from([
                 ("seed".into(), json!(7)),
                 ("accuracy".into(), json!(0.9931)),
@@ -609,8 +622,9 @@ mod tests {
                 let logits = |network: &Network| network.valid().forward(images.clone()).into_data();
                 assert_eq!(logits(&network), logits(&trained));
 
-                let Description { network, preprocessing, classes, provenance, confidence, seen } =
+                let Description { network, preprocessing, classes, task, provenance, confidence, seen } =
                     description(batch_norm);
+                assert_eq!(metadata.task, task);
                 assert_eq!(metadata.confidence, confidence);
                 assert_eq!((metadata.seen.as_ref(), seen.is_some()), (seen.as_ref(), true));
                 assert_eq!(metadata.network, network);

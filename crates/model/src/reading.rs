@@ -151,6 +151,9 @@ impl Classifier {
     /// than a text of digits has, for the size of the network's images.
     pub fn read(&self, picture: &Picture, policy: &Policy) -> Result<Reading, ClassifyError> {
         let input = self.input();
+        if !self.metadata().task.is_classify() {
+            return Err(ClassifyError::MultiLabel("read digits"));
+        }
         if !matches!(input.channels, 1 | 3) {
             let source = crate::PictureError::Channels { channels: input.channels };
             return Err(ClassifyError::Picture { index: 0, source });
@@ -869,6 +872,7 @@ mod tests {
             network: network.clone(),
             preprocessing: Preprocessing { input, ..Preprocessing::mnist() },
             classes: (0..10).map(|digit| digit.to_string()).collect(),
+            task: crate::Task::default(),
             provenance: BTreeMap::new(),
             confidence: None,
             seen: None,

@@ -319,6 +319,11 @@ pub(crate) fn how_to_call(command: &str) -> String {
     if installed { format!("kiln {command}") } else { format!("cargo run -p {command} --") }
 }
 
+/// A figure that there may not be.
+fn figure(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
+}
+
 fn report(finished: &Finished, json: bool) -> Result<(), Failure> {
     let result = &finished.result;
     if json {
@@ -327,6 +332,17 @@ fn report(finished: &Finished, json: bool) -> Result<(), Failure> {
     let test = match result.test_accuracy.zip(result.test_macro_f1) {
         Some((accuracy, f1)) => format!("test accuracy {:.2}%  macro F1 {f1:.4}", accuracy * 100.0),
         None => "not tested (figures of the validation split)".to_owned(),
+    };
+    let test = match &result.multi_label {
+        Some(found) => format!(
+            "{} mAP {}  micro F1 {:.4}  macro F1 {}  all labels right {:.2}%",
+            found.subset,
+            figure(found.figures.mean_average_precision),
+            found.figures.micro_f1,
+            figure(found.figures.macro_f1),
+            found.figures.subset_accuracy * 100.0,
+        ),
+        None => test,
     };
     print(&format!(
         "{test}  (best epoch {} of {}, validation accuracy {:.2}%)\n\

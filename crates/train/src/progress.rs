@@ -240,8 +240,12 @@ impl Observer for Lines {
         } else {
             ""
         };
+        // With several labels a picture the shares are those of pictures with all labels right.
+        let map = record.valid_mean_average_precision.map(|map| format!(" mAP {map:.4}"));
+        let what = if map.is_some() { "all right" } else { "acc" };
+        let map = map.unwrap_or_default();
         self.print(&format!(
-            "epoch {:>width$}/{epochs}  train loss {:.4} acc {:.2}%  valid loss {:.4} acc {:.2}%  rate {:.2e}  \
+            "epoch {:>width$}/{epochs}  train loss {:.4} {what} {:.2}%  valid loss {:.4} {what} {:.2}%{map}  rate {:.2e}  \
              {:.0} images/s  {} left{best}",
             record.epoch,
             record.train_loss,

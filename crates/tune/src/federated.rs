@@ -14,7 +14,7 @@ use burn::module::Module;
 use burn::tensor::{Device, TensorData};
 use burn_train::TrainStep;
 use data::{BatchLoader, LoaderConfig};
-use model::Network;
+use model::{Network, TaskName};
 use serde::Serialize;
 use train::config::TrainConfig;
 use train::engine::evaluate::evaluate;
@@ -69,6 +69,10 @@ pub fn federated(
     let device = config.backend.device()?;
     let config = TrainConfig { test: false, ..config.clone() };
     let data = Splits::load(&config, &context.search)?;
+    if data.task() != TaskName::Classify {
+        let dataset = config.data.dataset.clone();
+        return Err(TaskError::Sets { dataset, what: "federated averaging" }.into());
+    }
     let shards: Vec<Arc<[u32]>> = dealt(&data.training, &data.train, federated.nodes, config.seed)
         .into_iter()
         .map(Into::into)
@@ -131,7 +135,7 @@ fn train_node(
 ) -> Result<Network, FitError> {
     let training_device = device.clone().autodiff();
     let weights = class_weights(&config.regularization.class_weights, data)?;
-    let objective = Objective::new(&config.regularization, weights, None, &network)?;
+    let objective = Objective::new(data.task(), &config.regularization, weights, None, &network)?;
     let augment = &config.data.augment;
     let loading = LoaderConfig {
         batch_size: if federated.whole_shard { shard.len() } else { config.batch_size },

@@ -177,7 +177,8 @@ fn losses(
     let network = config.network.init(input, data.classes(), config.seed, device)?;
     let network = initial_weights(network, start, config, data)?.network;
     let weights = class_weights(&config.regularization.class_weights, data)?;
-    let objective = Objective::new(&config.regularization, weights, config.finetune.as_ref(), &network)?;
+    let objective =
+        Objective::new(data.task(), &config.regularization, weights, config.finetune.as_ref(), &network)?;
     let base = config.optimizer.rate();
     let mut rates = learning_rates(config, &network.layer_groups(), |group| Growing {
         range,

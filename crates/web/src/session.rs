@@ -172,19 +172,30 @@ impl Session {
     /// Weights that are not finite.
     pub fn save(&self) -> Result<Vec<u8>, SessionError> {
         let Metadata {
-            network, preprocessing, classes, provenance, weights_sha256, confidence, seen, ..
+            network,
+            preprocessing,
+            classes,
+            task,
+            provenance,
+            weights_sha256,
+            confidence,
+            seen,
+            ..
         } = self.metadata().clone();
         let provenance = if self.lessons.is_empty() {
             provenance
         } else {
             self.taught_provenance(provenance, &weights_sha256)
         };
-        let description = Description { network, preprocessing, classes, provenance, confidence, seen };
+        let description = Description { network, preprocessing, classes, task, provenance, confidence, seen };
         Ok(model::encode(&self.model.network, description)?)
     }
 
     /// The last layer from its beginning with all lessons.
     fn learn(&mut self) -> Result<(), SessionError> {
+        if !self.metadata().task.is_classify() {
+            return Err(ClassifyError::MultiLabel("learn from single classes").into());
+        }
         let head = self.head.as_ref().ok_or(SessionError::NoHead)?;
         let taught = head.taught(&self.lessons, &Teaching::default())?;
         self.model.network = taught.put_on(self.model.network.clone()).map_err(ModelFileError::Record)?;
@@ -256,6 +267,7 @@ mod tests {
             network: config,
             preprocessing,
             classes: (0..classes).map(|class| format!("class {class}")).collect(),
+            task: model::Task::default(),
             provenance: BTreeMap::from([("test_accuracy".into(), json!(0.5)), ("seed".into(), json!(1))]),
             confidence: None,
             seen: None,

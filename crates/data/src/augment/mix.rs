@@ -7,27 +7,30 @@ use model::InputShape;
 
 use super::config::AugmentConfig;
 use super::pick::Pick;
+use crate::dataset::Labels;
 use crate::rng::{Purpose, Stream};
 
-/// Mixes `images` `[N, C, H, W]` in place and gives their targets, `[N, classes]`; each row has the sum 1.
+/// Mixes `images` `[N, C, H, W]` in place and gives their targets, `[N, classes]`; each row has the sum 1 where each image
+/// has one class. A class of both images of a mixture is wholly there.
 pub(crate) fn mix(
     config: &AugmentConfig,
     seed: u64,
     epoch: usize,
     picks: &[Pick],
-    (labels, classes): (&[u32], usize),
+    (labels, classes): (&Labels, usize),
     (input, images): (InputShape, &mut [f32]),
 ) -> Vec<f32> {
     let length = input.len();
     let mut targets = vec![0.0; labels.len() * classes];
     let first = images.get(..length).map(<[f32]>::to_vec).unwrap_or_default();
-    for (position, (&label, &pick)) in labels.iter().zip(picks).enumerate() {
+    for (position, (own, &pick)) in labels.iter().zip(picks).enumerate() {
         let (before, after) = images.split_at_mut((position + 1) * length);
         let image = &mut before[position * length..];
         // Not mixed yet, whichever it is.
-        let (neighbour, other) = match labels.get(position + 1) {
-            Some(&other) => (&after[..length], other),
-            None => (&first[..], labels[0]),
+        let (neighbour, others) = if position + 1 < labels.len() {
+            (&after[..length], labels.of(position + 1))
+        } else {
+            (&first[..], labels.of(0))
         };
         let mut stream = Stream::new(seed, Purpose::Mix, [epoch as u64, pick.key()]);
         let cut = stream.chance(0.5);
@@ -38,8 +41,8 @@ pub(crate) fn mix(
             blend(f64::from(config.mixup), &mut stream, image, neighbour)
         };
         let row = &mut targets[position * classes..][..classes];
-        row[label as usize] += share;
-        row[other as usize] += 1.0 - share;
+        own.iter().for_each(|&label| row[label as usize] += share);
+        others.iter().for_each(|&label| row[label as usize] += 1.0 - share);
     }
     targets
 }
@@ -88,7 +91,7 @@ mod tests {
     /// Image `i` has the value `i` everywhere and the label `i`.
     fn mixed(config: &AugmentConfig, epoch: usize, count: usize) -> (Vec<f32>, Vec<f32>) {
         let picks: Vec<Pick> = (0..count as u32).map(Pick::from).collect();
-        let labels: Vec<u32> = (0..count as u32).collect();
+        let labels = Labels::from((0..count as u32).collect::<Vec<_>>());
         let mut images: Vec<f32> = (0..count).flat_map(|i| vec![i as f32; INPUT.len()]).collect();
         let targets = mix(config, 3, epoch, &picks, (&labels, count), (INPUT, &mut images));
         (images, targets)
@@ -120,6 +123,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn sets_are_mixed_class_by_class() {
+        let config = AugmentConfig { mixup: 1.0, ..AugmentConfig::default() };
+        let labels = Labels::Sets(vec![vec![0, 1], vec![1, 2], vec![]]);
+        let picks: Vec<Pick> = (0..3).map(Pick::from).collect();
+        let mut images: Vec<f32> = (0..3).flat_map(|i| vec![i as f32; INPUT.len()]).collect();
+        let targets = mix(&config, 3, 0, &picks, (&labels, 3), (INPUT, &mut images));
+        // The first image is 0 and its neighbour 1, so its value is the neighbour's share.
+        let other = images[0];
+        assert!((targets[0] - (1.0 - other)).abs() < 1e-6 && (targets[1] - 1.0).abs() < 1e-6);
+        assert!((targets[2] - other).abs() < 1e-6 && other > 0.0, "{targets:?}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rayon::Yield;
 
 use super::sampler::{self, Sampler};
 use crate::augment::{AugmentConfig, Augmenter, Pick, mix};
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Labels};
 use crate::error::DataError;
 use crate::text::panic_message;
 
@@ -29,14 +29,14 @@ const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 pub struct Batch {
     /// Normalised images, `[N, C, H, W]`.
     pub images: Tensor<4>,
-    /// Class of each image, `[N]`.
+    /// Class of each image, `[N]`; 0 where images have sets of classes.
     pub targets: Tensor<1, Int>,
     /// Position of each image in the data set, `[N]`.
     pub indices: Vec<u32>,
-    /// The targets in memory, `[N]`.
-    pub labels: Vec<u32>,
+    /// The classes of each image in memory, `[N]`.
+    pub labels: Labels,
     /// With Mixup or `CutMix`, the target of each image as probabilities of the classes, `[N, K]`, rows of sum 1;
-    /// `targets` are then the likeliest ones.
+    /// `targets` are then the likeliest ones. Where images have sets of classes, always: the probability of each.
     pub probabilities: Option<Tensor<2>>,
 }
 
@@ -67,9 +67,10 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn order(&self, epoch: usize) -> Vec<Pick> {
         match self.config.shuffle {
-            Some(seed) => {
-                sampler::order(self.config.sampler, &self.indices, &self.dataset.labels, seed, epoch)
-            }
+            Some(seed) => match self.dataset.labels.ones() {
+                Some(labels) => sampler::order(self.config.sampler, &self.indices, labels, seed, epoch),
+                None => sampler::order(Sampler::Once, &self.indices, &[], seed, epoch),
+            },
             None => self.indices.iter().copied().map(Pick::from).collect(),
         }
     }
@@ -91,7 +92,7 @@ pub(super) struct Plan {
 pub(super) struct Prepared {
     pub(super) images: Vec<f32>,
     pub(super) indices: Vec<u32>,
-    pub(super) labels: Vec<u32>,
+    pub(super) labels: Labels,
     pub(super) probabilities: Option<Vec<f32>>,
 }
 
@@ -110,7 +111,7 @@ impl Plan {
         let start = batch * config.batch_size;
         let picks = &self.order[start..self.order.len().min(start + config.batch_size)];
         let indices: Vec<u32> = picks.iter().map(|pick| pick.index).collect();
-        let labels: Vec<u32> = indices.iter().map(|&index| dataset.labels[index as usize]).collect();
+        let labels = dataset.labels.subset(&indices);
         let mut images = vec![0.0; indices.len() * dataset.image_len()];
         if let Some(augmenter) = augmenter {
             augmenter.batch_into(dataset, picks, self.epoch, &mut images);
@@ -126,10 +127,14 @@ impl Plan {
             );
         }
         let mixing = config.augment.as_ref().filter(|(augment, _)| augment.mixes());
-        let probabilities = mixing.map(|(augment, seed)| {
-            let classes = dataset.class_names.len();
-            mix(augment, *seed, self.epoch, picks, (&labels, classes), (dataset.shape, &mut images))
-        });
+        let classes = dataset.class_names.len();
+        let probabilities = match mixing {
+            Some((augment, seed)) => {
+                let images = (dataset.shape, &mut images[..]);
+                Some(mix(augment, *seed, self.epoch, picks, (&labels, classes), images))
+            }
+            None => labels.is_sets().then(|| labels.dense(classes)),
+        };
         Prepared { images, indices, labels, probabilities }
     }
 }
@@ -202,8 +207,11 @@ impl BatchIterator {
         let Dataset { shape, class_names, .. } = self.plan.source.dataset.as_ref();
         let count = labels.len();
         let images = TensorData::new(images, [count, shape.channels, shape.height, shape.width]);
-        let targets =
-            TensorData::new(labels.iter().map(|&label| label as i32).collect::<Vec<i32>>(), [count]);
+        let targets = labels.ones().map_or_else(
+            || vec![0; count],
+            |labels| labels.iter().map(|&label| label as i32).collect::<Vec<i32>>(),
+        );
+        let targets = TensorData::new(targets, [count]);
         let probabilities = probabilities.map(|probabilities| {
             Tensor::from_data(TensorData::new(probabilities, [count, class_names.len()]), &self.device)
         });

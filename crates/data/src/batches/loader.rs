@@ -70,6 +70,10 @@ impl BatchLoader {
         if config.sampler != Sampler::Once && config.shuffle.is_none() {
             return Err(setting("sampler", "balanced".into(), "the order must be shuffled with it"));
         }
+        if config.sampler != Sampler::Once && dataset.labels.is_sets() {
+            let reason = "images have several classes each, so their classes cannot come equally often";
+            return Err(setting("sampler", "balanced".into(), reason));
+        }
         let augmenter = match &config.augment {
             Some((augment, seed)) if !augment.is_off() => {
                 Some(Augmenter::new(*augment, *seed, preprocessing.clone())?)
@@ -156,6 +160,7 @@ impl DataLoader<Batch> for BatchLoader {
 mod tests {
     use super::*;
     use crate::augment::AugmentConfig;
+    use crate::dataset::Labels;
     use model::{Fit, InputShape};
     use proptest::prelude::*;
 
@@ -164,7 +169,7 @@ mod tests {
     /// Images that differ, each with a label that follows from its index.
     fn dataset(count: usize) -> Arc<Dataset> {
         let pixels = (0..count * 16).map(|i| (i * 31 % 255) as u8).collect();
-        let labels = (0..count).map(|i| (i % 3) as u32).collect();
+        let labels: Vec<u32> = (0..count).map(|i| (i % 3) as u32).collect();
         Arc::new(Dataset::new("counted", pixels, labels, SHAPE, ["a", "b", "c"].map(String::from).to_vec()))
     }
 
@@ -210,7 +215,7 @@ mod tests {
             images: batch.images.into_data().iter::<f32>().map(f32::to_bits).collect(),
             targets: batch.targets.into_data().iter::<i64>().collect(),
             indices: batch.indices,
-            labels: batch.labels,
+            labels: batch.labels.ones().unwrap().to_vec(),
             probabilities: batch
                 .probabilities
                 .map_or_else(Vec::new, |p| p.into_data().iter::<f32>().collect()),
@@ -287,7 +292,8 @@ mod tests {
         source.augmenter = None;
         source.config.shuffle = None;
         // A fault no check foresaw: the label of image 5 is missing.
-        Arc::get_mut(&mut source.dataset).unwrap().labels.truncate(5);
+        let labels = &mut Arc::get_mut(&mut source.dataset).unwrap().labels;
+        *labels = labels.subset(&[0, 1, 2, 3, 4]);
         loader
     }
 
@@ -341,7 +347,8 @@ mod tests {
     #[test]
     fn a_balanced_epoch_is_as_long_and_repeats_differ() {
         let mut skewed = Arc::unwrap_or_clone(dataset(30));
-        skewed.labels = (0..30).map(|i| u32::from(i >= 20) + u32::from(i >= 28)).collect();
+        let labels: Vec<u32> = (0..30).map(|i| u32::from(i >= 20) + u32::from(i >= 28)).collect();
+        skewed.labels = labels.into();
         let balanced = LoaderConfig { sampler: Sampler::Balanced, ..config(7, 2) };
         let new = |config| {
             let (data, indices) = (Arc::new(skewed.clone()), (0..30).collect());
@@ -362,10 +369,29 @@ mod tests {
     }
 
     #[test]
+    fn batches_of_sets_have_a_number_for_each_class_and_no_balance() {
+        let mut several = Arc::unwrap_or_clone(dataset(3));
+        several.labels = Labels::Sets(vec![vec![0, 2], vec![], vec![1]]);
+        let new = |sampler| {
+            let config = LoaderConfig { batch_size: 2, shuffle: Some(1), sampler, augment: None, workers: 0 };
+            let (data, indices) = (Arc::new(several.clone()), [0, 1, 2].into());
+            BatchLoader::new(data, indices, preprocessing(), config, Device::flex())
+        };
+        for batch in new(Sampler::Once).unwrap().iter().map(Result::unwrap) {
+            let found: Vec<f32> = batch.probabilities.unwrap().into_data().iter::<f32>().collect();
+            assert_eq!(found, several.labels.subset(&batch.indices).dense(3));
+            assert_eq!(batch.labels, several.labels.subset(&batch.indices));
+        }
+        let error = new(Sampler::Balanced).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("sampler") && error.contains("several classes"), "{error}");
+    }
+
+    #[test]
     fn slices_are_disjoint_and_hold_every_class_of_a_sorted_set() {
         let mut sorted = Arc::unwrap_or_clone(dataset(300));
-        sorted.labels.sort_unstable();
-        let labels = sorted.labels.clone();
+        let mut labels = sorted.labels.ones().unwrap().to_vec();
+        labels.sort_unstable();
+        sorted.labels = labels.clone().into();
         let indices = (0..300).collect();
         let loader =
             BatchLoader::new(Arc::new(sorted), indices, preprocessing(), config(50, 0), Device::flex())

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::images::Dataset;
+use super::labels::Labels;
 use crate::text::composed;
 
 /// Names that a message lists.
@@ -78,15 +79,24 @@ impl ClassMap {
             .collect()
     }
 
-    /// The images with the model's classes in the model's order; those of classes that it does not know are left out.
+    /// The images with the model's classes in the model's order; those with a class that it does not know are left out.
     #[must_use]
     pub fn apply(&self, images: Dataset) -> Dataset {
-        let known: Vec<u32> = (0..images.len() as u32)
-            .filter(|&index| self.number(images.labels[index as usize]).is_some())
-            .collect();
+        let is_known =
+            |index: &u32| images.labels.of(*index as usize).iter().all(|&label| self.number(label).is_some());
+        let known: Vec<u32> = (0..images.len() as u32).filter(is_known).collect();
         let mut images = if known.len() == images.len() { images } else { images.subset(&known) };
-        for label in &mut images.labels {
-            *label = self.number(*label).unwrap_or_default();
+        let renumber = |label: &mut u32| *label = self.number(*label).unwrap_or_default();
+        match &mut images.labels {
+            Labels::One(labels) => labels.iter_mut().for_each(renumber),
+            Labels::Sets(sets) => {
+                for set in sets {
+                    set.iter_mut().for_each(renumber);
+                    set.sort_unstable();
+                    // Two classes of the data may have one name in two forms of Unicode.
+                    set.dedup();
+                }
+            }
         }
         images.class_names.clone_from(&self.model);
         images
@@ -142,7 +152,7 @@ mod tests {
         let map = ClassMap::new(&swapped.class_names, &model);
         assert_eq!(map.unknown_images(&swapped), [("x".to_owned(), 1)]);
         let found = map.apply(swapped.clone());
-        assert_eq!((found.labels.as_slice(), found.pixels.as_slice()), (&[2, 0, 2][..], &[0, 2, 3][..]));
+        assert_eq!((found.labels.ones().unwrap(), found.pixels.as_slice()), (&[2, 0, 2][..], &[0, 2, 3][..]));
         assert_eq!(found.class_names, model);
         assert_eq!(&found.content[..], [0, 2, 3].map(|at| swapped.content[at]));
     }
@@ -171,7 +181,7 @@ mod tests {
             let after = ClassMap::new(&data, &model).apply(images);
             // A pixel is the position that its image had.
             prop_assert_eq!(after.len(), before.iter().filter(|name| model.contains(name)).count());
-            for (&pixel, &label) in after.pixels.iter().zip(&after.labels) {
+            for (&pixel, &label) in after.pixels.iter().zip(after.labels.ones().unwrap()) {
                 prop_assert_eq!(&model[label as usize], before[usize::from(pixel)]);
             }
         }

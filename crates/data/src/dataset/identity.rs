@@ -1,6 +1,7 @@
 //! What a data set is: what its images show and which classes and parts they belong to. Names and times of files, the
 //! place of a folder and the size of the images in memory have no part in it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::hexadecimal;
@@ -18,7 +19,7 @@ use super::part::Part;
 pub struct Entry {
     /// Its file, as the data set names it; `#` and its position where images have no files of their own.
     pub file: String,
-    /// Name of its class.
+    /// Name of its class; of several classes their names with `;` between them.
     pub class: String,
     /// What it was used for; none when it was left out.
     pub part: Option<Part>,
@@ -35,15 +36,23 @@ impl Dataset {
         self.files.get(index).map_or_else(|| format!("#{index}"), Clone::clone)
     }
 
-    fn class_of(&self, index: usize) -> &str {
-        self.class_names.get(self.labels[index] as usize).map_or("", String::as_str)
+    /// The name of the class of image `index`; of several classes their names with `;` between them.
+    ///
+    /// # Panics
+    /// When `index` is not below [`Dataset::len`].
+    pub fn class_of(&self, index: usize) -> Cow<'_, str> {
+        let name = |class: &u32| self.class_names.get(*class as usize).map_or("", String::as_str);
+        match self.labels.of(index) {
+            [only] => name(only).into(),
+            several => several.iter().map(name).collect::<Vec<_>>().join(";").into(),
+        }
     }
 
     /// Every image, those to learn from first. `part` says what the image at a position is for.
     fn entries(&self, part: impl Fn(u32) -> Option<Part>) -> impl Iterator<Item = Entry> {
         (0..self.len()).map(move |index| Entry {
             file: self.name_of(index),
-            class: self.class_of(index).to_owned(),
+            class: self.class_of(index).into_owned(),
             part: part(index as u32),
             content: self.content[index],
         })
@@ -54,20 +63,20 @@ impl DatasetPair {
     /// SHA-256 over what each image shows, the name of its class, and the part of the data that it belongs to as the
     /// data names it; in no order.
     pub fn content_sha256(&self) -> String {
-        let mut images: Vec<(&ContentHash, &str, Part)> = self.named_parts().collect();
+        let mut images: Vec<(&ContentHash, Cow<str>, Part)> = self.named_parts().collect();
         images.sort_unstable();
         let mut hash = Sha256::new();
         for (content, class, part) in images {
             hash.update(content.bytes());
             hash.update((class.len() as u64).to_le_bytes());
-            hash.update(class);
+            hash.update(class.as_bytes());
             hash.update([part as u8]);
         }
         hexadecimal(hash.finalize())
     }
 
     /// Content, class and named part of every image.
-    fn named_parts(&self) -> impl Iterator<Item = (&ContentHash, &str, Part)> {
+    fn named_parts(&self) -> impl Iterator<Item = (&ContentHash, Cow<'_, str>, Part)> {
         let train = (0..self.train.len()).map(|index| {
             let is_valid = self.valid.binary_search(&(index as u32)).is_ok();
             let part = if is_valid { Part::Valid } else { Part::Train };
@@ -112,13 +121,13 @@ impl DatasetPair {
 
 /// Positions in `dataset` of the images that `remembered` lists; `None` when there are others, or fewer.
 fn order(dataset: &Dataset, remembered: &[&Entry]) -> Option<Vec<u32>> {
-    let mut places: BTreeMap<(&ContentHash, &str), VecDeque<u32>> = BTreeMap::new();
+    let mut places: BTreeMap<(&ContentHash, Cow<str>), VecDeque<u32>> = BTreeMap::new();
     for index in 0..dataset.len() {
         places.entry((&dataset.content[index], dataset.class_of(index))).or_default().push_back(index as u32);
     }
     let mut order = Vec::with_capacity(dataset.len());
     for entry in remembered {
-        order.push(places.get_mut(&(&entry.content, entry.class.as_str()))?.pop_front()?);
+        order.push(places.get_mut(&(&entry.content, entry.class.as_str().into()))?.pop_front()?);
     }
     (order.len() == dataset.len()).then_some(order)
 }
@@ -361,7 +370,7 @@ mod tests {
     fn pair(train: &[(u8, u32)], valid: &[u32], test: &[(u8, u32)]) -> DatasetPair {
         let part = |images: &[(u8, u32)]| {
             let pixels = images.iter().map(|(shows, _)| *shows).collect();
-            let labels = images.iter().map(|(_, label)| *label).collect();
+            let labels: Vec<u32> = images.iter().map(|(_, label)| *label).collect();
             Dataset::new("some", pixels, labels, InputShape::new(1, 1, 1), names(&["a", "b"]))
         };
         let train = part(train);

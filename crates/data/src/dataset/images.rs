@@ -6,6 +6,7 @@ use model::{Fit, InputShape, Picture, PictureError, Preprocessing};
 use rayon::prelude::*;
 
 use super::content::ContentHash;
+use super::labels::Labels;
 
 /// Labelled images of one size, as bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,9 +15,9 @@ pub struct Dataset {
     pub name: String,
     /// `[N, C, H, W]`, 0 to 255.
     pub pixels: Vec<u8>,
-    /// `[N]`, each below the number of class names. Files of labels hold bytes; classes of pictures may be more than
-    /// 256.
-    pub labels: Vec<u32>,
+    /// Of each image its class or its classes, each below the number of class names. Files of labels hold bytes; classes
+    /// of pictures may be more than 256.
+    pub labels: Labels,
     /// `C`, `H` and `W`.
     pub shape: InputShape,
     /// What the labels mean.
@@ -36,12 +37,13 @@ impl Dataset {
     pub fn new(
         name: impl Into<String>,
         pixels: Vec<u8>,
-        labels: Vec<u32>,
+        labels: impl Into<Labels>,
         shape: InputShape,
         class_names: Vec<String>,
     ) -> Self {
         let content: Arc<[ContentHash]> = ContentHash::of_each(shape, &pixels).into();
         let units = Arc::clone(&content);
+        let labels = labels.into();
         Self { name: name.into(), pixels, labels, shape, class_names, files: Arc::default(), content, units }
     }
 
@@ -53,7 +55,8 @@ impl Dataset {
     /// No image, with the names and the shape of this one.
     #[must_use]
     pub fn emptied(&self) -> Self {
-        Self::new(self.name.clone(), Vec::new(), Vec::new(), self.shape, self.class_names.clone())
+        let labels = self.labels.emptied();
+        Self::new(self.name.clone(), Vec::new(), labels, self.shape, self.class_names.clone())
     }
 
     /// The images `indices`, in that order.
@@ -69,7 +72,7 @@ impl Dataset {
         Self {
             name: self.name.clone(),
             pixels,
-            labels: indices.iter().map(|&index| self.labels[index as usize]).collect(),
+            labels: self.labels.subset(indices),
             shape: self.shape,
             class_names: self.class_names.clone(),
             files: indices.iter().filter_map(|&index| self.files.get(index as usize).cloned()).collect(),
@@ -83,7 +86,7 @@ impl Dataset {
     pub fn joined(mut self, other: Self) -> Self {
         debug_assert!(self.shape == other.shape && self.class_names == other.class_names);
         self.pixels.extend(other.pixels);
-        self.labels.extend(other.labels);
+        self.labels = self.labels.joined(other.labels);
         self.files = self.files.iter().chain(other.files.iter()).cloned().collect();
         self.content = self.content.iter().chain(other.content.iter()).copied().collect();
         self.units = self.units.iter().chain(other.units.iter()).copied().collect();
@@ -145,7 +148,7 @@ impl Dataset {
 
     /// The number of images of each class.
     pub fn class_counts(&self) -> Vec<usize> {
-        class_counts(&self.labels, self.class_names.len())
+        self.labels.counts(self.class_names.len())
     }
 }
 

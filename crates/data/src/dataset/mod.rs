@@ -5,6 +5,7 @@ mod classes;
 mod content;
 mod identity;
 mod images;
+mod labels;
 mod pair;
 mod part;
 
@@ -14,5 +15,6 @@ pub use content::ContentHash;
 pub use identity::{Changes, Entry};
 pub(crate) use images::measure;
 pub use images::{Dataset, class_counts};
+pub use labels::Labels;
 pub use pair::DatasetPair;
 pub use part::Part;

@@ -50,6 +50,14 @@ impl DatasetPair {
         self
     }
 
+    /// With each image's one class as a set of one.
+    #[must_use]
+    pub fn with_sets(mut self) -> Self {
+        self.train.labels = self.train.labels.into_sets();
+        self.test.labels = self.test.labels.into_sets();
+        self
+    }
+
     /// Both parts with 1 or 3 channels, see [`Dataset::with_channels`]. Grey images that become RGB keep their mean
     /// and standard deviation, for each channel; those of RGB images that become grey are measured anew.
     ///

@@ -74,7 +74,8 @@ fn units(dataset: &Dataset, indices: &[u32], purpose: Purpose, seed: u64) -> Vec
         by_unit.entry(unit).or_default().push(index);
     }
     let units = by_unit.into_iter().map(|((unit, _), members)| {
-        let mut classes: Vec<u32> = members.iter().map(|&index| dataset.labels[index as usize]).collect();
+        let mut classes: Vec<u32> =
+            members.iter().flat_map(|&index| dataset.labels.of(index as usize)).copied().collect();
         classes.sort_unstable();
         classes.dedup();
         Unit { draw: purpose.draw(seed, &unit), members, classes }
@@ -89,9 +90,10 @@ pub(crate) fn unit_counts(dataset: &Dataset, indices: &[u32]) -> Vec<usize> {
     let mut seen = HashSet::new();
     let mut counts = vec![0; dataset.class_names.len()];
     for &index in indices {
-        let label = dataset.labels[index as usize];
-        if dataset.is_fixed() || seen.insert((dataset.units[index as usize], label)) {
-            counts[label as usize] += 1;
+        for &label in dataset.labels.of(index as usize) {
+            if dataset.is_fixed() || seen.insert((dataset.units[index as usize], label)) {
+                counts[label as usize] += 1;
+            }
         }
     }
     counts
@@ -114,7 +116,7 @@ pub fn covering(dataset: &Dataset, indices: &[u32], valid: &[u32], seed: u64) ->
     let mut counts = vec![[0usize; 2]; classes];
     for index in indices {
         let part = usize::from(valid.binary_search(index).is_ok());
-        counts[dataset.labels[*index as usize] as usize][part] += 1;
+        dataset.labels.of(*index as usize).iter().for_each(|&label| counts[label as usize][part] += 1);
     }
     if counts.iter().all(|[train, valid]| (*train > 0) == (*valid > 0)) {
         return valid.to_vec();
@@ -174,7 +176,7 @@ fn in_order(indices: impl Iterator<Item = u32>) -> Vec<u32> {
 pub fn folds(dataset: &Dataset, indices: &[u32], k: usize, seed: u64) -> Vec<Vec<u32>> {
     let mut units = units(dataset, indices, Purpose::Fold, seed);
     // Class by class, and what is large first, while there is still room to even it out.
-    units.sort_by_key(|unit| (Reverse(unit.members.len()), unit.classes[0], unit.draw));
+    units.sort_by_key(|unit| (Reverse(unit.members.len()), unit.classes.first().copied(), unit.draw));
     let mut folds = vec![Vec::new(); k.max(1)];
     let mut counts = vec![vec![0usize; dataset.class_names.len()]; folds.len()];
     for unit in units {
@@ -185,7 +187,8 @@ pub fn folds(dataset: &Dataset, indices: &[u32], k: usize, seed: u64) -> Vec<Vec
         let Some(fold) = (0..folds.len()).min_by_key(|&fold| load(fold)) else {
             continue;
         };
-        unit.members.iter().for_each(|&index| counts[fold][dataset.labels[index as usize] as usize] += 1);
+        let labels = unit.members.iter().flat_map(|&index| dataset.labels.of(index as usize));
+        labels.for_each(|&label| counts[fold][label as usize] += 1);
         folds[fold].extend(unit.members);
     }
     for fold in &mut folds {
@@ -194,7 +197,8 @@ pub fn folds(dataset: &Dataset, indices: &[u32], k: usize, seed: u64) -> Vec<Vec
     folds
 }
 
-/// `n` of the images `indices`, at most all of them, with the class shares of `indices`; in ascending order.
+/// `n` of the images `indices`, at most all of them, with the class shares of `indices`, or with the shares of the sets of
+/// classes where images have those; in ascending order.
 pub fn subset(dataset: &Dataset, indices: &[u32], n: usize, seed: u64) -> Vec<u32> {
     let classes = drawn_classes(dataset, indices, seed);
     let counts: Vec<usize> = classes.iter().map(Vec::len).collect();
@@ -202,23 +206,24 @@ pub fn subset(dataset: &Dataset, indices: &[u32], n: usize, seed: u64) -> Vec<u3
     in_order(classes.into_iter().zip(shares).flat_map(|(members, share)| members.into_iter().take(share)))
 }
 
-/// `n` of the images of every class among `indices`, all of a class that has fewer; in ascending order.
+/// `n` of the images of every class (every set of classes) among `indices`, all of a class that has fewer; in ascending
+/// order.
 pub fn balanced_subset(dataset: &Dataset, indices: &[u32], n: usize, seed: u64) -> Vec<u32> {
     in_order(
         drawn_classes(dataset, indices, seed).into_iter().flat_map(|members| members.into_iter().take(n)),
     )
 }
 
-/// The images of each class, in ascending order of their units' draws.
+/// The images of each class, or of each set of classes, in ascending order of their units' draws.
 fn drawn_classes(dataset: &Dataset, indices: &[u32], seed: u64) -> Vec<Vec<u32>> {
-    let mut classes = vec![Vec::new(); dataset.class_names.len()];
+    let mut classes: BTreeMap<&[u32], Vec<u32>> = BTreeMap::new();
     for mut unit in units(dataset, indices, Purpose::Subset, seed) {
         unit.members.sort_by_key(|&index| (dataset.content[index as usize], index));
         for index in unit.members {
-            classes[dataset.labels[index as usize] as usize].push(index);
+            classes.entry(dataset.labels.of(index as usize)).or_default().push(index);
         }
     }
-    classes
+    classes.into_values().collect()
 }
 
 #[cfg(test)]
@@ -232,7 +237,7 @@ mod tests {
     /// One image for each (what it shows, label).
     fn images(shown: &[(u16, u32)]) -> Dataset {
         let pixels = shown.iter().flat_map(|(what, _)| what.to_le_bytes()).collect();
-        let labels = shown.iter().map(|(_, label)| *label).collect();
+        let labels: Vec<u32> = shown.iter().map(|(_, label)| *label).collect();
         let names = (0..CLASSES).map(|class| class.to_string()).collect();
         Dataset::new("shown", pixels, labels, InputShape::new(1, 1, 2), names)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::membership::{test_draw, unit_counts};
-use crate::dataset::{Dataset, DatasetPair, class_counts};
+use crate::dataset::{Dataset, DatasetPair};
 
 /// A class that cannot be trained on; its text says why, and what would help.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -31,8 +31,7 @@ pub fn shortages(pair: &DatasetPair, validated: bool) -> Vec<Shortage> {
     let train = &pair.train;
     let divided = |index: &u32| validated || pair.valid.binary_search(index).is_err();
     let indices: Vec<u32> = (0..train.len() as u32).filter(divided).collect();
-    let labels: Vec<u32> = indices.iter().map(|&index| train.labels[index as usize]).collect();
-    let left = class_counts(&labels, train.class_names.len());
+    let left = train.labels.subset(&indices).counts(train.class_names.len());
     let distinct = unit_counts(train, &indices);
     let tested = if set_aside { pair.test.class_counts() } else { vec![0; left.len()] };
     let needed = if validated { 2 } else { 1 };
@@ -61,7 +60,7 @@ pub fn shortages(pair: &DatasetPair, validated: bool) -> Vec<Shortage> {
 fn largest_fraction(parts: [&Dataset; 2], class: usize, needed: usize) -> Option<f64> {
     let of_class = |dataset: &&Dataset| {
         let own = dataset.labels.iter().zip(dataset.units.iter());
-        own.filter(|(label, _)| **label as usize == class).map(|(_, unit)| *unit).collect::<Vec<_>>()
+        own.filter(|(labels, _)| labels.contains(&(class as u32))).map(|(_, unit)| *unit).collect::<Vec<_>>()
     };
     let mut units = parts.iter().flat_map(of_class).collect::<Vec<_>>();
     units.sort_unstable();

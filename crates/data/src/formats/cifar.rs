@@ -271,7 +271,7 @@ pub(crate) mod tests {
             let files = BTreeMap::from([(layout.train[0], bytes), (layout.test, records(layout, 1))]);
             if let Ok(pair) = assemble("x", Path::new("x"), layout, files, "x") {
                 prop_assert_eq!(pair.train.pixels.len(), pair.train.len() * 3072);
-                prop_assert!(pair.train.labels.iter().all(|&label| (label as usize) < layout.classes));
+                prop_assert!(pair.train.labels.iter().all(|label| (label[0] as usize) < layout.classes));
             }
         }
     }

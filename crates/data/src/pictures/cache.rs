@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::listed::{Listing, Sample};
-use crate::dataset::{ContentHash, Part, Sizes};
+use crate::dataset::{ContentHash, Labels, Part, Sizes};
 use crate::error::BadImage;
 use crate::findings::Finding;
 use crate::options::ImageOptions;
@@ -43,7 +43,7 @@ pub(crate) struct Header {
     pub(crate) fit: Fit,
     pub(crate) class_names: Vec<String>,
     /// Decimal numbers in the file, so that those of up to 256 classes hash as they did when labels were bytes.
-    pub(crate) labels: Vec<u32>,
+    pub(crate) labels: Labels,
     pub(crate) parts: Vec<Part>,
     pub(crate) bad: Vec<BadImage>,
     pub(crate) mislabelled: Vec<String>,
@@ -112,13 +112,17 @@ pub(crate) fn path(cache: &Path, root: &Path, listing: &Listing, options: &Image
     add(&DECODING.to_string());
     add(env!("CARGO_PKG_VERSION"));
     add(&format!("{:?} {:?} {:?}", options.input, options.fit, options.decode));
+    if listing.is_sets {
+        add("sets");
+    }
     for name in &listing.class_names {
         add(name);
     }
     for sample in &listing.samples {
         add(&sample.name);
         add(&sample.path.to_string_lossy());
-        add(&format!("{} {:?} {} {}", sample.label, sample.part, sample.bytes, sample.modified));
+        let classes = sample.classes.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        add(&format!("{classes} {:?} {} {}", sample.part, sample.bytes, sample.modified));
         add(&identity(sample));
     }
     let key = hexadecimal(key.finalize());
@@ -188,7 +192,7 @@ fn parse(mut file: impl Read, length: u64) -> Result<Content, String> {
     let images = header.labels.len();
     let whole = [header.parts.len(), names.files.len(), names.content.len()] == [images; 3]
         && images.checked_mul(header.input.len()) == Some(pixels.len())
-        && header.labels.iter().all(|&label| (label as usize) < header.class_names.len());
+        && header.labels.iter().flatten().all(|&label| (label as usize) < header.class_names.len());
     if !whole {
         return Err(damaged("its header contradicts itself"));
     }
@@ -237,7 +241,7 @@ mod tests {
             input: InputShape::new(1, 2, 2),
             fit: Fit::Stretch,
             class_names: vec!["a".into(), "b".into()],
-            labels: vec![0, 1, 1],
+            labels: vec![0, 1, 1].into(),
             parts: vec![Part::Train, Part::Train, Part::Test],
             bad: vec![BadImage { path: "b/x.png".into(), reason: "the file is empty".into() }],
             mislabelled: Vec::new(),
@@ -263,11 +267,13 @@ mod tests {
 
     #[test]
     fn labels_hash_as_their_numbers() {
-        let header = Header { labels: vec![0, 255, 256, 70_000], ..content().header };
+        let header = Header { labels: vec![0, 255, 256, 70_000].into(), ..content().header };
         let text = String::from_utf8(json(&header)).unwrap();
         assert!(text.contains("\"labels\":[0,255,256,70000]"), "{text}");
-        let hash =
-            |labels| Content::new(Header { labels, ..content().header }, content().names, Vec::new()).sha256;
+        let hash = |labels: Vec<u32>| {
+            Content::new(Header { labels: labels.into(), ..content().header }, content().names, Vec::new())
+                .sha256
+        };
         assert_ne!(hash(vec![0, 1, 256]), hash(vec![0, 1, 0]));
     }
 

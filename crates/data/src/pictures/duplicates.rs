@@ -14,7 +14,7 @@ impl Duplicates {
         }
         let copied = |&index: &usize| Copied {
             file: all.files[index].clone(),
-            class: all.class_names[all.labels[index] as usize].clone(),
+            class: all.class_of(index).into_owned(),
             part: parts[index],
         };
         let mut sets: Vec<Vec<usize>> = by_content.into_values().filter(|set| set.len() > 1).collect();
@@ -24,7 +24,7 @@ impl Duplicates {
             let differ =
                 |differ: &dyn Fn(usize, usize) -> bool| set.iter().any(|&index| differ(index, set[0]));
             let named: Vec<Copied> = set.iter().map(copied).collect();
-            let contradict = differ(&|a, b| all.labels[a] != all.labels[b]);
+            let contradict = differ(&|a, b| all.labels.of(a) != all.labels.of(b));
             let in_parts = differ(&|a, b| parts[a] != parts[b]);
             let in_groups = differ(&|a, b| all.units[a] != all.units[b]);
             for (applies, list) in [

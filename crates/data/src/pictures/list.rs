@@ -3,14 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::columns::{Columns, announced};
+use super::columns::{Cells, Columns, Naming, announced, flag};
 use super::hints::Hints;
 use super::listed::{Listing, Sample, similar};
-use crate::dataset::Part;
+use crate::dataset::{Part, listed};
 use crate::error::DataError;
 use crate::findings::{Finding, FindingKind};
 use crate::options::Purpose;
 use crate::text::{composed, decoded};
+use model::TaskName;
 
 /// Longest list that is read, in bytes: some millions of lines.
 const MAX_LIST_BYTES: u64 = 512 << 20;
@@ -20,14 +21,20 @@ const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
 /// Lists the pictures that a CSV file names: a header with `path` and `label`, and `split` and `group` (what belongs
 /// together in one part) if they are wanted, in any order and case, or under the names that others give them ([`Columns`]); columns separated by commas, semicolons or
-/// tabs; UTF-8, UTF-16 or Windows-1252. Paths are relative to the file. Classes are in the order of their names.
+/// tabs; UTF-8, UTF-16 or Windows-1252. Several labels a picture stand in a column `labels` with `;` or `|` between
+/// them, or as 1 (and 0) in a column for each class; `task` says where either is not meant so. Paths are relative to the file. Classes are in the order of their names.
 ///
 /// # Errors
 /// When the file cannot be read; all else is a finding.
-pub(crate) fn of_csv(list: &Path, purpose: Purpose) -> Result<Listing, DataError> {
+pub(crate) fn of_csv(list: &Path, purpose: Purpose, task: Option<TaskName>) -> Result<Listing, DataError> {
     let length = list.metadata().map_err(DataError::io("read", list))?.len();
-    let mut reader =
-        Reader { list, purpose, folder: list.parent().unwrap_or(Path::new("")), listing: Listing::default() };
+    let mut reader = Reader {
+        list,
+        purpose,
+        task,
+        folder: list.parent().unwrap_or(Path::new("")),
+        listing: Listing::default(),
+    };
     if length > MAX_LIST_BYTES {
         reader.find(
             FindingKind::Layout,
@@ -55,7 +62,8 @@ struct Row {
     /// The path as it stands in the list.
     name: String,
     path: PathBuf,
-    label: String,
+    /// In ascending order, none twice.
+    labels: Vec<String>,
     /// What it belongs together with, where that is named.
     group: Option<String>,
     line: u64,
@@ -64,6 +72,7 @@ struct Row {
 struct Reader<'a> {
     list: &'a Path,
     purpose: Purpose,
+    task: Option<TaskName>,
     folder: &'a Path,
     listing: Listing,
 }
@@ -98,7 +107,11 @@ impl Reader<'_> {
                 let mut rows = reader(separator).into_records().skip(1).flatten();
                 rows.any(|row| row.get(column).is_some_and(|cell| Part::named(cell).is_some()))
             };
-            match Columns::of(&header, names_parts) {
+            let of = |column: usize| {
+                let rows = reader(separator).into_records().skip(1).flatten();
+                rows.filter_map(|row| Some(row.get(column)?.to_owned())).collect()
+            };
+            match Columns::of(&header, names_parts, &Cells { of: &of, task: self.task }) {
                 Ok(columns) => Some((separator, columns)),
                 Err(wrong) => {
                     // What is said of several columns says more than what is said of one.
@@ -114,6 +127,7 @@ impl Reader<'_> {
                 reason.unwrap_or_else(|| "expected a header line `path,label`, found nothing".to_owned());
             return self.find(FindingKind::Layout, 1 + skipped, reason);
         };
+        self.say_sets(&columns);
         let mut rows = Rows { listed: Vec::new(), of_file: HashMap::new(), folders: HashMap::new() };
         for record in reader(separator).into_records().skip(1) {
             match record {
@@ -129,7 +143,7 @@ impl Reader<'_> {
             }
         }
         let rows = self.located(rows);
-        self.take(rows);
+        self.take(rows, &columns.label);
     }
 
     /// `None` for a row of empty cells, as spreadsheets leave them at the end.
@@ -145,8 +159,12 @@ impl Reader<'_> {
             ));
         }
         let cell = |column: usize| record.get(column).unwrap_or_default();
-        let (name, label) = (cell(columns.path), cell(columns.label));
-        if name.is_empty() || label.is_empty() {
+        let name = cell(columns.path);
+        let label = match &columns.label {
+            Naming::One(column) | Naming::Set(column, _) => cell(*column),
+            Naming::Each(_) => "",
+        };
+        if name.is_empty() || (label.is_empty() && matches!(columns.label, Naming::One(_))) {
             return Err(format!("expected a path and a label, found `{name}` and `{label}`"));
         }
         if name.contains(['\n', '\r']) || label.contains(['\n', '\r']) {
@@ -157,7 +175,31 @@ impl Reader<'_> {
         let part = columns.part(record)?;
         let path = located(self.folder, name);
         let group = columns.group.map(cell).filter(|group| !group.is_empty()).map(composed);
-        Ok(Some(Row { part, name: name.to_owned(), path, label: composed(label), group, line }))
+        let labels = labels(record, &columns.label)?;
+        Ok(Some(Row { part, name: name.to_owned(), path, labels, group, line }))
+    }
+
+    /// Says that pictures have several labels, and which columns are not read.
+    fn say_sets(&self, columns: &Columns) {
+        let list = self.list.display();
+        match &columns.label {
+            Naming::One(_) => {}
+            Naming::Set(_, between) => {
+                tracing::info!(
+                    "{list}: several labels a picture, with `{between}` between them (multi-label)"
+                );
+            }
+            Naming::Each(classes) => {
+                let names: Vec<&String> = classes.iter().map(|(_, name)| name).collect();
+                tracing::info!(
+                    "{list}: several labels a picture, a column of 0 and 1 for each of {} classes: {} (multi-label); \
+                     columns not read: {}",
+                    names.len(),
+                    listed(&names),
+                    listed(&columns.unread)
+                );
+            }
+        }
     }
 
     /// Says of files that are not there what may help, and finds those whose names have another form of Unicode.
@@ -180,10 +222,13 @@ impl Reader<'_> {
         rows
     }
 
-    fn take(&mut self, rows: Vec<Row>) {
+    fn take(&mut self, rows: Vec<Row>, naming: &Naming) {
         let evaluates = self.purpose == Purpose::Evaluation;
-        let names: BTreeSet<&String> =
-            rows.iter().filter(|row| evaluates || row.part == Part::Train).map(|row| &row.label).collect();
+        let named = rows.iter().filter(|row| evaluates || row.part == Part::Train);
+        let names: BTreeSet<&String> = match naming {
+            Naming::Each(classes) => classes.iter().map(|(_, name)| name).collect(),
+            Naming::One(_) | Naming::Set(..) => named.flat_map(|row| &row.labels).collect(),
+        };
         let class_names: Vec<String> = names.into_iter().cloned().collect();
         let reason = match class_names.len() {
             _ if rows.is_empty() => Some("no picture is listed".to_owned()),
@@ -201,13 +246,14 @@ impl Reader<'_> {
         if let Some(reason) = similar(&class_names) {
             self.find(FindingKind::Names, 0, reason);
         }
-        for Row { part, name, path, label, group, line } in rows {
-            match class_names.binary_search(&label) {
-                Ok(class) => {
-                    let sample = Sample::new(name, path, class as u32, part);
+        for Row { part, name, path, labels, group, line } in rows {
+            let class = |label: &String| class_names.binary_search(label).map(|class| class as u32);
+            match labels.iter().map(|label| class(label).map_err(|_| label)).collect::<Result<Vec<_>, _>>() {
+                Ok(classes) => {
+                    let sample = Sample::new(name, path, classes, part);
                     self.listing.samples.push(Sample { group, ..sample });
                 }
-                Err(_) => {
+                Err(label) => {
                     self.find(
                         FindingKind::Line,
                         line,
@@ -218,7 +264,34 @@ impl Reader<'_> {
         }
         self.listing.samples.sort_by(|a, b| (a.part, &a.name).cmp(&(b.part, &b.name)));
         self.listing.class_names = class_names;
+        self.listing.is_sets = !matches!(naming, Naming::One(_));
     }
+}
+
+/// The labels of a picture in ascending order, each once.
+fn labels(record: &csv::StringRecord, naming: &Naming) -> Result<Vec<String>, String> {
+    let cell = |column: usize| record.get(column).unwrap_or_default();
+    let mut labels: Vec<String> = match naming {
+        Naming::One(column) => vec![composed(cell(*column))],
+        Naming::Set(column, between) => {
+            let names = cell(*column).split(*between).map(str::trim).filter(|name| !name.is_empty());
+            names.map(composed).collect()
+        }
+        Naming::Each(classes) => {
+            let mut own = Vec::new();
+            for (column, name) in classes {
+                let value = cell(*column);
+                let wrong = || format!("column `{name}`: expected 0 or 1, found `{value}`");
+                if flag(value).ok_or_else(wrong)? {
+                    own.push(name.clone());
+                }
+            }
+            own
+        }
+    };
+    labels.sort_unstable();
+    labels.dedup();
+    Ok(labels)
 }
 
 /// The file that a list names: as it is written, else with `\` as the separator that it is where Windows wrote it.
@@ -252,10 +325,11 @@ impl Rows {
         };
         let first = &self.listed[first];
         let (name, line) = (&row.name, first.line);
-        if first.label != row.label {
+        if first.labels != row.labels {
             let reason = format!(
                 "`{name}` is listed twice, first in line {line}, with the labels `{}` and `{}`; keep one of them",
-                first.label, row.label
+                first.labels.join(";"),
+                row.labels.join(";")
             );
             reader.find(FindingKind::Line, row.line, reason);
         } else if first.part != row.part {
@@ -296,7 +370,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("list.csv");
         std::fs::write(&path, bytes).unwrap();
-        of_csv(&path, Purpose::Training).unwrap()
+        of_csv(&path, Purpose::Training, None).unwrap()
     }
 
     fn stops(listing: &Listing) -> String {
@@ -305,7 +379,7 @@ mod tests {
     }
 
     fn found(listing: &Listing) -> Vec<(&str, u32, Part)> {
-        listing.samples.iter().map(|s| (s.name.as_str(), s.label, s.part)).collect()
+        listing.samples.iter().map(|s| (s.name.as_str(), s.classes[0], s.part)).collect()
     }
 
     #[test]
@@ -314,7 +388,7 @@ mod tests {
         let path = folder.path().join("list.csv");
         let listing = |text: &str, purpose| {
             std::fs::write(&path, text).unwrap();
-            of_csv(&path, purpose).unwrap()
+            of_csv(&path, purpose, None).unwrap()
         };
         for text in ["path,label,split\n1.png,b,test\n2.png,a,test\n", "path,label\n1.png,b\n"] {
             assert!(stops(&listing(text, Purpose::Training)).contains("classifier") || text.contains("test"));
@@ -322,6 +396,77 @@ mod tests {
             assert_eq!(stops(&found), "");
             assert_eq!(found.samples.len(), text.lines().count() - 1);
         }
+    }
+
+    /// Names and classes of the pictures; `None` where each has one class.
+    fn sets(text: &str, task: Option<TaskName>) -> (Option<Vec<(String, Vec<String>)>>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list.csv");
+        std::fs::write(&path, text).unwrap();
+        let listing = of_csv(&path, Purpose::Training, task).unwrap();
+        let named = |sample: &Sample| {
+            let class = |&class: &u32| listing.class_names[class as usize].clone();
+            (sample.name.clone(), sample.classes.iter().map(class).collect())
+        };
+        (listing.is_sets.then(|| listing.samples.iter().map(named).collect()), stops(&listing))
+    }
+
+    #[test]
+    fn several_labels_stand_in_one_cell_or_in_columns_of_their_own() {
+        let found = [("1.png", &["cat", "dog"][..]), ("2.png", &[]), ("3.png", &["dog"])];
+        let expected: Vec<(String, Vec<String>)> = found
+            .into_iter()
+            .map(|(name, classes)| (name.to_owned(), classes.iter().map(|&class| class.to_owned()).collect()))
+            .collect();
+        for text in [
+            "path,labels\n1.png,dog; cat\n2.png,\n3.png,dog\n",
+            "file;Tags\n1.png;cat|dog|cat\n2.png;\n3.png;dog\n",
+            "image,classes\n1.png,;cat;dog;\n2.png,;\n3.png,dog\n",
+            "path,dog,cat\n1.png,1,1\n2.png,0,0\n3.png,1,0\n",
+            "path,age,cat,dog,split,name\n1.png,31,1.0,TRUE,train,a\n2.png,40,0,no,,b\n3.png,1,0.0,yes,train,c\n",
+        ] {
+            assert_eq!(sets(text, None), (Some(expected.clone()), String::new()), "{text}");
+            let (asked, _) = sets(text, Some(TaskName::MultiLabel));
+            assert_eq!(asked, Some(expected.clone()), "{text}");
+        }
+        // One class each, unless several are asked for.
+        for text in [
+            "path,label\n1.png,a;b\n2.png,c\n",
+            "path,labels\n1.png,a\n2.png,c\n",
+            "path,label\n1.png,a\n2.png,c\n",
+        ] {
+            assert_eq!(sets(text, None), (None, String::new()), "{text}");
+            let (asked, _) = sets(text, Some(TaskName::MultiLabel));
+            assert_eq!(asked.unwrap().len(), 2, "{text}");
+        }
+        let named = "path,labels\n1.png,a;b\n2.png,c\n";
+        assert_eq!(sets(named, Some(TaskName::Classify)), (None, String::new()));
+    }
+
+    #[test]
+    fn faults_of_several_labels_are_named() {
+        for (text, word) in [
+            ("path,labels\n1.png,a;b\n2.png,a|b\n", "some labels have `;` in them and some `|`"),
+            (
+                "path,cat,dog\n1.png,1,0\n2.png,2,1\n3.png,1,1\n",
+                "line 3: column `cat`: expected 0 or 1, found `2`",
+            ),
+            ("path,cat,dog\n1.png,1,0\n2.png,,1\n3.png,1,1\n", "column `cat`: expected 0 or 1, found ``"),
+            ("path,cat,cat\n1.png,1,0\n2.png,0,1\n", "two columns are called `cat`"),
+            ("path,cat,age\n1.png,1,33\n2.png,0,44\n", "expected a header line"),
+            ("path,labels\n1.png,a;b\n2.png,c\n1.png,a\n", "listed twice"),
+            (
+                "path,labels,split\n1.png,a;b,\n2.png,c,test\n3.png,a,\n",
+                "no picture for training has the label `c`",
+            ),
+        ] {
+            let (_, error) = sets(text, None);
+            assert!(error.contains(word), "{text}: {error}");
+        }
+        let (_, error) = sets("path,cat,dog\n1.png,1,0\n2.png,0,1\n", Some(TaskName::Classify));
+        assert!(error.contains("expected a header line"), "{error}");
+        let (_, repeated) = sets("path,labels\n1.png,a;b\n2.png,c\n1.png,b;a\n", None);
+        assert_eq!(repeated, "");
     }
 
     #[test]
@@ -452,7 +597,7 @@ mod tests {
         let list = folder.path().join("list.csv");
         let listing = |path: &str| {
             std::fs::write(&list, format!("path,label\n{path},x\nimgs/a.png,x\ntwice.png,y\n")).unwrap();
-            of_csv(&list, Purpose::Training).unwrap()
+            of_csv(&list, Purpose::Training, None).unwrap()
         };
         for path in ["imgs\\B.png", ".\\imgs\\B.png", "imgs/Mo\u{308}hre.png", "imgs\\Mo\u{308}hre.png"] {
             let listing = listing(path);
@@ -489,7 +634,7 @@ mod tests {
             let path = folder.path().join("list.csv");
             for head in [&b""[..], b"path,label\n", b"path,label,split\n\"a\",b,", b"sep=", b"\xff\xfep\0"] {
                 std::fs::write(&path, [head, &bytes].concat()).unwrap();
-                let listing = of_csv(&path, Purpose::Training).unwrap();
+                let listing = of_csv(&path, Purpose::Training, None).unwrap();
                 if !listing.findings.iter().any(|finding| finding.kind.stops()) {
                     prop_assert!(listing.class_names.len() >= 2);
                 }

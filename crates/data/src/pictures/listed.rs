@@ -16,7 +16,8 @@ pub(crate) struct Sample {
     pub(crate) name: String,
     /// The file.
     pub(crate) path: PathBuf,
-    pub(crate) label: u32,
+    /// Its class, or all of its classes in ascending order.
+    pub(crate) classes: Vec<u32>,
     pub(crate) part: Part,
     /// What it is named to belong together with: pictures of one group are in one part.
     pub(crate) group: Option<String>,
@@ -26,14 +27,14 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    pub(crate) fn new(name: String, path: PathBuf, label: u32, part: Part) -> Self {
+    pub(crate) fn new(name: String, path: PathBuf, classes: Vec<u32>, part: Part) -> Self {
         // A file that is not there is found out when it is decoded, with all the others.
         let metadata = path.metadata().ok();
         let bytes = metadata.as_ref().map_or(0, Metadata::len);
         let modified = metadata.and_then(|metadata| metadata.modified().ok());
         let modified =
             modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |age| age.as_nanos());
-        Self { name, path, label, part, group: None, bytes, modified }
+        Self { name, path, classes, part, group: None, bytes, modified }
     }
 }
 
@@ -43,6 +44,8 @@ impl Sample {
 pub(crate) struct Listing {
     /// In the order of their names.
     pub(crate) class_names: Vec<String>,
+    /// Whether a picture has a set of classes.
+    pub(crate) is_sets: bool,
     pub(crate) samples: Vec<Sample>,
     pub(crate) findings: Vec<Finding>,
     /// Why files that are not there are not, by name, where more can be said than that.

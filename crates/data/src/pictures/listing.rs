@@ -290,12 +290,12 @@ impl Lister<'_> {
             match what {
                 What::Picture => {
                     let name = self.name(&path);
-                    self.listing.samples.push(Sample::new(name, path, label, part));
+                    self.listing.samples.push(Sample::new(name, path, vec![label], part));
                 }
                 What::Lost(reason) => {
                     let name = self.name(&path);
                     self.listing.missing.insert(name.clone(), format!("cannot read it: {reason}"));
-                    self.listing.samples.push(Sample::new(name, path, label, part));
+                    self.listing.samples.push(Sample::new(name, path, vec![label], part));
                 }
                 What::Unread(format) => self.find(FindingKind::UnreadFormat, &path, unread(format)),
                 What::Other => self.find(FindingKind::Ignored, &path, ""),
@@ -365,7 +365,7 @@ mod tests {
     }
 
     fn found(listing: &Listing) -> Vec<(&str, u32, Part)> {
-        listing.samples.iter().map(|s| (s.name.as_str(), s.label, s.part)).collect()
+        listing.samples.iter().map(|s| (s.name.as_str(), s.classes[0], s.part)).collect()
     }
 
     /// Any part and any class will do to judge a model by.
@@ -376,7 +376,7 @@ mod tests {
             assert_eq!(stops(&listing), "", "{files:?}");
             let samples = listing.samples.iter();
             let named =
-                samples.map(|s| (s.name.clone(), listing.class_names[s.label as usize].clone(), s.part));
+                samples.map(|s| (s.name.clone(), listing.class_names[s.classes[0] as usize].clone(), s.part));
             named.collect::<Vec<_>>()
         };
         let named = |name: &str, class: &str, part| (name.to_owned(), class.to_owned(), part);
@@ -410,7 +410,7 @@ mod tests {
     fn parts_share_the_classes_of_train() {
         let listing =
             listed(&["train/a/1.png", "train/b/1.png", "val/b/2.png", "test/a/3.png", "test/b/4.png"]);
-        let parts: Vec<_> = listing.samples.iter().map(|s| (s.label, s.part)).collect();
+        let parts: Vec<_> = listing.samples.iter().map(|s| (s.classes[0], s.part)).collect();
         assert_eq!(parts, [(0, Train), (1, Train), (1, Valid), (0, Test), (1, Test)]);
         assert_eq!(stops(&listing), "");
         fails(&["train/a/1.png", "train/b/1.png", "test/c/1.png"], "no class of the training part");
@@ -576,7 +576,7 @@ mod tests {
         let many: Vec<String> = (0..300).map(|class| format!("{class:03}/1.png")).collect();
         let listing = listed(&many.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!((listing.class_names.len(), &listing.findings[..]), (300, &[][..]));
-        assert!(listing.samples.iter().zip(0..).all(|(sample, class)| sample.label == class));
+        assert!(listing.samples.iter().zip(0..).all(|(sample, class)| sample.classes[0] == class));
     }
 
     #[test]
@@ -618,7 +618,7 @@ mod tests {
         let one = [file("", nfc, 1), file("", nfd, 2), file("", "Gurke", 1)];
         let listing = listed(&one.each_ref().map(String::as_str));
         assert_eq!(listing.class_names, ["Gurke", nfc]);
-        assert_eq!(listing.samples.iter().filter(|sample| sample.label == 1).count(), 2);
+        assert_eq!(listing.samples.iter().filter(|sample| sample.classes[0] == 1).count(), 2);
         assert!(matches!(&listing.findings[..], [Finding { kind: FindingKind::Names, .. }]));
         let two = [file("train/", nfd, 1), file("train/", "Gurke", 2), file("test/", nfc, 3)];
         let listing = listed(&two.each_ref().map(String::as_str));

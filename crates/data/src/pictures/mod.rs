@@ -25,7 +25,7 @@ pub use walk::{EXTENSIONS, Found, What, unread, walk};
 pub(crate) use walk::{Entry, Kind, entries};
 
 use crate::dataset::ContentHash;
-use crate::dataset::{Dataset, DatasetPair, Duplicates, Part, PictureReport, measure};
+use crate::dataset::{Dataset, DatasetPair, Duplicates, Labels, Part, PictureReport, measure};
 use crate::division::membership::test_draw;
 use crate::division::shortage::{Shortage, shortages};
 use crate::error::DataError;
@@ -58,7 +58,7 @@ pub(crate) fn load_list(
     search: &Search,
     options: &ImageOptions,
 ) -> Result<DatasetPair, DataError> {
-    load(list, &list::of_csv(list, options.purpose)?, search, options)
+    load(list, &list::of_csv(list, options.purpose, options.task)?, search, options)
 }
 
 /// Finds all that is wrong with a folder or, if `is_list`, a CSV file; and its images, where they can be trained on.
@@ -69,7 +69,8 @@ pub(crate) fn check(
     options: &ImageOptions,
 ) -> Result<(Option<DatasetPair>, PictureReport), DataError> {
     let purpose = options.purpose;
-    let listing = if is_list { list::of_csv(root, purpose)? } else { listing::of_folder(root, purpose)? };
+    let listing =
+        if is_list { list::of_csv(root, purpose, options.task)? } else { listing::of_folder(root, purpose)? };
     let (content, mut report) = match examine(root, &listing, search, options) {
         Ok(examined) => examined,
         Err(error) => {
@@ -256,7 +257,11 @@ fn content(
         input,
         fit,
         class_names: listing.class_names.clone(),
-        labels: good().map(|sample| sample.label).collect(),
+        labels: if listing.is_sets {
+            Labels::Sets(good().map(|sample| sample.classes.clone()).collect())
+        } else {
+            Labels::One(good().filter_map(|sample| sample.classes.first().copied()).collect())
+        },
         parts: good().map(|sample| sample.part).collect(),
         bad: ingested.bad,
         mislabelled: ingested.mislabelled,
@@ -381,17 +386,18 @@ fn torn_groups(listing: &Listing) -> Vec<String> {
 
 /// Moves training images to the test part, by their units alone; gives the classes of which none was moved.
 fn set_test_aside(all: &Dataset, parts: &mut [Part], fraction: f64) -> Vec<String> {
-    let mut counts = vec![0; all.class_names.len()];
-    for ((part, unit), &label) in parts.iter_mut().zip(all.units.iter()).zip(&all.labels) {
+    let (mut moved, mut counts) = (0, vec![0; all.class_names.len()]);
+    for ((part, unit), labels) in parts.iter_mut().zip(all.units.iter()).zip(all.labels.iter()) {
         if *part == Part::Train && test_draw(unit) < fraction {
             *part = Part::Test;
-            counts[label as usize] += 1;
+            moved += 1;
+            labels.iter().for_each(|&label| counts[label as usize] += 1);
         }
     }
     tracing::info!(
         "the data names no test part: {} of {} pictures are set aside for the test, chosen by what they show, the same \
          ones in every run",
-        counts.iter().sum::<usize>(),
+        moved,
         all.len()
     );
     let untested = all.class_names.iter().zip(counts).filter(|(_, count)| *count == 0);
@@ -413,10 +419,14 @@ fn divide(all: Dataset, parts: &[Part]) -> (Dataset, Dataset) {
         }
     }
     pixels.truncate(kept * length);
+    let positions = |is_test: bool| {
+        let of_part = (0..parts.len()).filter(move |&at| (parts[at] == Part::Test) == is_test);
+        of_part.map(|at| at as u32).collect::<Vec<_>>()
+    };
     let dataset = |pixels: Vec<u8>, is_test: bool| Dataset {
         name: all.name.clone(),
         pixels,
-        labels: of_part(&all.labels, parts, is_test).collect(),
+        labels: all.labels.subset(&positions(is_test)),
         shape: all.shape,
         class_names: all.class_names.clone(),
         files: of_part(&all.files, parts, is_test).collect(),

@@ -4,6 +4,7 @@ use super::mistakes::ReportImage;
 use crate::confidence::CoveragePoint;
 use crate::metrics::Evaluation;
 use crate::metrics_log::EpochRecord;
+use crate::multi_label::SetEvaluation;
 
 /// What a report is made from.
 pub struct ReportInput<'a> {
@@ -27,6 +28,28 @@ pub struct ReportInput<'a> {
     /// for each prediction, in their order. Empty where it is not known: then probabilities are the network's own.
     pub answers: &'a [Answer],
     /// What the image at a position of the evaluated data set is called: its file, or `#` and its position.
+    pub name: &'a dyn Fn(u32) -> String,
+    /// Gives the image at a position of the evaluated data set; `None` leaves its mistake off the sheet.
+    pub image: &'a dyn Fn(u32) -> Option<ReportImage<'a>>,
+}
+
+/// What the report of a multi-label model is made from; see [`ReportInput`].
+pub struct SetReportInput<'a> {
+    /// Heading of the page.
+    pub title: &'a str,
+    /// What the page tells about the run, in this order.
+    pub facts: &'a [(String, String)],
+    /// What a reader must not overlook, above everything else.
+    pub notices: &'a [String],
+    /// Ascending; empty for a model whose training is not known.
+    pub epochs: &'a [EpochRecord],
+    /// The epoch whose weights were kept.
+    pub best_epoch: Option<usize>,
+    /// Which images were evaluated: `test` or `validation`.
+    pub subset: &'a str,
+    /// The predictions on them.
+    pub evaluation: &'a SetEvaluation,
+    /// What the image at a position of the evaluated data set is called.
     pub name: &'a dyn Fn(u32) -> String,
     /// Gives the image at a position of the evaluated data set; `None` leaves its mistake off the sheet.
     pub image: &'a dyn Fn(u32) -> Option<ReportImage<'a>>,

@@ -13,6 +13,7 @@ mod overfitting;
 mod page;
 mod range_test;
 mod samples;
+mod sets;
 mod text;
 mod trials;
 
@@ -24,11 +25,12 @@ pub use axis::Scale;
 pub use coverage::{RefusalPoint, coverage_png, refusal_png};
 pub use error::ReportError;
 pub use explanation::explanation_png;
-pub use input::{Answer, ReportFile, ReportInput};
+pub use input::{Answer, ReportFile, ReportInput, SetReportInput};
 pub use mistakes::ReportImage;
 pub use overfitting::overfitting_since;
 pub use range_test::RangeTestPicture;
 pub use samples::{SampleRow, sample_sheet};
+pub use sets::{render_sets, sets_without_samples_notice};
 pub use text::{Escaped, escape};
 pub use trials::{TrialKind, TrialPicture, TrialPoint};
 
@@ -238,6 +240,7 @@ mod tests {
                 train_accuracy: 1.0 - 0.1 / epoch as f64,
                 valid_loss: 0.2 / epoch as f64,
                 valid_accuracy: 1.0 - 0.05 / epoch as f64,
+                valid_mean_average_precision: None,
                 learning_rate: 1e-3,
                 samples_per_second: 9000.0,
                 seconds: 6.0,

@@ -45,6 +45,7 @@ mod tests {
                 valid_loss,
                 train_accuracy: 0.9,
                 valid_accuracy: 0.9,
+                valid_mean_average_precision: None,
                 learning_rate: 1e-3,
                 samples_per_second: 1.0,
                 seconds: 1.0,

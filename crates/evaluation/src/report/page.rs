@@ -14,6 +14,7 @@ use super::overfitting::overfitting_since;
 use super::text::{escape, percent, percent_or_dash};
 use crate::confidence::round_points;
 use crate::metrics::{ClassMetrics, Evaluation};
+use crate::metrics_log::EpochRecord;
 
 /// Frequent mistakes listed on the page and in `evaluation.json`.
 pub(super) const TOP_CONFUSIONS: usize = 10;
@@ -39,6 +40,15 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// What stands at the top of a page, whatever the task.
+pub(super) struct Top<'a> {
+    pub(super) title: &'a str,
+    pub(super) facts: &'a [(String, String)],
+    pub(super) notices: &'a [String],
+    pub(super) epochs: &'a [EpochRecord],
+    pub(super) best_epoch: Option<usize>,
+}
+
 /// The page. `confusion_svg` is the picture that also stands in a file of its own.
 pub(super) fn html(
     input: &ReportInput,
@@ -58,6 +68,45 @@ fn write_page(
 ) -> Result<(), ReportError> {
     let evaluation = input.evaluation;
     let confusion = &evaluation.confusion;
+    let wrong = confusion.total() - confusion.correct();
+    let headline = [
+        (percent(confusion.accuracy()), format!("{} accuracy", input.subset)),
+        (percent_or_dash(confusion.macro_average().f1), "macro F1".to_owned()),
+        (format!("{:.4}", evaluation.mean_loss), format!("{} loss", input.subset)),
+        (thousands(wrong), format!("wrong of {} images", thousands(confusion.total()))),
+    ];
+    let top = Top {
+        title: input.title,
+        facts: input.facts,
+        notices: input.notices,
+        epochs: input.epochs,
+        best_epoch: input.best_epoch,
+    };
+    write_top(page, &top, &headline)?;
+    write!(
+        page,
+        "<section>\n<h2>Confusion matrix</h2>\n<figure class=\"picture matrix\">{confusion_svg}</figure>\n</section>\n"
+    )?;
+    write_classes(page, input)?;
+    write_confusions(page, input)?;
+    write_coverage(page, input)?;
+    write_mistakes(
+        page,
+        mistakes,
+        "Highest loss first: the images whose true class was held for least likely. \
+         The percentage is the calibrated probability of the predicted class; a rejected answer is one that is not \
+         given when nothing else is asked for.",
+    )?;
+    page.push_str("</main>\n</body>\n</html>\n");
+    Ok(())
+}
+
+/// All above what the task has to say: heading, figures, notices, facts and curves.
+pub(super) fn write_top(
+    page: &mut String,
+    input: &Top,
+    headline: &[(String, String)],
+) -> Result<(), ReportError> {
     let title = escape(input.title);
     write!(
         page,
@@ -66,16 +115,9 @@ fn write_page(
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title} – Kiln report</title>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
     )?;
-    let wrong = confusion.total() - confusion.correct();
-    let headline = [
-        (percent(confusion.accuracy()), format!("{} accuracy", input.subset)),
-        (percent_or_dash(confusion.macro_average().f1), "macro F1".to_owned()),
-        (format!("{:.4}", evaluation.mean_loss), format!("{} loss", input.subset)),
-        (thousands(wrong), format!("wrong of {} images", thousands(confusion.total()))),
-    ];
     page.push_str("<ul class=\"headline\">\n");
     for (figure, what) in headline {
-        writeln!(page, "<li><strong>{figure}</strong> <span>{}</span></li>", escape(&what))?;
+        writeln!(page, "<li><strong>{figure}</strong> <span>{}</span></li>", escape(what))?;
     }
     page.push_str("</ul>\n");
 
@@ -103,16 +145,6 @@ fn write_page(
         }
         page.push_str("</div>\n</section>\n");
     }
-
-    write!(
-        page,
-        "<section>\n<h2>Confusion matrix</h2>\n<figure class=\"picture matrix\">{confusion_svg}</figure>\n</section>\n"
-    )?;
-    write_classes(page, input)?;
-    write_confusions(page, input)?;
-    write_coverage(page, input)?;
-    write_mistakes(page, mistakes)?;
-    page.push_str("</main>\n</body>\n</html>\n");
     Ok(())
 }
 
@@ -151,14 +183,18 @@ pub(super) fn notice(epoch: usize) -> String {
 
 /// What page and commands say about classes of which no image was evaluated; `subset` is the kind of the images.
 pub(super) fn without_samples_notice(evaluation: &Evaluation, subset: &str) -> Option<String> {
-    let names = evaluation.without_samples();
+    notice_of_empty(&evaluation.without_samples(), evaluation.class_names.len(), subset)
+}
+
+/// The same of the classes `names` among `classes`.
+pub(super) fn notice_of_empty(names: &[String], classes: usize, subset: &str) -> Option<String> {
     (!names.is_empty()).then(|| {
         format!(
             "{} of {} classes without {subset} images: {}. They have no figures, and averages over the classes are over \
              the others.",
             names.len(),
-            evaluation.class_names.len(),
-            data::listed(&names)
+            classes,
+            data::listed(names)
         )
     })
 }
@@ -222,17 +258,18 @@ fn write_confusions(page: &mut String, input: &ReportInput) -> fmt::Result {
     Ok(())
 }
 
-fn write_mistakes(page: &mut String, mistakes: &[Mistake]) -> Result<(), ReportError> {
+/// `about` says which they are.
+pub(super) fn write_mistakes(
+    page: &mut String,
+    mistakes: &[Mistake],
+    about: &str,
+) -> Result<(), ReportError> {
     page.push_str("<section>\n<h2>Worst mistakes</h2>\n");
     if mistakes.is_empty() {
         page.push_str("<p>None: every image was classified correctly.</p>\n</section>\n");
         return Ok(());
     }
-    page.push_str(
-        "<p>Highest loss first: the images whose true class was held for least likely. \
-         The percentage is the calibrated probability of the predicted class; a rejected answer is one that is not \
-         given when nothing else is asked for.</p>\n<ul class=\"mistakes\">\n",
-    );
+    write!(page, "<p>{about}</p>\n<ul class=\"mistakes\">\n")?;
     for mistake in mistakes {
         let (target, predicted) = (escape(&mistake.target), escape(&mistake.predicted));
         let file = escape(&mistake.file);

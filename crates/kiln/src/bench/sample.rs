@@ -69,7 +69,7 @@ impl Images {
 
     fn synthetic(input: InputShape) -> Self {
         let set = |count: usize| {
-            let labels = (0..count).map(|index| (index % CLASSES) as u32).collect();
+            let labels: Vec<u32> = (0..count).map(|index| (index % CLASSES) as u32).collect();
             let names = (0..CLASSES).map(|class| class.to_string()).collect();
             Dataset::new("synthetic", noise(count * input.len()), labels, input, names)
         };
@@ -105,7 +105,9 @@ impl Images {
     /// measured.
     pub(super) fn into_pair(mut self, count: usize) -> DatasetPair {
         repeat_to(&mut self.pool.pixels, count * self.pool.shape.len());
-        repeat_to(&mut self.pool.labels, count);
+        let pool = self.pool.labels.len() as u32;
+        self.pool.labels =
+            self.pool.labels.subset(&(0..count as u32).map(|at| at % pool).collect::<Vec<_>>());
         self.pool.content = self.pool.content.iter().copied().cycle().take(count).collect();
         DatasetPair {
             train: self.pool,

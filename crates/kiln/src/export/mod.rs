@@ -7,15 +7,15 @@ use std::process::ExitCode;
 
 use burn::tensor::{Device, TensorData};
 use clap::Args;
-use data::Search;
+use data::{Dataset, Search};
 use model::export::{
     ExportError, Exported, WeightTensor, burnpack, c_header, metadata_json, onnx, quantize_int8, safetensors,
 };
-use model::{Model, named_tensors};
+use model::{Metadata, Model, named_tensors};
 use serde::Serialize;
 use train::command::{Failure, log_to_stderr, print, print_json};
 use train::device::Backend;
-use train::engine::evaluate::evaluate;
+use train::engine::evaluate::{EvaluateError, evaluate, evaluate_sets};
 use train::run::files::write_atomically;
 use train::start::model_io::{load, model_path};
 use train::task::evaluation_set::{EvaluationRequest, EvaluationSet, UnknownClasses};
@@ -186,22 +186,44 @@ fn cost(
     }
     let test = &judged.images;
     let indices: Vec<u32> = (0..test.len() as u32).collect();
-    let look = |model: &Model| {
-        evaluate(&model.network, &metadata.preprocessing, &metadata.classes, test, &indices, device)
-            .map_err(Failure::failed)
-    };
+    let look = |model: &Model| Judged::of(model, test, &indices, device).map_err(Failure::failed);
     let (before, after) = (look(model)?, look(rounded)?);
-    let changed = before.predictions.iter().zip(&after.predictions);
+    let changed = before.answers.iter().zip(&after.answers);
     Ok(Cost {
         dataset: judged.dataset.clone(),
         split: judged.part.name(),
         images: test.len(),
-        accuracy_before: before.accuracy(),
-        accuracy_after: after.accuracy(),
-        loss_before: before.mean_loss,
-        loss_after: after.mean_loss,
-        changed_answers: changed.filter(|(before, after)| before.predicted != after.predicted).count(),
+        accuracy_before: before.accuracy,
+        accuracy_after: after.accuracy,
+        loss_before: before.loss,
+        loss_after: after.loss,
+        changed_answers: changed.filter(|(before, after)| before != after).count(),
     })
+}
+
+/// What a network answers.
+struct Judged {
+    /// Share of images that are right, with all of their labels.
+    accuracy: f64,
+    loss: f64,
+    /// The classes told of each image.
+    answers: Vec<Vec<u32>>,
+}
+
+impl Judged {
+    fn of(model: &Model, images: &Dataset, indices: &[u32], device: &Device) -> Result<Self, EvaluateError> {
+        let Metadata { preprocessing, classes, task, .. } = &model.metadata;
+        let network = &model.network;
+        if task.is_classify() {
+            let found = evaluate(network, preprocessing, classes, images, indices, device)?;
+            let answers = found.predictions.iter().map(|one| vec![one.predicted]).collect();
+            return Ok(Self { accuracy: found.accuracy(), loss: found.mean_loss, answers });
+        }
+        let how = (task, model.metadata.temperature());
+        let found = evaluate_sets(network, preprocessing, classes, how, images, indices, device)?;
+        let answers = found.predictions.iter().map(|one| one.labels(&found.thresholds)).collect();
+        Ok(Self { accuracy: found.figures().subset_accuracy, loss: found.mean_loss, answers })
+    }
 }
 
 fn in_words(result: &ExportResult) -> String {

@@ -208,6 +208,7 @@ async fn prepare(
     choice: Choice,
     body: Option<Share>,
 ) -> Result<Ready, Problem> {
+    choice.check(loaded.classifier.metadata().task.name()).map_err(Problem::bad_request)?;
     if choice.digits && loaded.classifier.metadata().preprocessing.fit != Fit::Digit {
         return Err(Problem::bad_request(
             "`digits` needs a model of digits; this one answers to whole pictures",
@@ -311,7 +312,9 @@ impl Fitting {
         let picture = opened.decode(&self.limits)?;
         let fault = |error: ClassifyError| match error {
             ClassifyError::Picture { source, .. } => Problem::bad_request(source.to_string()),
-            error @ ClassifyError::TooManyMarks { .. } => Problem::bad_request(error.to_string()),
+            error @ (ClassifyError::TooManyMarks { .. } | ClassifyError::MultiLabel(_)) => {
+                Problem::bad_request(error.to_string())
+            }
             ClassifyError::Device(_) => Problem::internal(),
         };
         if self.choice.digits {
@@ -367,6 +370,7 @@ async fn describe(State(app): State<Arc<App>>) -> Json<Value> {
         "parameters": metadata.parameters,
         "network": metadata.network,
         "preprocessing": metadata.preprocessing,
+        "task": metadata.task,
         "classes": metadata.classes,
         "valid_accuracy": figure("valid_accuracy"),
         "test_accuracy": figure("test_accuracy"),

@@ -6,7 +6,7 @@ use super::{
     ExportError, Exported, QuantizedTensor, WeightTensor, answers,
     layers::{maps, steps},
 };
-use crate::{Activation, Cell, Convolution, Metadata, NetworkConfig, Node, NodeId, Operator, PoolKind};
+use crate::{Activation, Cell, Convolution, Metadata, NetworkConfig, Node, NodeId, Operator, PoolKind, Task};
 
 /// The header. It needs nothing but the standard library (`-lm`), allocates nothing and keeps no
 /// state: `kiln_logits` takes a normalised image `[C, H, W]` and scratch memory of `KILN_SCRATCH`
@@ -38,12 +38,15 @@ pub fn c_header(
 
     let classes: Vec<String> = metadata.classes.iter().map(|name| string_in_c(name)).collect();
     let preprocessing = &metadata.preprocessing;
-    let [_, (_, probabilities), (_, rejection)] = answers(metadata);
+    let said = answers(metadata);
+    let about = |key: &str| said.iter().find(|(name, _)| *name == key).map_or("", |(_, text)| text.as_str());
+    let (probabilities, rejection) = (about("probabilities"), about("rejection"));
+    let Answering { call, squash, thresholds, code } = Answering::of(&metadata.task);
     let used = functions(network);
     Ok(format!(
         "/* A classifier with its weights, written by Kiln {version}. C99; link with -lm.\n\
          \x20*\n\
-         \x20* int class = kiln_classify(pixels, logits, scratch);   8-bit pixels [C, H, W]\n\
+         \x20* {call}   8-bit pixels [C, H, W]\n\
          \x20* kiln_logits(image, logits, scratch);                  normalised floats [C, H, W]\n\
          \x20* kiln_probabilities(logits, probabilities);            {probabilities}\n\
          \x20*\n\
@@ -54,15 +57,15 @@ pub fn c_header(
          #ifndef KILN_MODEL_H\n#define KILN_MODEL_H\n\n#include <math.h>\n#include <stddef.h>\n\n\
          #define KILN_CHANNELS {channels}\n#define KILN_HEIGHT {height}\n#define KILN_WIDTH {width}\n\
          #define KILN_CLASSES {count}\n#define KILN_SCRATCH {scratch}\n\
-         /* Logits are divided by it before the softmax. */\n#define KILN_TEMPERATURE {temperature}\n\n\
+         /* Logits are divided by it before the {squash}. */\n#define KILN_TEMPERATURE {temperature}\n\n\
          static const char *const kiln_classes[KILN_CLASSES] = {{ {classes} }};\n\
          static const float kiln_mean[KILN_CHANNELS] = {{ {mean} }};\n\
-         static const float kiln_std[KILN_CHANNELS] = {{ {std} }};\n\n\
+         static const float kiln_std[KILN_CHANNELS] = {{ {std} }};\n{thresholds}\n\
          {arrays}\n{WEIGHTS}{used}\n\
          /* A normalised image [C, H, W] to the logits of all classes. */\n\
          static inline void kiln_logits(const float *image, float *logits, float *scratch)\n{{\n\
          {calls}\
-         \x20   for (size_t i = 0; i < KILN_CLASSES; i++) logits[i] = ({logits})[i];\n}}\n\n{PROBABILITIES}\n{CLASSIFY}\n\
+         \x20   for (size_t i = 0; i < KILN_CLASSES; i++) logits[i] = ({logits})[i];\n}}\n\n{code}\n\
          #endif\n",
         temperature = floats(&[metadata.temperature()]),
         version = metadata.kiln_version,
@@ -610,6 +613,69 @@ fn functions(network: &Exported) -> String {
     }
     found.concat()
 }
+
+/// What a header says and does by the task of its model.
+struct Answering {
+    /// How it is called.
+    call: &'static str,
+    /// What makes probabilities of logits.
+    squash: &'static str,
+    /// Their array, where there are any.
+    thresholds: String,
+    /// From logits to probabilities, and from pixels to answers.
+    code: String,
+}
+
+impl Answering {
+    fn of(task: &Task) -> Self {
+        match task {
+            Task::Classify => Self {
+                call: "int class = kiln_classify(pixels, logits, scratch);",
+                squash: "softmax",
+                thresholds: String::new(),
+                code: format!("{PROBABILITIES}\n{CLASSIFY}"),
+            },
+            Task::MultiLabel { thresholds } => Self {
+                call: "int count = kiln_labels(pixels, labels, logits, scratch);",
+                squash: "sigmoid",
+                thresholds: format!(
+                    "/* The least probability of each class that is a label. */\n\
+                     static const float kiln_thresholds[KILN_CLASSES] = {{ {} }};\n",
+                    floats(thresholds)
+                ),
+                code: format!("{PROBABILITY_OF_EACH}\n{LABELS}"),
+            },
+        }
+    }
+}
+
+const PROBABILITY_OF_EACH: &str = "\
+/* Logits of all classes to their probabilities, each by itself; both may be the same array. */
+static inline void kiln_probabilities(const float *logits, float *probabilities)
+{
+    for (int k = 0; k < KILN_CLASSES; k++)
+        probabilities[k] = 1.0f / (1.0f + expf(-logits[k] / KILN_TEMPERATURE));
+}
+";
+
+const LABELS: &str = "\
+/* Pixels from 0 to 255, [C, H, W], to a 1 in `labels` for each class that is on the picture, and a 0 for the others; gives
+ * how many there are. The logits of all classes are left in `logits`. */
+static inline int kiln_labels(const unsigned char *pixels, unsigned char *labels, float *logits, float *scratch)
+{
+    float *image = scratch; /* Nothing is written there before the last layer that reads it. */
+    int count = 0;
+    for (size_t c = 0, i = 0; c < KILN_CHANNELS; c++)
+        for (size_t p = 0; p < (size_t)KILN_HEIGHT * KILN_WIDTH; p++, i++)
+            image[i] = ((float)pixels[i] / 255.0f - kiln_mean[c]) / kiln_std[c];
+    kiln_logits(image, logits, scratch);
+    for (int k = 0; k < KILN_CLASSES; k++) {
+        float probability = 1.0f / (1.0f + expf(-logits[k] / KILN_TEMPERATURE));
+        count += labels[k] = probability >= kiln_thresholds[k];
+    }
+    return count;
+}
+";
 
 const PROBABILITIES: &str = "\
 /* Logits of all classes to their probabilities, which sum to 1; both may be the same array. */

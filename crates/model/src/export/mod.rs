@@ -17,7 +17,7 @@ pub use pytorch::{module_in_pytorch, safetensors};
 pub use quantize::{QuantizedTensor, WeightTensor, quantize_int8};
 
 use crate::{
-    Metadata, NetworkConfig,
+    Metadata, NetworkConfig, Task,
     record::{little_endian, values},
 };
 
@@ -55,23 +55,39 @@ impl ExportError {
 }
 
 /// What turns the logits of an exported network into Kiln's answers, as keys and texts for a file's metadata.
-pub(crate) fn answers(metadata: &Metadata) -> [(&'static str, String); 3] {
+pub(crate) fn answers(metadata: &Metadata) -> Vec<(&'static str, String)> {
     let novelty = metadata.confidence.as_ref().is_some_and(|known| known.novelty.is_some());
     let strange = if novelty {
         "; that a picture is too strange (kiln predict --keep) cannot be told from logits: it needs the model file"
     } else {
         ""
     };
-    [
+    let mut answers = vec![
         ("temperature", metadata.temperature().to_string()),
-        ("probabilities", "softmax(logits / temperature) over the last axis".to_owned()),
-        (
-            "rejection",
+        ("probabilities", probabilities(&metadata.task).to_owned()),
+        ("rejection", {
             format!(
                 "none here; a threshold of kiln predict --reject-below is one for these probabilities{strange}"
-            ),
-        ),
-    ]
+            )
+        }),
+    ];
+    if let Task::MultiLabel { thresholds } = &metadata.task {
+        let each = thresholds.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
+        answers[2].1 =
+            "none here; kiln predict --reject-below is for the probability of all labels together".to_owned();
+        answers.push(("task", metadata.task.name().to_string()));
+        answers.push(("thresholds", format!("[{each}]")));
+        answers.push(("labels", "the classes with a probability of at least their threshold".to_owned()));
+    }
+    answers
+}
+
+/// What makes probabilities of logits.
+fn probabilities(task: &Task) -> &'static str {
+    match task {
+        Task::Classify => "softmax(logits / temperature) over the last axis",
+        Task::MultiLabel { .. } => "sigmoid(logits / temperature), of each class by itself",
+    }
 }
 
 /// The metadata as a JSON object, with the keys of `answers` beside them.
@@ -82,7 +98,13 @@ pub fn metadata_json(metadata: &Metadata, format: &'static str) -> Result<String
     let failed = |error: serde_json::Error| ExportError::Container { format, reason: error.to_string() };
     let mut json = serde_json::to_value(metadata).map_err(failed)?;
     for (key, text) in answers(metadata) {
-        json[key] = if key == "temperature" { metadata.temperature().into() } else { text.into() };
+        match key {
+            // The metadata have more of it.
+            "task" => {}
+            "temperature" => json[key] = metadata.temperature().into(),
+            "thresholds" => json[key] = metadata.task.thresholds().unwrap_or_default().into(),
+            _ => json[key] = text.into(),
+        }
     }
     serde_json::to_string(&json).map_err(failed)
 }

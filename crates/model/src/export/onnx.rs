@@ -10,7 +10,7 @@ use super::{
     layers::{cell, maps, steps},
 };
 use crate::{
-    Activation, Cell, Convolution, Metadata, Node, NodeId, Operator, PoolConfig, PoolKind,
+    Activation, Cell, Convolution, Metadata, Node, NodeId, Operator, PoolConfig, PoolKind, Task,
     record::little_endian,
 };
 
@@ -135,7 +135,7 @@ impl Writer {
 }
 
 /// The network as an ONNX model, from normalised `images [batch, C, H, W]` to `logits [batch, K]` and their softmax at
-/// the model's temperature, `probabilities [batch, K]`; the batch is dynamic. The metadata (`metadata_props`) say how
+/// the model's temperature (the sigmoid of each for a multi-label model), `probabilities [batch, K]`; the batch is dynamic. The metadata (`metadata_props`) say how
 /// images are normalised, what the classes are, the temperature, and what of Kiln's rejection is missing.
 ///
 /// Int8 weights go through `DequantizeLinear`.
@@ -156,7 +156,10 @@ pub fn onnx(network: &Exported, metadata: &Metadata) -> Result<Vec<u8>, ExportEr
     let scaled = "logits_by_temperature";
     graph.floats("temperature", &[metadata.temperature()]);
     graph.node("Div", &[OUTPUT, "temperature"], scaled, &[]);
-    graph.node("Softmax", &[scaled], PROBABILITIES, &[Attribute::Integer("axis", 1)]);
+    match metadata.task {
+        Task::Classify => graph.node("Softmax", &[scaled], PROBABILITIES, &[Attribute::Integer("axis", 1)]),
+        Task::MultiLabel { .. } => graph.node("Sigmoid", &[scaled], PROBABILITIES, &[]),
+    }
 
     let input = network.graph.input();
     let graph = Message::default()

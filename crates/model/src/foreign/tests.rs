@@ -507,6 +507,7 @@ fn burnpacks_keep_our_layout_and_model_files_are_verified() {
         network: config.clone(),
         preprocessing: crate::Preprocessing { input: INPUT, ..crate::Preprocessing::mnist() },
         classes: vec!["a".into(), "b".into()],
+        task: crate::Task::default(),
         provenance: BTreeMap::new(),
         confidence: None,
         seen: None,

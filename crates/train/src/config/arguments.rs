@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use clap::{Args, ValueEnum};
 use data::{FitName, InputRequest, OnBadImage, Search};
+use model::TaskName;
 
 use crate::config::error::ConfigError;
 use crate::config::layers::ConfigLayers;
@@ -26,9 +27,13 @@ pub struct CommonArguments {
     #[arg(long, value_enum)]
     pub kernels: Option<Kernels>,
     /// mnist, fashion-mnist, mnist-sample, cifar10, cifar100; a folder with a folder of pictures for each class, or of IDX
-    /// or CIFAR files; or a CSV file `path,label`. With --resume: where the run's data is now
+    /// or CIFAR files; or a CSV file `path,label` or, with several labels a picture, `path,labels` (`cat;dog`) or a column of
+    /// 0 and 1 for each class. With --resume: where the run's data is now
     #[arg(long, value_name = "NAME|FOLDER|CSV")]
     pub dataset: Option<String>,
+    /// What is learned: classify (one class a picture) or multi-label (any number of them) [default: what the data has]
+    #[arg(long, value_name = "classify|multi-label")]
+    pub task: Option<TaskName>,
     /// Size of the images: 64x64 (height x width) or 3x64x64 [default: as the data has it; 64x64 for pictures of
     /// several sizes]
     #[arg(long, value_name = "SIZE")]
@@ -241,6 +246,9 @@ impl CommonArguments {
         if let Some(dataset) = &self.dataset {
             layers.set("data.dataset", dataset.clone());
         }
+        if let Some(task) = self.task {
+            layers.set("task", task.to_string());
+        }
         if let Some(input) = self.input {
             layers.set("data.input", input.to_string());
         }
@@ -307,6 +315,7 @@ impl CommonArguments {
             ("--class-weights", self.class_weights.is_some()),
             ("--config", self.config.is_some()),
             ("--epochs", self.epochs.is_some()),
+            ("--task", self.task.is_some()),
             ("--batch-size", self.batch_size.is_some()),
             ("--learning-rate", self.learning_rate.is_some()),
             ("--optimizer", self.optimizer.is_some()),

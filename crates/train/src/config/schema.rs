@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use data::augment::AugmentConfig;
 use data::{FitName, ImageOptions, InputRequest, OnBadImage, Sampler};
-use model::{CnnConfig, NetworkConfig};
+use model::{CnnConfig, NetworkConfig, TaskName};
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
@@ -34,6 +34,10 @@ pub struct TrainConfig {
     /// their validation images.
     #[serde(skip_serializing_if = "is_true")]
     pub test: bool,
+    /// `classify` (one class a picture) or `multi-label` (any number of them). When absent: what the data has, see
+    /// `data.dataset`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskName>,
     /// The data set, its split and its augmentation.
     pub data: DataConfig,
     /// The network.
@@ -62,6 +66,7 @@ impl Default for TrainConfig {
             backend: Backend::Flex,
             kernels: Kernels::Auto,
             test: true,
+            task: None,
             data: DataConfig::default(),
             network: NetworkConfig::Cnn(CnnConfig { dense: vec![128], ..CnnConfig::default() }),
             optimizer: OptimizerConfig::default(),
@@ -84,7 +89,8 @@ fn is_true(value: &bool) -> bool {
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// `mnist`, `fashion-mnist`, `mnist-sample`, `cifar10`, `cifar100`; a folder of IDX or CIFAR files or with a folder
-    /// of pictures for each class; or a CSV file that lists pictures.
+    /// of pictures for each class; or a CSV file that lists pictures, with a column `label`; with several labels a
+    /// picture, a column `labels` with `;` or `|` between them, or a column of 0 and 1 for each class.
     pub dataset: String,
     /// Channels of the images: 1 makes RGB images grey by their luma, 3 makes grey images RGB by repetition, 0 leaves
     /// them as they are. Weights of another program set it to what their network takes.
@@ -452,7 +458,8 @@ impl<'de> Deserialize<'de> for CheckpointEvery {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Best {
-    /// The highest accuracy; of equal ones the lowest loss.
+    /// The highest accuracy (with several labels a picture: the highest mean average precision); of equal ones the
+    /// lowest loss.
     #[default]
     Accuracy,
     /// The lowest loss, which a few images move less.

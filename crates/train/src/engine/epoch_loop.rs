@@ -18,19 +18,20 @@ use burn_train::{
     LearningCheckpointer, SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader,
     TrainingComponents, TrainingItem, ValidLoader,
 };
-use data::{Batch, BatchLoader};
+use data::{Batch, BatchLoader, Labels};
 use evaluation::metrics_log::EpochRecord;
 use model::WeightAverage;
 
 use crate::config::{CheckpointEvery, ScheduleName, TrainConfig};
 use crate::engine::ending::{Ending, LoopResult, LossOf};
-use crate::engine::losses::{LossReader, count_correct};
+use crate::engine::losses::{LossReader, floats};
 use crate::engine::observer::Observer;
 use crate::engine::schedule::PlateauFactor;
 use crate::engine::step::Trainable;
 use crate::run::checkpoint::{BestEpoch, RunningMetrics, TrainingState};
 use crate::run::committer::Committer;
 use crate::seed::mix;
+use crate::task::Task;
 
 /// Most batches whose losses are read back together on a device that computes asynchronously.
 const ASYNCHRONOUS_WINDOW: usize = 32;
@@ -38,6 +39,8 @@ const ASYNCHRONOUS_WINDOW: usize = 32;
 pub struct EpochLoop {
     /// The configuration.
     pub config: TrainConfig,
+    /// What is learned.
+    pub task: &'static dyn Task,
     /// The autodiff device.
     pub device: Device,
     /// The training split's loader, whose position the loop sets.
@@ -84,7 +87,7 @@ impl SupervisedLearningStrategy<Trainable> for EpochLoop {
             learner,
             processor: event_processor,
             interrupter,
-            losses: LossReader::new(self.most_read_together()),
+            losses: LossReader::new(self.task, self.most_read_together()),
             checkpointer,
             event_store,
             last_checkpoint: Instant::now(),
@@ -270,7 +273,7 @@ impl Run<'_> {
     /// is recorded nowhere: it can be compared with nothing.
     fn finish_epoch(&mut self, ended: &EndedEpoch) -> Result<bool, Ending> {
         let epoch = self.state.epoch;
-        let validation = self.validate(epoch);
+        let (validation, mean_average_precision) = self.validate(epoch);
         if self.interrupter.error().is_some() {
             return Err(Ending::Failed);
         }
@@ -291,15 +294,16 @@ impl Run<'_> {
             train_accuracy: running.correct as f64 / images,
             valid_loss: validation.loss / validation.images.max(1) as f64,
             valid_accuracy: validation.correct as f64 / validation.images.max(1) as f64,
+            valid_mean_average_precision: mean_average_precision,
             learning_rate: ended.rate,
             samples_per_second: ended.items as f64 / ended.seconds.max(1e-9),
             seconds: ended.seconds,
         };
         self.state.seconds += ended.seconds;
         self.state.epoch_seconds = 0.0;
-        let figures = (record.valid_loss, record.valid_accuracy);
+        let figures = (record.valid_loss, mean_average_precision.unwrap_or(record.valid_accuracy));
         let better = self.state.best.as_ref().is_none_or(|best| {
-            let best = (best.valid_loss, best.valid_accuracy);
+            let best = (best.valid_loss, best.valid_mean_average_precision.unwrap_or(best.valid_accuracy));
             self.parts.config.checkpoint.best.is_better(figures, best)
         });
         if better {
@@ -308,6 +312,7 @@ impl Run<'_> {
                 step: self.state.step,
                 valid_loss: record.valid_loss,
                 valid_accuracy: record.valid_accuracy,
+                valid_mean_average_precision: mean_average_precision,
             });
         }
         let stop = self.early_stop(record.valid_loss);
@@ -353,7 +358,9 @@ impl Run<'_> {
         }
     }
 
-    fn validate(&mut self, epoch: usize) -> RunningMetrics {
+    /// Sums over the validation split, and its mean average precision where the task has one.
+    fn validate(&mut self, epoch: usize) -> (RunningMetrics, Option<f64>) {
+        let task = self.parts.task;
         let mut model = self.learner.model().valid();
         if let Some(average) = &self.average {
             match average.into_network(model.network.clone()) {
@@ -364,6 +371,7 @@ impl Run<'_> {
         let total = self.valid.num_items();
         self.valid_event(LearnerEvent::StartSplit { epoch_number: epoch, total_items: total });
         let mut sums = RunningMetrics::default();
+        let (mut all, mut classes, mut targets) = (Vec::new(), 1, Labels::Sets(Vec::new()));
         let valid = Arc::clone(&self.valid);
         let mut batches = valid.iter();
         let mut number = 0;
@@ -379,14 +387,20 @@ impl Run<'_> {
             let labels = batch.labels.clone();
             let output = InferenceStep::step(&model, batch);
             let loss = output.loss.clone().into_scalar::<f32>();
-            sums.add(loss, count_correct(&output.output, &labels), labels.len());
+            let logits = floats(&output.output);
+            classes = output.output.dims()[1];
+            sums.add(loss, task.right(&logits, classes, &labels), labels.len());
+            if task.has_average_precision() {
+                all.extend(logits);
+                targets = targets.joined(labels);
+            }
             if self.parts.events {
                 let item = TrainingItem::new(output, batches.progress(), Some(number), None);
                 self.valid_event(LearnerEvent::ProcessedItem(item));
             }
         }
         self.valid_event(LearnerEvent::EndSplit(epoch));
-        sums
+        (sums, task.mean_average_precision(&all, classes, &targets))
     }
 
     /// Reads the losses that are due and adds them up in the order of their steps.

@@ -3,7 +3,8 @@
 use burn::tensor::Device;
 use data::{Dataset, listed};
 use evaluation::metrics::{Evaluation, MetricsError, Prediction};
-use model::{Network, Preprocessing, argmax};
+use evaluation::multi_label::{SetEvaluation, SetPrediction};
+use model::{Network, Preprocessing, Task, argmax};
 
 /// Images per forward pass when nothing is learned.
 pub(crate) const EVALUATION_BATCH: usize = 256;
@@ -31,6 +32,16 @@ pub enum EvaluateError {
         /// The model's.
         expected: String,
     },
+    /// Images with several labels for a model that gives one, or the other way round.
+    #[error("{dataset} has {found}, and the model answers with {expected}")]
+    Task {
+        /// The data set.
+        dataset: String,
+        /// What its labels are.
+        found: &'static str,
+        /// What the model's answers are.
+        expected: &'static str,
+    },
     /// Nothing to count.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -54,6 +65,53 @@ pub fn evaluate(
     indices: &[u32],
     device: &Device,
 ) -> Result<Evaluation, EvaluateError> {
+    let mut predictions = Vec::with_capacity(indices.len());
+    check(preprocessing, class_names, dataset, false)?;
+    each_logits(network, preprocessing, dataset, indices, device, |index, logits| {
+        predictions.push(predict(logits, index, dataset.labels[index as usize]));
+    })?;
+    Ok(Evaluation::new(class_names.to_vec(), predictions)?)
+}
+
+/// As [`evaluate`], for images with any number of classes: `task` and temperature are the model's.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_sets(
+    network: &Network,
+    preprocessing: &Preprocessing,
+    class_names: &[String],
+    (task, temperature): (&Task, f32),
+    dataset: &Dataset,
+    indices: &[u32],
+    device: &Device,
+) -> Result<SetEvaluation, EvaluateError> {
+    let mut predictions = Vec::with_capacity(indices.len());
+    check(preprocessing, class_names, dataset, true)?;
+    each_logits(network, preprocessing, dataset, indices, device, |index, logits| {
+        let targets = dataset.labels.of(index as usize);
+        predictions.push(SetPrediction::new(index, targets, logits, temperature));
+    })?;
+    let thresholds = task.thresholds().unwrap_or_default().to_vec();
+    Ok(SetEvaluation::new(class_names.to_vec(), thresholds, predictions)?)
+}
+
+fn check(
+    preprocessing: &Preprocessing,
+    class_names: &[String],
+    dataset: &Dataset,
+    is_sets: bool,
+) -> Result<(), EvaluateError> {
+    if dataset.labels.is_sets() != is_sets {
+        let kind = |is_sets: bool| {
+            if is_sets { "several labels a picture (multi-label)" } else { "one class a picture (classify)" }
+        };
+        return Err(EvaluateError::Task {
+            dataset: dataset.name.clone(),
+            found: kind(!is_sets),
+            expected: kind(is_sets),
+        });
+    }
     if dataset.shape != preprocessing.input {
         return Err(EvaluateError::Shape {
             dataset: dataset.name.clone(),
@@ -68,7 +126,18 @@ pub fn evaluate(
             expected: listed(class_names),
         });
     }
-    let mut predictions = Vec::with_capacity(indices.len());
+    Ok(())
+}
+
+/// Tells the logits `[K]` of every image `indices`, in that order.
+fn each_logits(
+    network: &Network,
+    preprocessing: &Preprocessing,
+    dataset: &Dataset,
+    indices: &[u32],
+    device: &Device,
+    mut tell: impl FnMut(u32, &[f32]),
+) -> Result<(), EvaluateError> {
     let mut pixels = Vec::with_capacity(EVALUATION_BATCH * dataset.image_len());
     for chunk in indices.chunks(EVALUATION_BATCH) {
         pixels.clear();
@@ -83,10 +152,10 @@ pub fn evaluate(
             .iter::<f32>()
             .collect();
         for (row, index) in logits.chunks_exact(classes).zip(chunk) {
-            predictions.push(predict(row, *index, dataset.labels[*index as usize]));
+            tell(*index, row);
         }
     }
-    Ok(Evaluation::new(class_names.to_vec(), predictions)?)
+    Ok(())
 }
 
 /// Softmax and cross-entropy of one row of logits `[K]`, in `f64`.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use burn::tensor::Tensor;
 use burn_train::ClassificationOutput;
-use model::argmax;
+use data::Labels;
+
+use crate::task::Task;
 
 /// How long such a reading may take before fewer batches are read together: progress is seen only where losses are.
 const LONG_READING: Duration = Duration::from_millis(200);
@@ -12,6 +14,7 @@ const LONG_READING: Duration = Duration::from_millis(200);
 pub(super) struct LossReader {
     /// Batches that are read together, and how many may be.
     window: usize,
+    task: &'static dyn Task,
     most: usize,
     waiting: Vec<Waiting>,
 }
@@ -19,7 +22,7 @@ pub(super) struct LossReader {
 struct Waiting {
     step: usize,
     rate: f64,
-    labels: Vec<u32>,
+    labels: Labels,
     loss: Tensor<1>,
     logits: Tensor<2>,
 }
@@ -33,8 +36,8 @@ pub(super) struct ReadLoss {
 }
 
 impl LossReader {
-    pub(super) fn new(most: usize) -> Self {
-        Self { window: 1, most, waiting: Vec::new() }
+    pub(super) fn new(task: &'static dyn Task, most: usize) -> Self {
+        Self { window: 1, task, most, waiting: Vec::new() }
     }
 
     /// Reads more batches together the next time where reading was quick, fewer where it was not.
@@ -43,7 +46,7 @@ impl LossReader {
             if reading < LONG_READING { (2 * self.window).min(self.most) } else { self.window.div_ceil(2) };
     }
 
-    pub(super) fn push(&mut self, step: usize, rate: f64, labels: Vec<u32>, output: &ClassificationOutput) {
+    pub(super) fn push(&mut self, step: usize, rate: f64, labels: Labels, output: &ClassificationOutput) {
         self.waiting.push(Waiting {
             step,
             rate,
@@ -79,22 +82,14 @@ impl LossReader {
                 let images = wait.labels.len();
                 let rows = &logits[start..start + images * classes];
                 start += images * classes;
-                let correct = correct_rows(rows, classes, &wait.labels);
+                let correct = self.task.right(rows, classes, &wait.labels);
                 ReadLoss { step: wait.step, rate: wait.rate, loss, correct, images }
             })
             .collect()
     }
 }
 
-/// How many of the logits `[N, K]` have their largest value at the label.
-pub(super) fn count_correct(logits: &Tensor<2>, labels: &[u32]) -> usize {
-    correct_rows(&floats(logits), logits.dims()[1], labels)
-}
-
-fn floats<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
+/// The values of a tensor, row by row.
+pub(super) fn floats<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
     tensor.to_data().iter::<f32>().collect()
-}
-
-fn correct_rows(logits: &[f32], classes: usize, labels: &[u32]) -> usize {
-    logits.chunks_exact(classes).zip(labels).filter(|(row, label)| argmax(row) == **label as usize).count()
 }

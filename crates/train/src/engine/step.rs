@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Tensor, TensorData};
 use burn_train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
 use data::Batch;
-use model::Network;
+use model::{Network, TaskName};
 
 use crate::config::{FinetuneConfig, RegularizationConfig};
 use crate::engine::freeze::{FreezeError, Freezing};
+use crate::task::{self, Task};
 
 /// A network together with what it is trained for.
 #[derive(Module, Debug)]
@@ -33,6 +33,7 @@ pub struct Objective {
 
 #[derive(Debug)]
 struct Settings {
+    task: &'static dyn Task,
     label_smoothing: f32,
     class_weights: Option<Vec<f32>>,
     l1: f64,
@@ -45,11 +46,12 @@ struct Settings {
 }
 
 impl Objective {
-    /// `class_weights` `[K]` as resolved for the data set; `network` is the one to train.
+    /// `class_weights` `[K]` as resolved for the data set of `task`; `network` is the one to train.
     ///
     /// # Errors
     /// As [`Freezing::new`].
     pub fn new(
+        task: TaskName,
         regularization: &RegularizationConfig,
         class_weights: Option<Vec<f32>>,
         finetune: Option<&FinetuneConfig>,
@@ -61,6 +63,7 @@ impl Objective {
         };
         Ok(Self {
             settings: Arc::new(Settings {
+                task: task::of(task),
                 label_smoothing: regularization.label_smoothing,
                 class_weights,
                 l1: regularization.l1,
@@ -100,36 +103,13 @@ impl Trainable {
 
     fn forward(&self, network: &Network, batch: Batch) -> ClassificationOutput {
         let settings = &self.objective.settings;
-        let logits = network.forward(batch.images);
+        let logits = network.forward(batch.images.clone());
         let weights = settings.class_weights.as_ref().map(|weights| {
             Tensor::from_data(TensorData::new(weights.clone(), [weights.len()]), &logits.device())
         });
-        let smoothing = settings.label_smoothing;
-        let loss = match batch.probabilities {
-            None => model::ops::cross_entropy(logits.clone(), batch.targets.clone(), weights, smoothing),
-            Some(probabilities) => soft_cross_entropy(logits.clone(), probabilities, weights, smoothing),
-        };
+        let loss = settings.task.loss(logits.clone(), &batch, weights, settings.label_smoothing);
         ClassificationOutput { loss, output: logits, targets: batch.targets }
     }
-}
-
-/// The mean cross-entropy between `probabilities` `[N, K]` and the softmax of `logits` `[N, K]`, as `CrossEntropyLoss`
-/// of `PyTorch` has it for probabilities: each class's term is multiplied by its weight `[K]`, and the sum is divided by
-/// `N`, not by the weights; `label_smoothing` of each target is spread over all classes. Gives `[1]`.
-fn soft_cross_entropy(
-    logits: Tensor<2>,
-    probabilities: Tensor<2>,
-    class_weights: Option<Tensor<1>>,
-    label_smoothing: f32,
-) -> Tensor<1> {
-    let [samples, classes] = logits.dims();
-    let targets =
-        probabilities.mul_scalar(1.0 - label_smoothing).add_scalar(label_smoothing / classes as f32);
-    let targets = match class_weights {
-        Some(weights) => targets * weights.unsqueeze(),
-        None => targets,
-    };
-    (targets * log_softmax(logits, 1)).sum().mul_scalar(-1.0 / samples as f64)
 }
 
 impl TrainStep for Trainable {
@@ -231,54 +211,4 @@ fn clip_global_norm(module: &Trainable, gradients: &mut GradientsParams, limit: 
     // A NaN norm stays a NaN here and reaches the loss check.
     let factor = (sum.sqrt() + 1e-6).recip().mul_scalar(limit).clamp_max(1.0);
     module.visit(&mut Scale { gradients, factor });
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-
-    use super::*;
-
-    // import torch
-    // logits = torch.tensor([[1.0, 2.0, -0.5], [0.0, -1.0, 3.0]], requires_grad=True)
-    // p = torch.tensor([[0.7, 0.3, 0.0], [0.1, 0.2, 0.7]])
-    // loss = torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 0.5]), label_smoothing=0.1)(logits, p)
-    // loss.backward(); print(loss, logits.grad)
-    #[test]
-    fn soft_targets_as_pytorch() {
-        let device = Device::flex().autodiff();
-        let logits = Tensor::<2>::from_data([[1.0, 2.0, -0.5], [0.0, -1.0, 3.0]], &device).require_grad();
-        let probabilities = Tensor::<2>::from_data([[0.7, 0.3, 0.0], [0.1, 0.2, 0.7]], &device);
-        let weights = Tensor::<1>::from_data([1.0, 2.0, 0.5], &device);
-        let loss = soft_cross_entropy(logits.clone(), probabilities, Some(weights), 0.1);
-        let gradients = loss.backward();
-        let loss = loss.into_scalar::<f32>();
-        assert!((loss - 1.658_900_6).abs() < 1e-6, "{loss}");
-        let gradient: Vec<f32> = logits.grad(&gradients).unwrap().into_data().iter::<f32>().collect();
-        for (found, expected) in gradient.iter().zip([
-            -0.168_442_6,
-            0.140_355_7,
-            0.028_086_9,
-            -0.041_118_3,
-            -0.205_774,
-            0.246_892_3,
-        ]) {
-            assert!((found - expected).abs() < 1e-6, "{gradient:?}");
-        }
-    }
-
-    /// With one class certain in every row, and no weights, it is the loss of hard targets.
-    #[test]
-    fn certain_targets_are_hard_ones() {
-        let device = Device::flex();
-        let logits = || Tensor::<2>::from_data([[1.0, 2.0, -0.5], [0.0, -1.0, 3.0]], &device);
-        let certain = Tensor::<2>::from_data([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], &device);
-        let targets = Tensor::from_data(TensorData::new(vec![1, 0], [2]), &device);
-        for smoothing in [0.0, 0.2] {
-            let soft = soft_cross_entropy(logits(), certain.clone(), None, smoothing).into_scalar::<f32>();
-            let hard = model::ops::cross_entropy(logits(), Tensor::clone(&targets), None, smoothing);
-            let hard = hard.into_scalar::<f32>();
-            assert!((soft - hard).abs() < 1e-6, "{soft}, {hard}");
-        }
-    }
 }

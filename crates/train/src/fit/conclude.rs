@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 use burn::optim::OptimizerRecord;
 use burn::tensor::Bytes;
 use data::Dataset;
-use evaluation::baseline::MajorityBaseline;
-use evaluation::confidence::{Calibration, Scored, coverage, fit_confidence};
-use evaluation::metrics::{Evaluation, Prediction};
-use evaluation::report::{Answer, ReportImage, ReportInput, overfitting_notice, without_samples_notice};
-use model::{Confidence, Description, Fit, InputShape, Network, Policy};
+use evaluation::confidence::coverage;
+use evaluation::metrics::Prediction;
+use evaluation::report::{ReportImage, ReportInput, SetReportInput, overfitting_notice, render, render_sets};
+use model::{Description, InputShape, Network};
 use serde_json::json;
 
 use crate::engine::ending::{Ending, LoopResult};
-use crate::engine::evaluate::evaluate;
 use crate::fit::context::{Finished, Outcome};
 use crate::fit::error::FitError;
 use crate::fit::experiment::Experiment;
+use crate::fit::verdict::{Judged, Verdict};
 use crate::run::checkpoint::TrainingState;
 use crate::run::files::sha256_hex;
 use crate::run::folder::MODEL_FILE;
@@ -63,13 +62,22 @@ impl Experiment {
         let network = self.weights_of(&store.read(best.step)?)?;
         let optimizer_sha256 = optimizer_sha256(&store.read(state.step)?.optimizer)?;
 
-        // The one look at the test split, for a run that is not one of several to choose from.
         let config = &self.config;
         let class_names = &data.training.class_names;
-        let (subset, images, indices) = data.held_out();
+        let (subset, images, _) = data.held_out();
         let preprocessing = &data.pair.preprocessing;
-        let evaluation = evaluate(&network, preprocessing, class_names, images, &indices, &self.device)?;
-        let baseline = MajorityBaseline::of(&evaluation.confusion);
+        let Verdict {
+            confidence,
+            task,
+            calibration,
+            accuracy,
+            macro_f1,
+            mean_loss,
+            without_samples,
+            baseline,
+            multi_label,
+            judged,
+        } = Verdict::of(&network, data, &best, &self.device)?;
         let updates = state.step.div_ceil(config.regularization.accumulate);
         let train_accuracy = state.epochs.iter().find(|epoch| epoch.epoch == best.epoch);
         let train_accuracy = train_accuracy.map_or(0.0, |epoch| epoch.train_accuracy);
@@ -78,24 +86,11 @@ impl Experiment {
             tracing::warn!("{notice}");
         }
         let tested = |figure: f64| data.is_tested().then_some(figure);
-        let test_accuracy = tested(evaluation.accuracy());
-        let test_macro_f1 = evaluation.confusion.macro_average().f1.filter(|_| data.is_tested());
-        if let Some(notice) = without_samples_notice(&evaluation, subset) {
-            tracing::warn!("{notice}");
-        }
-
-        let score = |dataset: &Dataset, indices: &[u32]| {
-            Scored::of(&network, preprocessing, dataset, indices, &self.device)
-        };
-        let valid = score(&data.training, &data.valid)?;
-        let confidence =
-            fit_confidence(&network, preprocessing, &data.training, &data.train, &valid, &self.device)?;
-        let judged = score(images, &indices)?;
-        let calibration = data.is_tested().then(|| Calibration::measure(&confidence, &valid, &judged));
-        let answers = calibrated_answers(&confidence, preprocessing.fit, &judged);
+        let test_accuracy = tested(accuracy);
+        let test_macro_f1 = macro_f1.filter(|_| data.is_tested());
 
         let weights_sha256 = model::weights_sha256(&network);
-        let provenance = BTreeMap::from([
+        let mut provenance = BTreeMap::from([
             ("run".to_owned(), json!(self.run.name())),
             ("command".to_owned(), json!(record.command)),
             ("dataset".to_owned(), json!(config.data.dataset)),
@@ -113,10 +108,21 @@ impl Experiment {
             ("test_macro_f1".to_owned(), json!(test_macro_f1)),
             ("config".to_owned(), json!(self.config_text)),
         ]);
+        if let Some(multi_label) = &multi_label {
+            let figures = json!({
+                "valid_mean_average_precision": multi_label.valid_mean_average_precision,
+                "subset": multi_label.subset,
+                "mean_average_precision": multi_label.figures.mean_average_precision,
+                "micro_f1": multi_label.figures.micro_f1,
+                "macro_f1": multi_label.figures.macro_f1,
+            });
+            provenance.insert("multi_label".to_owned(), figures);
+        }
         let description = Description {
             network: config.network.clone(),
             preprocessing: preprocessing.clone(),
             classes: class_names.clone(),
+            task,
             provenance,
             confidence: Some(confidence),
             seen: data.seen(),
@@ -136,9 +142,10 @@ impl Experiment {
             valid_accuracy: best.valid_accuracy,
             valid_loss: best.valid_loss,
             test_accuracy,
-            test_loss: tested(evaluation.mean_loss),
+            test_loss: tested(mean_loss),
             test_macro_f1,
-            classes_without_images: evaluation.without_samples(),
+            multi_label,
+            classes_without_images: without_samples,
             train_samples_per_second: median_rate(state),
             seconds: state.seconds,
             model_bytes: bytes.len() as u64,
@@ -150,17 +157,17 @@ impl Experiment {
             no_better_than_chance: notice.is_some(),
         };
         let notices: Vec<String> = notice.into_iter().collect();
-        self.write_report(data, state, (subset, images, &evaluation), (&answers, &notices), &result, record)?;
+        self.write_report(data, state, (subset, images, &judged), &notices, &result, record)?;
         let loaded = self.loaded.take();
-        Ok(Outcome::Finished(Box::new(Finished { result, evaluation, loaded })))
+        Ok(Outcome::Finished(Box::new(Finished { result, loaded })))
     }
 
     fn write_report(
         &self,
         data: &Splits,
         state: &TrainingState,
-        (subset, images, evaluation): (&str, &Dataset, &Evaluation),
-        (answers, notices): (&[Answer], &[String]),
+        (subset, images, judged): (&str, &Dataset, &Judged),
+        notices: &[String],
         result: &RunResult,
         record: &RunRecord,
     ) -> Result<(), FitError> {
@@ -173,6 +180,11 @@ impl Experiment {
                 calibration.test_error_before * 100.0
             )
         });
+        let map = result.multi_label.as_ref().and_then(|found| found.valid_mean_average_precision);
+        let what = match map {
+            Some(map) => ("Validation, all labels right", format!(", mAP {map:.4}")),
+            None => ("Validation accuracy", String::new()),
+        };
         let facts = [
             ("Command", record.command.clone()),
             ("Data set", format!("{} (from {})", result.dataset, data.pair.origin)),
@@ -201,7 +213,7 @@ impl Experiment {
             ),
             ("Seed", result.seed.to_string()),
             ("Epochs", format!("{} (best: {})", result.epochs, result.best_epoch)),
-            ("Validation accuracy", format!("{:.2} %", result.valid_accuracy * 100.0)),
+            (what.0, format!("{:.2} %{}", result.valid_accuracy * 100.0, what.1)),
             (
                 "Test",
                 test_figures.map_or_else(
@@ -220,41 +232,48 @@ impl Experiment {
             ("Training", format!("{:.0} s, {:.0} images/s", result.seconds, result.train_samples_per_second)),
             ("Weights SHA-256", result.weights_sha256.clone()),
         ];
-        let right = evaluation.predictions.iter().map(Prediction::is_correct);
-        let answered: Vec<(f32, bool)> = answers.iter().map(|answer| answer.probability).zip(right).collect();
         let facts: Vec<(String, String)> =
             facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let files = evaluation::report::render(&ReportInput {
-            title: &self.run.name(),
-            facts: &facts,
-            notices,
-            epochs: &state.epochs,
-            best_epoch: Some(result.best_epoch),
-            subset,
-            evaluation,
-            coverage: &coverage(&answered),
-            answers,
-            name: &|index| images.name_of(index as usize),
-            image: &|index| picture(images, index),
-        })?;
+        let (title, epochs, best_epoch) = (&self.run.name(), &state.epochs[..], Some(result.best_epoch));
+        let (facts, name) = (&facts[..], &|index: u32| images.name_of(index as usize));
+        let image = &|index| picture(images, index);
+        let files = match judged {
+            Judged::Classes(evaluation, answers) => {
+                let right = evaluation.predictions.iter().map(Prediction::is_correct);
+                let answered: Vec<(f32, bool)> =
+                    answers.iter().map(|answer| answer.probability).zip(right).collect();
+                render(&ReportInput {
+                    title,
+                    facts,
+                    notices,
+                    epochs,
+                    best_epoch,
+                    subset,
+                    evaluation,
+                    coverage: &coverage(&answered),
+                    answers,
+                    name,
+                    image,
+                })?
+            }
+            Judged::Sets(evaluation) => render_sets(&SetReportInput {
+                title,
+                facts,
+                notices,
+                epochs,
+                best_epoch,
+                subset,
+                evaluation,
+                name,
+                image,
+            })?,
+        };
         if let Some(notice) = overfitting_notice(&state.epochs) {
             tracing::warn!("{notice}");
         }
         self.run.write_report(&files)?;
         Ok(())
     }
-}
-
-/// The answers to `judged` with calibrated probabilities, and whether `predict` would reject them by default.
-fn calibrated_answers(confidence: &Confidence, fit: Fit, judged: &Scored) -> Vec<Answer> {
-    let keep = Policy::default().keep;
-    let answers = judged.answers(confidence.temperature).into_iter().zip(&judged.scores);
-    answers
-        .map(|((probability, _), scores)| Answer {
-            probability,
-            rejected: model::is_strange(Some(confidence), fit, scores, keep),
-        })
-        .collect()
 }
 
 fn picture(dataset: &Dataset, index: u32) -> Option<ReportImage<'_>> {

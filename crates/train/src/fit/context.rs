@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use data::Search;
-use evaluation::metrics::Evaluation;
 use model::LoadReport;
 
 use crate::config::arguments::ProgressMode;
@@ -55,8 +54,6 @@ pub enum Outcome {
 pub struct Finished {
     /// Its figures.
     pub result: RunResult,
-    /// The test; of a run that is not tested, its predictions on the validation split.
-    pub evaluation: Evaluation,
     /// What was taken from the starting model.
     pub loaded: Option<LoadReport>,
 }

@@ -9,7 +9,7 @@ use burn_train::logger::InMemoryMetricLogger;
 use burn_train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
 use data::{BatchLoader, LoaderConfig, Sampler};
-use model::{LoadReport, Network, WeightAverage};
+use model::{LoadReport, Network, TaskName, WeightAverage};
 
 use crate::config::TrainConfig;
 use crate::config::arguments::ProgressMode;
@@ -32,7 +32,7 @@ use crate::run::folder::{RunFolder, short_name};
 use crate::run::history::{self, CodeVersion};
 use crate::run::record::KeptHead;
 use crate::start::{InitialWeights, Start, initial_weights, recorded_start};
-use crate::task::{Splits, class_weights};
+use crate::task::{self, Splits, class_weights};
 
 /// Updates in a run below which a user hears of it: the default batch leaves a small folder of pictures a dozen.
 const FEW_UPDATES: usize = 100;
@@ -63,8 +63,13 @@ impl Experiment {
         let input = data.pair.preprocessing.input;
         let class_weights = class_weights(&config.regularization.class_weights, data)?;
         let network = config.network.init(input, data.classes(), config.seed, device)?;
-        let objective =
-            Objective::new(&config.regularization, class_weights, config.finetune.as_ref(), &network)?;
+        let objective = Objective::new(
+            data.task(),
+            &config.regularization,
+            class_weights,
+            config.finetune.as_ref(),
+            &network,
+        )?;
         let mut config_text = config.to_toml()?;
         let label = format!("{}-{}", context.command, short_name(&config.data.dataset));
         let (run, snapshot, start) = match start {
@@ -165,6 +170,7 @@ impl Experiment {
         let result = Arc::new(Mutex::new(None));
         let epoch_loop = EpochLoop {
             config: config.clone(),
+            task: task::of(data.task()),
             device: training_device,
             loader: Arc::clone(&loader),
             start,
@@ -190,9 +196,12 @@ impl Experiment {
             training = training.checkpoint(step);
         }
         training = if dashboard {
-            training
-                .metrics((AccuracyMetric::new(), LossMetric::new()))
-                .metric_train_numeric(LearningRateMetric::new())
+            let training = match data.task() {
+                TaskName::Classify => training.metrics((AccuracyMetric::new(), LossMetric::new())),
+                // The accuracy of burn-train is that of single classes.
+                TaskName::MultiLabel => training.metrics((LossMetric::new(),)),
+            };
+            training.metric_train_numeric(LearningRateMetric::new())
         } else {
             training.renderer(Box::new(QuietRenderer))
         };

@@ -5,6 +5,7 @@ mod context;
 mod error;
 mod experiment;
 mod recover;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -155,6 +156,7 @@ fn fit_pair(
         status: RunStatus::Running,
         started: read_record(run.path()).map_or_else(|_| now(), |record| record.started),
         seed: config.seed,
+        task: data.task(),
         dataset: config.data.dataset.clone(),
         data_sha256: data.pair.sha256.clone(),
         data: Some(data_now),

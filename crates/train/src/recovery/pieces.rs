@@ -55,7 +55,13 @@ fn whole(artifacts: &Path) -> RunResult {
     store(&run).forget_after(BATCHES).unwrap();
     let mut snapshot = store(&run).read(BATCHES).unwrap();
     let state = &mut snapshot.state;
-    state.best = Some(BestEpoch { epoch: 1, step: BATCHES, valid_loss: 0.0, valid_accuracy: 1.0 });
+    state.best = Some(BestEpoch {
+        epoch: 1,
+        step: BATCHES,
+        valid_loss: 0.0,
+        valid_accuracy: 1.0,
+        valid_mean_average_precision: None,
+    });
     state.stopping_reference = Some(0.0);
     state.plateau_reference = Some(0.0);
     replace(&run, BATCHES, &snapshot);

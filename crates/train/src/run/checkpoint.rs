@@ -99,6 +99,9 @@ pub struct BestEpoch {
     pub valid_loss: f64,
     /// Its validation accuracy.
     pub valid_accuracy: f64,
+    /// Its mean average precision, for a task that is judged by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_mean_average_precision: Option<f64>,
 }
 
 /// The verified content of a checkpoint.
@@ -481,7 +484,13 @@ pub(crate) mod tests {
         let (folder, store) = store();
         for step in 1..=4 {
             let mut snapshot = snapshot(step);
-            let best = BestEpoch { epoch: 1, step: 2, valid_loss: 0.1, valid_accuracy: 0.9 };
+            let best = BestEpoch {
+                epoch: 1,
+                step: 2,
+                valid_loss: 0.1,
+                valid_accuracy: 0.9,
+                valid_mean_average_precision: None,
+            };
             snapshot.state.best = (step >= 2).then_some(best);
             store.commit(&snapshot).unwrap();
         }

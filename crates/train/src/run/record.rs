@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use data::{DatasetPair, InputRequest};
 use evaluation::confidence::Calibration;
+use evaluation::multi_label::{SetClassMetrics, SetFigures};
+use model::TaskName;
 use serde::{Deserialize, Serialize};
 
 use crate::device::Adapter;
@@ -40,6 +42,9 @@ pub struct RunRecord {
     pub started: u64,
     /// Seed of everything random.
     pub seed: u64,
+    /// What was learned. Absent in old runs: one class a picture.
+    #[serde(default, skip_serializing_if = "is_classify")]
+    pub task: TaskName,
     /// The data set's name, or its folder.
     pub dataset: String,
     /// SHA-256 of the data's uncompressed files, as the run began.
@@ -112,11 +117,12 @@ pub struct RunResult {
     pub best_epoch: usize,
     /// Trainable parameters.
     pub parameters: usize,
-    /// Accuracy of the saved model on the validation split, 0 to 1.
+    /// Accuracy of the saved model on the validation split, 0 to 1; with several labels a picture (`multi_label`) an image
+    /// counts as right with all of its labels.
     pub valid_accuracy: f64,
     /// Mean cross-entropy of the saved model on the validation split.
     pub valid_loss: f64,
-    /// Accuracy on the test split, 0 to 1; absent when the run was not tested (`test = false`).
+    /// Accuracy on the test split, 0 to 1 (as `valid_accuracy`); absent when the run was not tested (`test = false`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy: Option<f64>,
     /// Mean cross-entropy on the test split; absent when the run was not tested.
@@ -125,6 +131,9 @@ pub struct RunResult {
     /// Unweighted mean of the F1 of the classes with test images; absent when the run was not tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_macro_f1: Option<f64>,
+    /// What else there is to say where a picture may have several labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multi_label: Option<MultiLabelResult>,
     /// Classes of which no image was tested (or validated, when the run was not tested): no figure speaks of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes_without_images: Vec<String>,
@@ -150,6 +159,25 @@ pub struct RunResult {
     /// Whether the accuracy on them is no better than that, luck allowed for.
     #[serde(default)]
     pub no_better_than_chance: bool,
+}
+
+/// The figures of a run whose pictures may have several labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MultiLabelResult {
+    /// Mean average precision of the saved model on the validation split, by which its epoch was chosen.
+    pub valid_mean_average_precision: Option<f64>,
+    /// What the figures below are of: `test`, or `validation` where the run was not tested.
+    pub subset: String,
+    /// All labels together.
+    #[serde(flatten)]
+    pub figures: SetFigures,
+    /// Each class, with the threshold that was fitted on validation images.
+    pub per_class: Vec<SetClassMetrics>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_classify(task: &TaskName) -> bool {
+    *task == TaskName::Classify
 }
 
 /// What a run began with, in `run.json`.

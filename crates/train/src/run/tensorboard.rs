@@ -35,6 +35,8 @@ pub fn epoch_event(wall_time: f64, record: &EpochRecord) -> Vec<u8> {
         ("loss/valid", record.valid_loss),
         ("accuracy/train", record.train_accuracy),
         ("accuracy/valid", record.valid_accuracy),
+        // Left out where there is none.
+        ("mean_average_precision/valid", record.valid_mean_average_precision.unwrap_or(f64::NAN)),
         ("learning_rate", record.learning_rate),
         ("samples_per_second", record.samples_per_second),
     ];
@@ -168,6 +170,7 @@ mod tests {
             train_accuracy: 0.75,
             valid_loss: f64::NAN,
             valid_accuracy: 0.875,
+            valid_mean_average_precision: None,
             learning_rate: 0.001,
             samples_per_second: 9000.0,
             seconds: 1.0,

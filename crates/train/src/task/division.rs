@@ -31,7 +31,7 @@ struct Lacking {
 pub(crate) fn divide(config: &TrainConfig, pair: &DatasetPair) -> Result<Parts, TaskError> {
     let (settings, images) = (&config.data, &pair.train);
     let too_few = |reason: String| TaskError::TooFew { dataset: images.name.clone(), reason };
-    let shortages = data::shortages(pair, !names_validation(settings, pair));
+    let shortages = data::shortages(pair, !names_validation(settings, pair) && !images.labels.is_sets());
     if !shortages.is_empty() {
         let lines = shortages.iter().map(|shortage| format!("\n  {shortage}")).collect::<Vec<_>>();
         return Err(too_few(format!("too few images to train on{}", first_of(&lines, "", "\n  "))));
@@ -72,15 +72,15 @@ fn names_validation(settings: &DataConfig, pair: &DatasetPair) -> bool {
 }
 
 fn is_enough(settings: &DataConfig, pair: &DatasetPair, parts: &Parts, lacking: &Lacking) -> bool {
-    let is_given = names_validation(settings, pair) || settings.fold > 0;
+    // Rare classes go together with others where images have several.
+    let is_given = names_validation(settings, pair) || settings.fold > 0 || pair.train.labels.is_sets();
     lacking.train.is_empty() && if is_given { !parts.valid.is_empty() } else { lacking.valid.is_empty() }
 }
 
 fn lacking(images: &Dataset, parts: &Parts) -> Lacking {
     let all = images.class_counts();
     let without = |indices: &[u32]| {
-        let labels: Vec<u32> = indices.iter().map(|index| images.labels[*index as usize]).collect();
-        let counts = data::class_counts(&labels, images.class_names.len());
+        let counts = images.labels.subset(indices).counts(images.class_names.len());
         // A class without any image lacks nothing here.
         (0..counts.len()).filter(|&class| counts[class] == 0 && all[class] > 0).collect()
     };
@@ -102,11 +102,16 @@ fn parts(settings: &DataConfig, seed: u64, pair: &DatasetPair) -> Parts {
     Parts { train, valid }
 }
 
+/// Whether images are divided by their positions: those that never change, and with one class each.
+fn is_by_index(images: &Dataset) -> bool {
+    images.is_fixed() && !images.labels.is_sets()
+}
+
 /// The images that are used at all.
 fn limited(settings: &DataConfig, seed: u64, images: &Dataset) -> Vec<u32> {
     let all: Vec<u32> = (0..images.len() as u32).collect();
-    let labels = &images.labels;
-    match (settings.limit, settings.limit_per_class, images.is_fixed()) {
+    let labels = images.labels.ones().unwrap_or_default();
+    match (settings.limit, settings.limit_per_class, is_by_index(images)) {
         (0, 0, _) => all,
         (0, limit, true) => data::split::balanced_subset(labels, &all, limit, seed),
         (0, limit, false) => membership::balanced_subset(images, &all, limit, seed),
@@ -117,24 +122,25 @@ fn limited(settings: &DataConfig, seed: u64, images: &Dataset) -> Vec<u32> {
 
 /// The share of the labelled images that is held back.
 fn held_back(settings: &DataConfig, seed: u64, images: &Dataset, labelled: &[u32]) -> Vec<u32> {
-    if !images.is_fixed() {
+    if !is_by_index(images) {
         return membership::validation(images, labelled, settings.valid_fraction, seed);
     }
     let count = (labelled.len() as f64 * settings.valid_fraction).round() as usize;
-    let valid = data::split::stratified_subset(&images.labels, labelled, count, mix(&[seed, 1]));
+    let labels = images.labels.ones().unwrap_or_default();
+    let valid = data::split::stratified_subset(labels, labelled, count, mix(&[seed, 1]));
     membership::covering(images, labelled, &valid, seed)
 }
 
 /// The fold of the labelled images that is held back.
 fn fold(settings: &DataConfig, seed: u64, images: &Dataset, labelled: &[u32]) -> Vec<u32> {
-    let seed = if images.is_fixed() { mix(&[seed, 1]) } else { seed };
+    let seed = if is_by_index(images) { mix(&[seed, 1]) } else { seed };
     dealt(images, labelled, settings.folds, seed).into_iter().nth(settings.fold - 1).unwrap_or_default()
 }
 
 /// The images `indices` dealt into `number` shares with the class shares of the whole, each in ascending order: by what
 /// they show, copies together, or by their positions where those never change.
 pub fn dealt(images: &Dataset, indices: &[u32], number: usize, seed: u64) -> Vec<Vec<u32>> {
-    if !images.is_fixed() {
+    if !is_by_index(images) {
         return membership::folds(images, indices, number, seed);
     }
     let labels: Vec<u32> = indices.iter().map(|index| images.labels[*index as usize]).collect();
@@ -351,13 +357,13 @@ mod tests {
         let known = pictures(&[30, 31]).fixed();
         let all: Vec<u32> = (5..61).collect();
         let shares = dealt(&known.train, &all, 3, 7);
-        let expected = data::split::stratified_folds(&known.train.labels[5..], 3, 7);
+        let expected = data::split::stratified_folds(&known.train.labels.ones().unwrap()[5..], 3, 7);
         for (share, fold) in shares.iter().zip(&expected) {
             assert!(share.iter().copied().eq(fold.valid.iter().map(|position| position + 5)));
         }
         // Every picture three times.
         let pixels = (0..60u16).flat_map(|n| (n % 20).to_le_bytes()).collect();
-        let labels = (0..60).map(|n| n % 2).collect();
+        let labels: Vec<u32> = (0..60).map(|n| n % 2).collect();
         let train = Dataset::new("photos", pixels, labels, InputShape::new(1, 1, 2), known.train.class_names);
         let shares = dealt(&train, &(0..60).collect::<Vec<_>>(), 4, 7);
         for share in &shares {
@@ -371,7 +377,7 @@ mod tests {
         let pair = pictures(&[60, 60]).fixed();
         let seed = TrainConfig::default().seed;
         let valid = data::split::stratified_subset(
-            &pair.train.labels,
+            pair.train.labels.ones().unwrap(),
             &(0..120).collect::<Vec<_>>(),
             10,
             mix(&[seed, 1]),
@@ -381,7 +387,7 @@ mod tests {
         let (whole, mut turned) = (pictures(&[60, 60]), pictures(&[60, 60]));
         let train = &turned.train;
         let pixels = train.pixels.chunks_exact(2).rev().flatten().copied().collect();
-        let labels = train.labels.iter().rev().copied().collect();
+        let labels: Vec<u32> = train.labels.ones().unwrap().iter().rev().copied().collect();
         turned.train = Dataset::new("photos", pixels, labels, train.shape, train.class_names.clone());
         for change in [
             (|_| {}) as fn(&mut DataConfig),

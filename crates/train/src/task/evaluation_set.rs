@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use data::{
     ClassAgreement, ClassMap, Dataset, DatasetPair, ImageOptions, OnBadImage, Purpose, Search, listed,
 };
-use model::Metadata;
+use model::{Metadata, TaskName};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -101,6 +101,12 @@ pub enum EvaluationSetError {
     /// The data of the model's run.
     #[error(transparent)]
     Run(#[from] DataRecordError),
+    /// Several labels a picture for a model that answers with one class.
+    #[error(
+        "{0} has several labels a picture (multi-label), and the model answers with one class a picture (classify): give \
+         data with one label a picture, or a model that was trained with --task multi-label"
+    )]
+    Sets(String),
     /// No class in common.
     #[error(
         "{dataset} has none of the model's classes: it has {found}, the model knows {known}; classes are matched by their \
@@ -170,9 +176,19 @@ impl EvaluationSet {
             fit: Some(metadata.preprocessing.fit),
             on_bad_image: question.on_bad_image.unwrap_or(own.on_bad_image),
             purpose: Purpose::Evaluation,
+            task: match metadata.task.name() {
+                TaskName::MultiLabel => Some(TaskName::MultiLabel),
+                TaskName::Classify => origin.config.as_ref().and_then(|config| config.task),
+            },
             ..own
         };
-        let pair = data::load_with(&place, question.search, &options)?;
+        let mut pair = data::load_with(&place, question.search, &options)?;
+        if metadata.task.name() == TaskName::MultiLabel {
+            pair = pair.with_sets();
+        }
+        if metadata.task.is_classify() && pair.train.labels.is_sets() {
+            return Err(EvaluationSetError::Sets(dataset.to_owned()));
+        }
         let is_same = origin.is_of(&pair);
         let is_own = is_same || origin.names(&place);
         let mut warnings = Vec::new();

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use data::text::one_line;
-use data::{BatchLoader, Dataset, DatasetPair, LoaderConfig, Sampler, Search};
-use model::{MOST_SEEN, Seen};
+use data::{BatchLoader, Dataset, DatasetPair, ImageOptions, LoaderConfig, Sampler, Search};
+use model::{MOST_SEEN, Seen, TaskName};
 
 use crate::config::{ClassWeighting, ClassWeights, TrainConfig};
 use crate::task::division::{Parts, divide};
 use crate::task::error::TaskError;
+use crate::task::tasks;
 
 /// The images that the configuration names, in the size and with the channels it asks for.
 fn load_pair(config: &TrainConfig, search: &Search) -> Result<DatasetPair, TaskError> {
@@ -21,7 +22,8 @@ fn load_pair(config: &TrainConfig, search: &Search) -> Result<DatasetPair, TaskE
 /// # Errors
 /// When they cannot be read, or cannot get the channels asked for.
 pub fn load_pair_at(config: &TrainConfig, place: &str, search: &Search) -> Result<DatasetPair, TaskError> {
-    let pair = data::load_with(place, search, &config.data.images())?;
+    let options = ImageOptions { task: config.task, ..config.data.images() };
+    let pair = data::load_with(place, search, &options)?;
     match config.data.channels {
         0 => Ok(pair),
         channels => pair.with_channels(channels).map_err(TaskError::Channels),
@@ -54,6 +56,14 @@ impl Splits {
     /// # Errors
     /// When they are too few for the splits.
     pub fn new(config: &TrainConfig, mut pair: DatasetPair) -> Result<Self, TaskError> {
+        if config.task == Some(TaskName::MultiLabel) {
+            pair = pair.with_sets();
+        }
+        let task = task_of(&pair.train);
+        if config.task == Some(TaskName::Classify) && task != TaskName::Classify {
+            return Err(TaskError::Sets { dataset: pair.train.name, what: "task = \"classify\"" });
+        }
+        tasks::of(task).check(config)?;
         let Parts { train, valid } = divide(config, &pair)?;
         // Taken out rather than copied: 47 MB for MNIST.
         let empty = pair.test.emptied();
@@ -67,14 +77,10 @@ impl Splits {
             );
         }
         let training = std::mem::replace(&mut pair.train, empty);
-        let labels = &training.labels;
-        let classes = training.class_names.len();
-        let counts = data::class_counts(
-            &train.iter().map(|index| labels[*index as usize]).collect::<Vec<_>>(),
-            classes,
-        );
+        let counts = training.labels.subset(&train).counts(training.class_names.len());
         tracing::info!("images to train on, by class: {}", in_words(&training.class_names, &counts));
         if let Some(skew) = data::balance::Skew::of(&counts, &training.class_names)
+            && task == TaskName::Classify
             && config.data.sampler == Sampler::Once
             && config.regularization.class_weights == ClassWeights::Equal
         {
@@ -89,6 +95,11 @@ impl Splits {
             pair.origin
         );
         Ok(Self { pair, training: Arc::new(training), train: train.into(), valid: valid.into() })
+    }
+
+    /// What is learned: by the labels of the images.
+    pub fn task(&self) -> TaskName {
+        task_of(&self.training)
     }
 
     /// How many classes there are.
@@ -145,6 +156,10 @@ impl Splits {
     }
 }
 
+fn task_of(images: &Dataset) -> TaskName {
+    if images.labels.is_sets() { TaskName::MultiLabel } else { TaskName::Classify }
+}
+
 /// The weight of each class in the loss; `None` where all are equal.
 ///
 /// # Errors
@@ -153,9 +168,7 @@ pub fn class_weights(weights: &ClassWeights, data: &Splits) -> Result<Option<Vec
     match weights {
         ClassWeights::Equal | ClassWeights::Named(ClassWeighting::None) => Ok(None),
         ClassWeights::Named(ClassWeighting::Balanced) => {
-            let labels: Vec<u32> =
-                data.train.iter().map(|index| data.training.labels[*index as usize]).collect();
-            let counts = data::class_counts(&labels, data.classes());
+            let counts = data.training.labels.subset(&data.train).counts(data.classes());
             Ok(Some(data::balance::balanced_weights(&counts)))
         }
         ClassWeights::Given(weights) if weights.len() == data.classes() => Ok(Some(weights.clone())),
