@@ -548,7 +548,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "evaluation",
-        &["metrics", "metrics_log", "predictions", "baseline", "confidence", "paired_test", "report"],
+        &[
+            "metrics",
+            "metrics_log",
+            "multi_label",
+            "predictions",
+            "baseline",
+            "confidence",
+            "paired_test",
+            "report",
+        ],
     ),
     (
         "train",

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use model::TaskName;
 use serde::Deserialize;
 
 /// The answers of a finished run, in the order of the images.
@@ -33,6 +34,12 @@ pub enum PredictionsError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Several labels a picture.
+    #[error(
+        "{0} is of a multi-label run: whether answers differ by chance is tested for one class a picture; its figures are \
+         those of `kiln runs` and of its report"
+    )]
+    Sets(PathBuf),
     /// The file is not what a report holds.
     #[error("{path} is damaged: {reason}")]
     Damaged {
@@ -46,6 +53,8 @@ pub enum PredictionsError {
 /// The part of `evaluation.json` that says what was predicted.
 #[derive(Deserialize)]
 struct Evaluated {
+    #[serde(default)]
+    task: TaskName,
     subset: String,
     samples: u64,
     per_class: Vec<Class>,
@@ -78,6 +87,9 @@ impl Predictions {
             |path: &Path, reason: String| PredictionsError::Damaged { path: path.to_owned(), reason };
         let evaluated: Evaluated =
             serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
+        if evaluated.task != TaskName::Classify {
+            return Err(PredictionsError::Sets(path));
+        }
         let path = run.join("report/predictions.csv");
         let file =
             File::open(&path).map_err(|source| PredictionsError::Read { path: path.clone(), source })?;

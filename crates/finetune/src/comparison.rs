@@ -54,6 +54,22 @@ fn rows(finetuned: &Finished, scratch: &Finished) -> Vec<[String; 3]> {
     let row = |name: &str, figure: &dyn Fn(&RunResult) -> String| {
         [name.to_owned(), figure(&finetuned.result), figure(&scratch.result)]
     };
+    if finetuned.result.multi_label.is_some() {
+        let figures = |run: &RunResult| run.multi_label.as_ref().map(|found| found.figures);
+        let rounded = |figure: Option<f64>| figure.map_or_else(untested, |figure| format!("{figure:.4}"));
+        let is_tested = |run: &RunResult| run.test_accuracy.is_some();
+        let tested = |run: &RunResult| figures(run).filter(|_| is_tested(run));
+        return vec![
+            row("test mAP", &|run| rounded(tested(run).and_then(|found| found.mean_average_precision))),
+            row("test micro F1", &|run| rounded(tested(run).map(|found| found.micro_f1))),
+            row("test macro F1", &|run| rounded(run.test_macro_f1)),
+            row("test, all labels right", &|run| percent(run.test_accuracy)),
+            row("validation mAP", &|run| format!("{:.4}", run.valid_score())),
+            row("best epoch", &|run| format!("{} of {}", run.best_epoch, run.epochs)),
+            row("seconds", &|run| format!("{:.1}", run.seconds)),
+            row("run", &|run| run.run.clone()),
+        ];
+    }
     vec![
         row("test accuracy", &|run| percent(run.test_accuracy)),
         row("test macro F1", &|run| run.test_macro_f1.map_or_else(untested, |f1| format!("{f1:.4}"))),
@@ -73,9 +89,9 @@ fn untested() -> String {
 }
 
 fn table(finetuned: &Finished, scratch: &Finished) -> String {
-    let mut text = format!("{:<20} {:>12} {:>12}\n", "", "fine-tuned", "from scratch");
+    let mut text = format!("{:<22} {:>12} {:>12}\n", "", "fine-tuned", "from scratch");
     for [name, left, right] in rows(finetuned, scratch).iter().filter(|row| row[0] != "run") {
-        text.push_str(&format!("{name:<20} {left:>12} {right:>12}\n"));
+        text.push_str(&format!("{name:<22} {left:>12} {right:>12}\n"));
     }
     text.trim_end().to_owned()
 }
@@ -90,13 +106,18 @@ fn page(finetuned: &Finished, scratch: &Finished) -> String {
             escape(&right)
         ));
     }
-    body.push_str("</table><h2>Validation accuracy after each epoch</h2><table><tr><th>epoch</th><th>fine-tuned</th><th>from scratch</th></tr>");
+    let what = if finetuned.result.multi_label.is_some() { "mean average precision" } else { "accuracy" };
+    body.push_str(&format!(
+        "</table><h2>Validation {what} after each epoch</h2><table><tr><th>epoch</th><th>fine-tuned</th>\
+         <th>from scratch</th></tr>"
+    ));
     let (left, right) = (epochs(&finetuned.result), epochs(&scratch.result));
     for index in 0..left.len().max(right.len()) {
         let cell = |records: &[EpochRecord]| {
             records
                 .get(index)
-                .map_or_else(String::new, |record| format!("{:.2} %", record.valid_accuracy * 100.0))
+                .map(|record| record.valid_mean_average_precision.unwrap_or(record.valid_accuracy))
+                .map_or_else(String::new, |figure| format!("{:.2} %", figure * 100.0))
         };
         body.push_str(&format!(
             "<tr><th>{}</th><td>{}</td><td>{}</td></tr>",

@@ -84,8 +84,12 @@ pub(crate) const FIGURES: [&str; 7] =
 /// What a table of runs says of a finished one.
 pub(crate) fn figures(result: &RunResult) -> [String; 7] {
     let tested = |figure: Option<String>| figure.unwrap_or_else(|| "-".to_owned());
+    let valid = match &result.multi_label {
+        Some(_) => format!("mAP {:.4}", result.valid_score()),
+        None => format!("{:.2}%", result.valid_accuracy * 100.0),
+    };
     [
-        format!("{:.2}%", result.valid_accuracy * 100.0),
+        valid,
         tested(result.test_accuracy.map(|accuracy| format!("{:.2}%", accuracy * 100.0))),
         tested(result.test_macro_f1.map(|f1| format!("{f1:.4}"))),
         result.parameters.to_string(),

@@ -249,18 +249,20 @@ fn run_folds(
 
 fn folds_in_words(result: &FoldsResult) -> String {
     let mut text = String::new();
+    let is_sets = result.runs.iter().any(|run| run.multi_label.is_some());
+    let what = if is_sets { "mAP" } else { "accuracy" };
     for (index, run) in result.runs.iter().enumerate() {
         text.push_str(&format!(
-            "fold {}  validation accuracy {:.2}%  loss {:.4}  (best epoch {} of {})\n",
+            "fold {}  validation {what} {:.2}%  loss {:.4}  (best epoch {} of {})\n",
             index + 1,
-            run.valid_accuracy * 100.0,
+            run.valid_score() * 100.0,
             run.valid_loss,
             run.best_epoch,
             run.epochs,
         ));
     }
     format!(
-        "{text}validation accuracy {:.2}% +- {:.2}% (mean and standard deviation of {} folds; the test split was not \
+        "{text}validation {what} {:.2}% +- {:.2}% (mean and standard deviation of {} folds; the test split was not \
          read)\nruns    {}",
         result.valid_accuracy.mean * 100.0,
         result.valid_accuracy.deviation * 100.0,
@@ -344,13 +346,14 @@ fn report(finished: &Finished, json: bool) -> Result<(), Failure> {
         ),
         None => test,
     };
+    let what = if result.multi_label.is_some() { "mAP" } else { "accuracy" };
     print(&format!(
-        "{test}  (best epoch {} of {}, validation accuracy {:.2}%)\n\
+        "{test}  (best epoch {} of {}, validation {what} {:.2}%)\n\
          {} parameters, {:.1} s of training, {:.0} images/s\n\
          model   {}\nreport  {}/report/index.html",
         result.best_epoch,
         result.epochs,
-        result.valid_accuracy * 100.0,
+        result.valid_score() * 100.0,
         result.parameters,
         result.seconds,
         result.train_samples_per_second,

@@ -47,6 +47,12 @@ impl Seen {
         self.answer.probabilities.clone()
     }
 
+    /// For each class whether it is on the picture (1 or 0), of a multi-label model; empty of others.
+    #[wasm_bindgen(getter)]
+    pub fn labels(&self) -> Vec<u8> {
+        self.answer.labels.clone()
+    }
+
     /// The image that the network got, `[C, H, W]`.
     #[wasm_bindgen(getter)]
     pub fn image(&self) -> Vec<u8> {
@@ -86,6 +92,7 @@ impl Kiln {
         let input = self.session.input();
         json!({
             "classes": metadata.classes,
+            "task": metadata.task.name(),
             "channels": input.channels,
             "height": input.height,
             "width": input.width,

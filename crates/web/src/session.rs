@@ -59,6 +59,8 @@ pub struct Answer {
     pub image: Vec<u8>,
     /// Probability of every class, `[K]`.
     pub probabilities: Vec<f32>,
+    /// Of a multi-label model: for each class whether it is on the picture, `[K]`; empty of others.
+    pub labels: Vec<u8>,
     /// Whether the answer is not to be believed.
     pub rejected: bool,
     /// Why it is not; none where it is.
@@ -127,13 +129,16 @@ impl Session {
         })?;
         let (scores, map) = self.classifier.attend(&image)?;
         let probabilities = self.classifier.probabilities(&scores);
+        let thresholds = self.metadata().task.thresholds().unwrap_or_default();
+        let labels =
+            probabilities.iter().zip(thresholds).map(|(own, least)| u8::from(own >= least)).collect();
         let Prediction { rejected, reason, .. } =
             self.classifier.prediction(&scores, &Policy::default()).of_several(several);
         let InputShape { height, width, .. } = self.input();
         let attention =
             map.map_or_else(|| vec![0.0; height * width], |map| map.resized(width, height).values);
         self.shown = Some(image.clone());
-        Ok(Answer { image, probabilities, rejected, reason, attention })
+        Ok(Answer { image, probabilities, labels, rejected, reason, attention })
     }
 
     /// The last picture belongs to `class`: the last layer learns it together with all lessons before.

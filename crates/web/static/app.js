@@ -313,19 +313,24 @@ function showAnswer(found) {
   answer = found;
   const probabilities = found ? [...found.probabilities] : model.classes.map(() => 0);
   const best = found ? probabilities.indexOf(Math.max(...probabilities)) : -1;
-  $("label").textContent = found ? model.classes[best] : "…";
-  $("label").classList.toggle("long", found !== undefined && model.classes[best].length > 4);
+  // Of a multi-label model all that are on the picture, which may be none.
+  const several = model.task === "multi-label";
+  const labels = several && found ? model.classes.filter((_, index) => found.labels[index]) : [model.classes[best]];
+  const text = labels.join(", ") || "none of them";
+  $("label").textContent = found ? text : "…";
+  $("label").classList.toggle("long", found !== undefined && text.length > 4);
   const why = found?.several ? ", several digits" : ", unlike anything it was trained on";
   const strange = found?.rejected ? why : "";
-  $("percent").textContent = found ? percent(probabilities[best]) + strange : "";
+  $("percent").textContent = !found ? "" : several ? strange : percent(probabilities[best]) + strange;
   for (const [index, row] of rows(probabilities)) {
-    row.element.classList.toggle("best", index === best);
+    row.element.classList.toggle("best", several && found ? found.labels[index] === 1 : index === best);
     row.bar.style.transform = `scaleX(${probabilities[index]})`;
     row.value.textContent = found ? percent(probabilities[index]) : "";
   }
-  for (const button of $("classes").querySelectorAll("button, select")) button.disabled = !found;
+  for (const button of $("classes").querySelectorAll("button, select")) button.disabled = !found || several;
   showSeen(found, best);
-  if (found) say(`${model.classes[best]}, ${Math.round(100 * probabilities[best])} percent${strange}`, 600);
+  if (found && several) say(`${text}${strange}`, 600);
+  else if (found) say(`${text}, ${Math.round(100 * probabilities[best])} percent${strange}`, 600);
 }
 
 // One row for each class; of many classes the most probable.
@@ -478,6 +483,7 @@ function showFacts() {
   const { provenance, parameters, channels, height, width, classes, sha256 } = model;
   const facts = {
     File: modelName,
+    Task: model.task === "multi-label" ? "several classes a picture" : undefined,
     Classes: classes.length <= 20 ? classes.join(", ") : `${classes.length}`,
     Parameters: parameters.toLocaleString("en"),
     Input: `${width} × ${height}${channels === 3 ? ", colour" : ", grey"}`,

@@ -34,9 +34,9 @@ const calls = {
 
   answer({ pixels, width, height }) {
     const seen = model.answer(pixels, width, height);
-    const { probabilities, image, attention, rejected, several } = seen;
+    const { probabilities, labels, image, attention, rejected, several } = seen;
     seen.free();
-    return { probabilities, image, attention, rejected, several };
+    return { probabilities, labels, image, attention, rejected, several };
   },
 
   teach({ label }) {

@@ -79,6 +79,12 @@ impl ClassMap {
             .collect()
     }
 
+    /// How many images have a class that the model does not know.
+    pub fn unknown_count(&self, images: &Dataset) -> usize {
+        let is_unknown = |labels: &&[u32]| labels.iter().any(|&label| self.number(label).is_none());
+        images.labels.iter().filter(is_unknown).count()
+    }
+
     /// The images with the model's classes in the model's order; those with a class that it does not know are left out.
     #[must_use]
     pub fn apply(&self, images: Dataset) -> Dataset {
@@ -155,6 +161,17 @@ mod tests {
         assert_eq!((found.labels.ones().unwrap(), found.pixels.as_slice()), (&[2, 0, 2][..], &[0, 2, 3][..]));
         assert_eq!(found.class_names, model);
         assert_eq!(&found.content[..], [0, 2, 3].map(|at| swapped.content[at]));
+    }
+
+    #[test]
+    fn an_image_with_one_strange_class_of_several_is_left_out_and_counted_once() {
+        let mut several = images(&[0, 0, 0], &["c", "x", "y", "a"]);
+        several.labels = Labels::Sets(vec![vec![0, 3], vec![0, 1, 2], vec![]]);
+        let map = ClassMap::new(&several.class_names, &names(&["a", "b", "c"]));
+        assert_eq!(map.unknown_count(&several), 1);
+        assert_eq!(map.unknown_images(&several), [("x".to_owned(), 1), ("y".to_owned(), 1)]);
+        let found = map.apply(several);
+        assert_eq!((found.labels, &found.pixels[..]), (Labels::Sets(vec![vec![0, 2], vec![]]), &[0, 2][..]));
     }
 
     #[test]

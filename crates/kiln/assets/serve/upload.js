@@ -17,9 +17,9 @@ function show(files, predictions) {
     image.alt = files[index].name;
     row.insertCell().append(image);
     row.insertCell().textContent =
-      (prediction.label || "nothing") + (prediction.rejected ? ` (rejected: ${prediction.reason})` : "");
+      (prediction.label || (prediction.labels ? "none of them" : "nothing")) + (prediction.rejected ? ` (rejected: ${prediction.reason})` : "");
     row.insertCell().textContent = percent(prediction.probability);
-    const next = prediction.digits ?? prediction.top.slice(1);
+    const next = prediction.digits ?? (prediction.labels ? prediction.top : prediction.top.slice(1));
     row.insertCell().textContent = next.map((c) => `${c.label} ${percent(c.probability)}`).join(", ");
   });
   element("result").replaceChildren(table);

@@ -100,6 +100,7 @@ fn other(key: &str, value: Option<&Value>) -> String {
         "backend" => "ndarray",
         "kernels" => "portable",
         "test" => "false",
+        "task" => "multi-label",
         "data.dataset" => "mnist-sample",
         "data.input" => "3x32x32",
         "data.fit" => "stretch",

@@ -161,6 +161,15 @@ pub struct RunResult {
     pub no_better_than_chance: bool,
 }
 
+impl RunResult {
+    /// The figure that runs are chosen by, 0 to 1: the accuracy on the validation split, with several labels a picture
+    /// the mean average precision there.
+    pub fn valid_score(&self) -> f64 {
+        let precision = self.multi_label.as_ref().and_then(|found| found.valid_mean_average_precision);
+        precision.unwrap_or(self.valid_accuracy)
+    }
+}
+
 /// The figures of a run whose pictures may have several labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MultiLabelResult {

@@ -35,7 +35,8 @@ pub struct FoldsResult {
     pub folds: usize,
     /// Whether every fold has finished.
     pub finished: bool,
-    /// Accuracy on the images held back, 0 to 1, over the folds that have finished.
+    /// Accuracy (with several labels a picture: mean average precision) on the images held back, 0 to 1, over the folds
+    /// that have finished.
     pub valid_accuracy: Spread,
     /// Mean cross-entropy on the images held back.
     pub valid_loss: Spread,
@@ -53,7 +54,7 @@ impl FoldsResult {
             dataset: config.data.dataset.clone(),
             folds: config.data.folds,
             finished: runs.len() == config.data.folds,
-            valid_accuracy: spread(|run| run.valid_accuracy),
+            valid_accuracy: spread(RunResult::valid_score),
             valid_loss: spread(|run| run.valid_loss),
             seconds: runs.iter().map(|run| run.seconds).sum(),
             runs,

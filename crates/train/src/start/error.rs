@@ -52,6 +52,17 @@ pub enum StartError {
         "the head cannot be kept: the starting model's takes other features than the network's; leave --keep-head out"
     )]
     HeadForm,
+    /// A head that was trained for another task.
+    #[error(
+        "finetune.keep_head = true: the starting model was trained for {found}, the data is for {expected}, and a head \
+         means something else there; leave it out, and the head is new"
+    )]
+    HeadTask {
+        /// Task of the starting model.
+        found: model::TaskName,
+        /// Task of the data.
+        expected: model::TaskName,
+    },
     /// The network does not fit the images.
     #[error("the network does not fit: {0}")]
     Shape(#[from] model::ShapeError),

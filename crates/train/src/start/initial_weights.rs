@@ -56,7 +56,12 @@ fn start_weights(
             expected: expected.to_string(),
         });
     }
-    let classes = keeps_head(config, &model.metadata.classes, data).then_some(&model.metadata.classes[..]);
+    let (found, expected) = (model.metadata.task.name(), data.task());
+    if found != expected && keep_head(config) == KeepHead::Yes {
+        return Err(StartError::HeadTask { found, expected });
+    }
+    let keeps = found == expected && keeps_head(config, &model.metadata.classes, data);
+    let classes = keeps.then_some(&model.metadata.classes[..]);
     taken_from(network, &model.network, classes, &data.training)
 }
 

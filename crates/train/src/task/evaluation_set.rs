@@ -365,7 +365,7 @@ fn check_classes(
     policy: UnknownClasses,
 ) -> Result<Option<(usize, String)>, EvaluationSetError> {
     let found = map.unknown_images(images);
-    let count: usize = found.iter().map(|(_, count)| count).sum();
+    let count = map.unknown_count(images);
     let (dataset, known) = (dataset.to_owned(), listed(known));
     if count == images.len() {
         return Err(EvaluationSetError::NoClass { dataset, found: listed(&images.class_names), known });

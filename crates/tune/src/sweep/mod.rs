@@ -190,7 +190,7 @@ fn score(
         complete(&config, &folder.path().join(name), folder.path(), context).map(|member| match member {
             Member::Interrupted => Score::Interrupted,
             Member::Finished(result) => Score::Finished {
-                accuracy: Spread::of(&[result.valid_accuracy]),
+                accuracy: Spread::of(&[result.valid_score()]),
                 loss: Spread::of(&[result.valid_loss]),
                 seconds: result.seconds,
                 epochs: result.epochs,
