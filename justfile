@@ -8,7 +8,10 @@ check: format lint docs test graphics deny
 
 # The parts with a counterpart outside, in their short form: PyTorch, ONNX's checker and ONNX Runtime read what is exported,
 # requests made out of the server's description, a minute of the comparison, the page in headless Chromium.
-counterparts: counterparts-setup export-peers serve-schema web-test
+counterparts: counterparts-setup export-peers serve-schema web-test comparison
+
+# A minute of the comparison with other frameworks that are installed.
+comparison:
     target/python/bin/python benches/peers/run.py --quick --kiln target/debug/kiln
 
 # Python for PyTorch and ONNX Runtime, Node and Chromium for the page.
@@ -34,6 +37,10 @@ test:
 # The graphics backend beside Flex; fails without a driver, which `scripts/setup.sh` installs.
 graphics:
     cargo test -p kiln --test counterparts graphics
+
+# What `just portability` needs: the standard library for other systems, and compilers of C.
+portability-setup:
+    scripts/setup-portability.sh
 
 # `cargo check` for wasm32, Windows, aarch64 and CUDA, or for those named; minutes each.
 portability *names:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Does Kiln compile where it is not tested? `cargo check` of everything for other systems, and for the graphics cards of one
-# maker. (The oldest toolchain that Cargo.toml allows is the one that builds everything.) Takes the names of what to check, or checks all; whatever
-# needs a part that cannot be had here is a failure.
+# Does Kiln compile where it is not tested? `cargo check` of everything for other systems, and for NVIDIA's graphics cards.
+# (The oldest toolchain that Cargo.toml allows is the one that builds everything.) Takes the names of
+# what to check, or checks all; whatever needs a part that cannot be had here is a failure.
 #   scripts/portability.sh [wasm32 | windows | aarch64 | cuda]...
 # scripts/setup-portability.sh installs the parts. Each takes minutes on two cores, since all of Burn is checked again.
 set -euo pipefail

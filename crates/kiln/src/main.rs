@@ -2,27 +2,19 @@
 #![recursion_limit = "256"]
 
 mod answer;
-mod bench;
-mod compare;
-mod data_command;
-mod evaluate;
-mod explain;
-mod export;
-mod federated;
-mod lr_find;
-mod models;
+mod commands;
 mod pictures;
-mod predict;
-mod rejection;
-mod runs;
 mod serve;
-mod sweep;
 mod table;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use train::command::{exit, parsed};
+
+use self::commands::{
+    bench, compare, data, evaluate, explain, export, federated, lr_find, models, predict, runs, sweep,
+};
 
 /// Train, evaluate and fine-tune image classifiers.
 #[derive(Parser, Debug)]
@@ -45,7 +37,7 @@ enum Command {
     /// Show why a model answers as it does
     Explain(explain::ExplainArguments),
     /// Show, fetch and check data sets
-    Data(data_command::DataArguments),
+    Data(data::DataArguments),
     /// List the networks, with parameters and multiply-accumulates
     Models(models::ModelsArguments),
     /// Put finished runs side by side, with a paired test of their answers
@@ -79,7 +71,7 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
-        Command::Data(arguments) => data_command::run(&arguments),
+        Command::Data(arguments) => data::run(&arguments),
         Command::Models(arguments) => models::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Sweep(arguments) => sweep::run(&arguments),

@@ -1,15 +1,14 @@
 //! How far the answers of a model can be trusted: calibrated probabilities, and a score of how strange
 //! an image is.
 //!
+//! Longer than other files: a third of it are tests against values by hand.
+//!
 //! Both are fitted at the end of training on images that training did not see, and travel in the model
 //! file. Neither needs an image of another kind.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Metadata, Scores,
-    numbers::{SPLITMIX_INCREMENT, splitmix},
-};
+use crate::numbers::{SPLITMIX_INCREMENT, splitmix};
 
 /// What calibrates a model's answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,11 +49,15 @@ impl Confidence {
     }
 }
 
-impl Metadata {
-    /// What logits are divided by before the softmax; 1 where nothing was fitted.
-    pub fn temperature(&self) -> f32 {
-        self.confidence.as_ref().map_or(1.0, |known| known.temperature)
-    }
+/// What the network says about one image, before anything is made of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// Logits `[K]`.
+    pub logits: Vec<f32>,
+    /// Mean activation of the last convolution's channels, `[S]`, for [`crate::Novelty`].
+    pub signature: Vec<f32>,
+    /// Whether there was nothing to see: one value in every pixel.
+    pub blank: bool,
 }
 
 /// Logits `[N, K]` of labelled images, one row for each.

@@ -13,8 +13,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::body::BodyLimits;
 use super::problem::Problem;
-use super::routes::App;
 use super::shell::Ends;
 
 /// Who may call, beside this machine.
@@ -27,13 +27,17 @@ pub(crate) struct Guard {
 }
 
 /// Answers what is not let in.
-pub(crate) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn check(
+    State((guard, limits)): State<(Arc<Guard>, BodyLimits)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let local = request.extensions().get::<Ends>().map(|ends| ends.local);
-    match app.guard.admit(&request, local) {
+    match guard.admit(&request, local) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
             let (parts, body) = request.into_parts();
-            app.body.refuse(&parts.headers, body).await;
+            limits.refuse(&parts.headers, body).await;
             problem.into_response()
         }
     }

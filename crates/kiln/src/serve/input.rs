@@ -1,5 +1,7 @@
 //! The body of a request becomes pictures: a raw image, a form with files, or JSON.
 //!
+//! Longer than other files: a quarter of it are tests of every form of a request.
+//!
 //! First the body is taken apart ([`Input::images`]), which costs little whatever it holds. Then each image is opened,
 //! priced by its header, decoded, and dropped, one after the other.
 

@@ -1,5 +1,7 @@
 //! `kiln serve`: a model file behind HTTP.
 //!
+//! Longer than other files: the flags of the server have their sentences here.
+//!
 //! The way of a request: [`connection`] and [`seats`] (limits of connections) -> [`shell`] (id, log, count, panic, token)
 //! -> [`guard`] (whom it addresses, where it comes from) -> [`routes`] -> [`body`] (limits of bodies) -> [`parameters`],
 //! [`input`] and [`decoders`] (pictures, one at a time) -> [`queue`] (batches, the network) -> answer.
@@ -261,8 +263,8 @@ fn app(arguments: &ServeArguments) -> Result<Arc<App>, Failure> {
         decoders: Arc::new(decoders),
         prepared: Budget::new(PREPARED),
         answers: Budget::new(ANSWERS),
-        guard: Guard::new(&arguments.allow_host, &arguments.cors),
-        token,
+        guard: Arc::new(Guard::new(&arguments.allow_host, &arguments.cors)),
+        token: token.map(Arc::new),
         pages,
         stopping: AtomicBool::new(false),
         started: Instant::now(),
@@ -419,6 +421,7 @@ impl Look {
 
 enum Signal {
     Stop,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "only Unix has a signal for it"))]
     Reload,
 }
 

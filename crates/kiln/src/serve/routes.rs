@@ -46,8 +46,8 @@ pub(crate) struct App {
     /// What prepared images that wait for the network, and answers that wait for their clients, may hold.
     pub(crate) prepared: Budget,
     pub(crate) answers: Budget,
-    pub(crate) guard: Guard,
-    pub(crate) token: Option<Token>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) token: Option<Arc<Token>>,
     pub(crate) pages: Pages,
     pub(crate) stopping: AtomicBool,
     pub(crate) started: Instant,
@@ -60,7 +60,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/model", get(describe))
         .route("/v1/model/file", get(model_file))
         .route("/metrics", get(metrics))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(app), shell::authorize));
+        .route_layer(middleware::from_fn_with_state(app.token.clone(), shell::authorize));
     let open =
         Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready)).fallback(page);
     let routes = open
@@ -70,7 +70,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .layer(DefaultBodyLimit::disable())
         .with_state(Arc::clone(app));
     let routes = shell::allow_origins(routes, app.guard.origins());
-    let routes = routes.layer(middleware::from_fn_with_state(Arc::clone(app), guard::check));
+    let guard = (Arc::clone(&app.guard), app.body.clone());
+    let routes = routes.layer(middleware::from_fn_with_state(guard, guard::check));
     shell::wrap(routes, Arc::clone(&app.metrics))
 }
 

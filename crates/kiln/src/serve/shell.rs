@@ -19,7 +19,6 @@ use tracing::Instrument;
 
 use super::metrics::Metrics;
 use super::problem::Problem;
-use super::routes::App;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -63,8 +62,12 @@ impl Token {
 }
 
 /// Lets a request through that brings the token, or any when there is none.
-pub(crate) async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match &app.token {
+pub(crate) async fn authorize(
+    State(token): State<Option<Arc<Token>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match &token {
         Some(token) if !token.is_in(&request) => {
             let detail = "this server wants its token: `Authorization: Bearer TOKEN`";
             Problem::new(StatusCode::UNAUTHORIZED, detail).into_response()

@@ -1,4 +1,6 @@
 //! A whole classifier as one header in C99: weights as arrays, and the functions that use them.
+//!
+//! Longer than other files: for every operator the C code that computes it.
 
 use std::fmt::Write as _;
 
@@ -6,7 +8,9 @@ use super::{
     ExportError, Exported, QuantizedTensor, WeightTensor, answers,
     layers::{maps, steps},
 };
-use crate::{Activation, Cell, Convolution, Metadata, NetworkConfig, Node, NodeId, Operator, PoolKind, Task};
+use crate::{
+    Activation, Cell, Convolution, Metadata, Node, NodeId, Operator, PoolKind, Task, networks::NetworkConfig,
+};
 
 /// The header. It needs nothing but the standard library (`-lm`), allocates nothing and keeps no
 /// state: `kiln_logits` takes a normalised image `[C, H, W]` and scratch memory of `KILN_SCRATCH`

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{ExportError, WeightTensor};
-use crate::{Graph, InputShape, NetworkConfig, Node, NodeId, Operator};
+use crate::{Graph, InputShape, Node, NodeId, Operator, networks::NetworkConfig};
 
 /// The layers of a network with their weights. Dropout is left out: an exported network does not train.
 #[derive(Clone, Debug, PartialEq)]

@@ -17,8 +17,9 @@ pub use pytorch::{module_in_pytorch, safetensors};
 pub use quantize::{QuantizedTensor, WeightTensor, quantize_int8};
 
 use crate::{
-    Metadata, NetworkConfig, Task,
-    record::{little_endian, values},
+    Metadata, Task,
+    networks::NetworkConfig,
+    weights::record::{little_endian, values},
 };
 
 /// Why a model cannot be exported.

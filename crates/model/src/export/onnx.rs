@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Activation, Cell, Convolution, Metadata, Node, NodeId, Operator, PoolConfig, PoolKind, Task,
-    record::little_endian,
+    weights::record::little_endian,
 };
 
 /// Names in the graph.

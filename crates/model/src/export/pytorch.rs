@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Activation, Cell, Convolution, Metadata, Node, NodeId, Operator, PoolConfig, PoolKind,
-    networks::part_in_pytorch, record::little_endian,
+    networks::architecture::part_in_pytorch, weights::record::little_endian,
 };
 
 /// One tensor of the file.

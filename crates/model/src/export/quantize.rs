@@ -2,7 +2,7 @@
 
 use burn::tensor::TensorData;
 
-use crate::record::values;
+use crate::weights::record::values;
 
 /// A tensor of a record as it is exported.
 #[derive(Clone, Debug, PartialEq)]

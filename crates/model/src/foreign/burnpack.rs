@@ -4,7 +4,7 @@ use burn::tensor::{Bytes, DType};
 use burn_pack::Reader;
 
 use super::{FloatType, ForeignError, WeightLayout, WeightSource};
-use crate::model_file::{self, StoredTensor};
+use crate::file::model_file::{self, StoredTensor};
 
 /// Name of the format.
 const FORMAT: &str = "burnpack";

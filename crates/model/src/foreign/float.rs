@@ -19,7 +19,7 @@ impl FloatType {
         match self {
             Self::F16 => pairs(bytes).map(half).collect(),
             Self::BF16 => pairs(bytes).map(|bits| f32::from_bits(u32::from(bits) << 16)).collect(),
-            Self::F32 => crate::record::floats(bytes),
+            Self::F32 => crate::weights::record::floats(bytes),
             Self::F64 => bytes
                 .chunks_exact(8)
                 .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)

@@ -22,8 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{WeightLayout, WeightSource};
 use crate::{
-    Graph, NetworkConfig, Operator,
-    networks::{in_pytorch, part_in_pytorch},
+    Graph, Operator,
+    networks::NetworkConfig,
+    networks::architecture::{in_pytorch, part_in_pytorch},
 };
 
 /// A tensor of the file and what it is to us.

@@ -1,3 +1,7 @@
+//! Weights of other programs, tested.
+//!
+//! Longer than other files: what a file of weights may lack, hold beyond or be is one table.
+
 use std::collections::BTreeMap;
 
 use burn::tensor::{Bytes, DType, Device, Tensor};

@@ -3,8 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Catalogue, LARGE, cnn::Layout, graph::Graph, part_in_pytorch};
-use crate::{Activation, ConvBlockConfig, Initialization, InputShape, PoolConfig, PoolKind, ShapeError};
+use super::{
+    architecture::{Architecture, Catalogue, LARGE, part_in_pytorch},
+    cnn::{ConvBlockConfig, Layout},
+};
+use crate::{Activation, Graph, Initialization, InputShape, PoolConfig, PoolKind, ShapeError};
 
 /// `AlexNet` as torchvision has it: 61,100,840 parameters on 3x224x224 images and 1000 classes. The
 /// smallest image is 63x63. Whatever the size, features are averaged to `grid` x `grid` cells before

@@ -2,12 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Architecture, Catalogue, DIGITS,
-    graph::{Graph, GraphBuilder, NodeId},
-    layers::Convolution,
+use super::architecture::{Architecture, Catalogue, DIGITS};
+use crate::{
+    Activation, Convolution, Graph, GraphBuilder, Initialization, InputShape, NodeId, PoolConfig, ShapeError,
 };
-use crate::{Activation, Initialization, InputShape, PoolConfig, ShapeError};
 
 /// A convolutional network. The default is the tutorials' net, 34,826 parameters on 28x28 grey
 /// images and 10 classes; with `dense = [128]` it has 225,034.

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Architecture, Catalogue, DIGITS,
+    architecture::{Architecture, Catalogue, DIGITS},
     cnn::BlockForm,
-    graph::{Graph, GraphBuilder, NodeId},
-    layers::Convolution,
 };
-use crate::{Activation, Initialization, InputShape, PoolConfig, PoolKind, ShapeError};
+use crate::{
+    Activation, Convolution, Graph, GraphBuilder, Initialization, InputShape, NodeId, PoolConfig, PoolKind,
+    ShapeError,
+};
 
 /// A small network of inception modules: a 3x3 convolution and a pooling, then modules whose four branches see the same
 /// maps in different ways and put their own side by side. Batch normalisation follows every convolution. The 5x5

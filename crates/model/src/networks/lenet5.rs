@@ -3,8 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Catalogue, DIGITS, cnn::Layout, graph::Graph};
-use crate::{Activation, ConvBlockConfig, Initialization, InputShape, PoolConfig, PoolKind, ShapeError};
+use super::{
+    architecture::{Architecture, Catalogue, DIGITS},
+    cnn::{ConvBlockConfig, Layout},
+};
+use crate::{Activation, Graph, Initialization, InputShape, PoolConfig, PoolKind, ShapeError};
 
 /// Side of the image that the paper's network sees; smaller ones are padded with zeros to it.
 const SIDE: usize = 32;

@@ -2,11 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Architecture, Catalogue, DIGITS,
-    graph::{Graph, GraphBuilder},
-};
-use crate::{Activation, Initialization, InputShape, ShapeError};
+use super::architecture::{Architecture, Catalogue, DIGITS};
+use crate::{Activation, Graph, GraphBuilder, Initialization, InputShape, ShapeError};
 
 /// A multi-layer perceptron. It sees pixels without their places: permuting all images the same way
 /// changes nothing.

@@ -3,12 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Architecture, Catalogue, LARGE, SMALL,
-    cnn::BlockForm,
-    graph::{Graph, GraphBuilder},
-    part_in_pytorch,
+    architecture::{Architecture, Catalogue, LARGE, SMALL, part_in_pytorch},
+    cnn::{BlockForm, ConvBlockConfig},
 };
-use crate::{Activation, ConvBlockConfig, Initialization, InputShape, PoolConfig, PoolKind, ShapeError};
+use crate::{Activation, Graph, GraphBuilder, Initialization, InputShape, PoolConfig, PoolKind, ShapeError};
 
 /// Depths on offer: those of the paper's table 1 (large images), then those of section 4.2 (small
 /// images).

@@ -2,12 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Architecture, Catalogue, DIGITS,
-    graph::{Graph, GraphBuilder},
-    in_pytorch,
-};
-use crate::{Cell, Initialization, InputShape, ShapeError};
+use super::architecture::{Architecture, Catalogue, DIGITS, in_pytorch};
+use crate::{Cell, Graph, GraphBuilder, Initialization, InputShape, ShapeError};
 
 /// A recurrent network over the rows of the image, from the top; every row is one step with
 /// `C * W` inputs. The state after the last row goes to the head.

@@ -1,4 +1,6 @@
 //! The networks against definitions, published figures and each other.
+//!
+//! Longer than other files: one test for each network, and for what must hold of all.
 
 use burn::{
     module::{Flag, Module, ModuleVisitor, Param},
@@ -8,7 +10,10 @@ use burn::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{load, named_tensors, ops};
+use crate::{
+    Activation, Convolution, GraphBuilder, Initialization, NodeId, PoolConfig, PoolKind, load, named_tensors,
+    ops,
+};
 
 const MNIST: InputShape = InputShape::new(1, 28, 28);
 
@@ -366,7 +371,7 @@ proptest! {
             return Ok(());
         };
         let network = init(&config, input, classes, 1, &device).unwrap();
-        let found: Vec<_> = crate::record::tensors_in_order(&network)
+        let found: Vec<_> = crate::weights::record::tensors_in_order(&network)
             .into_iter().map(|(name, data)| (name, data.shape().to_vec())).collect();
         let expected: Vec<_> = summary.tensors().map(|t| (t.name.clone(), t.shape.clone())).collect();
         prop_assert_eq!(found, expected);
@@ -681,7 +686,7 @@ fn stages_beside_which_the_image_passes_are_none() {
 /// Of every network: all that stands between two convolutions is done in the steps of the two.
 #[test]
 fn plans_fuse_what_can_be_fused() {
-    use super::plan::{Plan, Work};
+    use crate::graph::plan::{Plan, Work};
     let steps = |config: &str, input| {
         let config: NetworkConfig = toml::from_str(config).unwrap();
         let graph = config.graph(input, 10).unwrap();
@@ -778,7 +783,7 @@ fn small_ones_give_what_their_summary_promises() {
                 continue;
             };
             let network = entry.config.init(input, 7, 1, &device).unwrap();
-            let found: Vec<_> = crate::record::tensors_in_order(&network)
+            let found: Vec<_> = crate::weights::record::tensors_in_order(&network)
                 .into_iter()
                 .map(|(name, data)| (name, data.shape().to_vec()))
                 .collect();

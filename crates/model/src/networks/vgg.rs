@@ -3,8 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Catalogue, LARGE, cnn::Layout, graph::Graph, part_in_pytorch};
-use crate::{Activation, ConvBlockConfig, Initialization, InputShape, PoolConfig, ShapeError};
+use super::{
+    architecture::{Architecture, Catalogue, LARGE, part_in_pytorch},
+    cnn::{ConvBlockConfig, Layout},
+};
+use crate::{Activation, Graph, Initialization, InputShape, PoolConfig, ShapeError};
 
 /// Depths on offer: weight layers.
 const DEPTHS: &[usize] = &[11, 13, 16, 19];

@@ -3,13 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Architecture, Catalogue, DIGITS, LARGE,
-    graph::{Graph, GraphBuilder},
-    layers::Convolution,
-    part_in_pytorch,
-};
-use crate::{Activation, Initialization, InputShape, ShapeError};
+use super::architecture::{Architecture, Catalogue, DIGITS, LARGE, part_in_pytorch};
+use crate::{Activation, Convolution, Graph, GraphBuilder, Initialization, InputShape, ShapeError};
 
 /// Added to the variance in every layer normalisation, as in the paper's code and in torchvision.
 const EPSILON: f64 = 1e-6;

@@ -1,5 +1,7 @@
 //! Whether a JPEG file is whole, and its means of eight by eight pixels.
 //!
+//! Longer than other files: the walk over all kinds of scans is one machine with one state.
+//!
 //! Decoders paint what is missing grey and say nothing, so a cut file looks like a picture. Here every Huffman code of
 //! the file is read (ITU-T T.81, annexes F and G) and the blocks are counted; no pixel is computed. The first
 //! coefficient of a block is its mean, so the same walk gives a picture an eighth as wide and high at no further cost.

@@ -7,7 +7,8 @@ use burn::{
 use serde::Serialize;
 
 use crate::{
-    Confidence, Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing, Task, digit,
+    Confidence, Fit, InputShape, Metadata, Model, Network, Picture, PictureError, Preprocessing, Scores,
+    Task, input::digit,
 };
 
 /// Images that go through the network at once. More would cost memory and gain no speed.
@@ -53,17 +54,6 @@ impl Default for Policy {
     fn default() -> Self {
         Self { top: 3, reject_below: 0.0, keep: crate::confidence::DEFAULT_KEEP }
     }
-}
-
-/// What the network says about one image, before anything is made of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scores {
-    /// Logits `[K]`.
-    pub logits: Vec<f32>,
-    /// Mean activation of the last convolution's channels, `[S]`, for [`crate::Novelty`].
-    pub signature: Vec<f32>,
-    /// Whether there was nothing to see: one value in every pixel.
-    pub blank: bool,
 }
 
 /// The answer for one picture.

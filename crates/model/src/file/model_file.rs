@@ -1,5 +1,7 @@
 //! The model file: one file that says what it is, and that is checked before it is believed.
 //!
+//! Longer than other files: half of it are tests of damage to every part of the file.
+//!
 //! A model file is a burnpack, Burn's own container, followed by a seal:
 //!
 //! | bytes | content |
@@ -26,9 +28,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Confidence, ConfidenceError, InputShape, LoadReport, Network, NetworkConfig, Preprocessing,
-    PreprocessingError, RecordError, Seen, ShapeError, Summary, Task, TaskError, hexadecimal,
-    record::{Loading, compare, floats, little_endian, load, named_tensors, values, weights_sha256},
+    Confidence, ConfidenceError, InputShape, LoadReport, Network, Preprocessing, PreprocessingError,
+    RecordError, Seen, ShapeError, Summary, Task, TaskError, hexadecimal,
+    networks::NetworkConfig,
+    weights::record::{Loading, compare, floats, little_endian, load, named_tensors, values, weights_sha256},
 };
 
 /// Version of the format that this crate writes; it reads no other.
@@ -210,6 +213,13 @@ pub struct Metadata {
     /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Seen>,
+}
+
+impl Metadata {
+    /// What logits are divided by before the softmax; 1 where nothing was fitted.
+    pub fn temperature(&self) -> f32 {
+        self.confidence.as_ref().map_or(1.0, |known| known.temperature)
+    }
 }
 
 /// A loaded model.
@@ -526,7 +536,7 @@ fn contradiction(field: &'static str, expected: &dyn Display, found: &dyn Displa
 }
 
 #[cfg(test)]
-#[path = "../../../tests/support/forged.rs"]
+#[path = "../../../../tests/support/forged.rs"]
 pub(crate) mod forged;
 
 #[cfg(test)]

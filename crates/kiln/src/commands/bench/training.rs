@@ -13,9 +13,9 @@ use train::engine::interrupt::{INTERRUPTED, stop_flag};
 use train::fit::{Outcome, RunContext, fit_on};
 use train::start::Start;
 
+use super::plan::{Job, Measurement, Plan, Work};
 use super::sample::{Images, Source};
 use super::statistics::{peak_memory_mib, quantile, spread};
-use super::{Job, Measurement, Plan, Work};
 
 /// Batches of the two epochs that tell how many make a round.
 const FIRST_BATCHES: usize = 4;

@@ -1,5 +1,7 @@
 //! Several digits in one picture: a postal code, an amount, a meter.
 //!
+//! Longer than other files: cutting the ink, the candidates and the choice among them share their terms.
+//!
 //! The ink is cut into pieces: connected strokes, and slices of those that are too wide for one digit.
 //! A digit is a run of neighbouring pieces; which runs, the network decides: of all ways to divide a line
 //! the one with the highest sum of log-probabilities is read, found by dynamic programming over the cuts
@@ -11,8 +13,11 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::{
-    Classifier, ClassifyError, InputShape, Picture, Policy, Prediction, Scores, digit,
-    ink::{Component, Ink, grey},
+    Classifier, ClassifyError, InputShape, Picture, Policy, Prediction, Scores,
+    input::{
+        digit,
+        ink::{Component, Ink, grey},
+    },
 };
 
 /// Longest side on which ink is searched for.

@@ -8,8 +8,9 @@ use burn::{
 };
 
 use crate::{
-    Classifier, ClassifyError, InputShape, Scores, argmax,
-    classifier::{is_blank, row},
+    Classifier, ClassifyError, InputShape, Scores,
+    answer::classifier::{is_blank, row},
+    argmax,
 };
 
 /// A picture of numbers.

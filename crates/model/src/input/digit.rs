@@ -7,7 +7,7 @@
 
 use crate::{
     InputShape, Picture,
-    ink::{Component, Ink, Plane, grey},
+    input::ink::{Component, Ink, Plane, grey},
 };
 
 /// Longest side on which ink is searched for.

@@ -13,11 +13,9 @@ use burn::{
 use super::{
     Activation, Cell, Convolution, PoolConfig, PoolKind,
     build::{RecurrentLayer, Tokens},
-};
-use crate::{
     norm,
-    ops::{self, Pointwise, pointwise},
 };
+use crate::ops::{self, Pointwise, pointwise};
 
 /// What flows between layers, for a batch.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use burn::tensor::TensorData;
 use crate::{
     Network, RecordError,
     numbers::softmax_in_place,
-    record::{Loading, load_partial, named_tensors, values},
+    weights::record::{Loading, load_partial, named_tensors, values},
 };
 
 /// The last layer: `logits = features * weight + bias`.

@@ -1,4 +1,6 @@
 //! The network as a module of Burn.
+//!
+//! Longer than other files: the visitors, the record and the forward passes of one module.
 
 use std::{fmt, sync::Arc};
 
@@ -15,7 +17,7 @@ use burn::{
 use super::{
     build::{self, Layer, Part},
     forward::{self, Block, Value},
-    graph::{Graph, NodeId, Operator},
+    nodes::{Graph, NodeId, Operator},
     plan::{Plan, Step, Work},
 };
 use crate::{Initialization, ops};

@@ -1,6 +1,6 @@
 //! Why a network cannot be built for an input.
 
-use crate::networks::sides;
+use super::layers::sides;
 
 /// Why a network cannot be built for an input.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -8,8 +8,10 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::graph::{Graph, Node, NodeId, Operator};
-use crate::{Initialization, initialization::Builder};
+use super::{
+    initialization::{Builder, Initialization},
+    nodes::{Graph, Node, NodeId, Operator},
+};
 
 /// Width of the distribution of positions and class token, as in the code of the paper on vision transformers.
 const TOKEN_STD: f64 = 0.02;

@@ -20,7 +20,7 @@ use train::engine::evaluate::{evaluate, evaluate_sets};
 use train::start::model_io::{load, model_path};
 use train::task::evaluation_set::{EvaluationRequest, EvaluationSet, Part, UnknownClasses};
 
-use crate::rejection::{Rejection, foreign, measure};
+use crate::commands::rejection::{Rejection, foreign, measure};
 use crate::table::table;
 
 /// Flags of `kiln evaluate`.

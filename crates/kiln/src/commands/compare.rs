@@ -12,7 +12,7 @@ use serde::Serialize;
 use train::command::{Failure, print, print_json};
 use train::run::record::{RunRecord, RunResult, RunStatus, read_record};
 
-use crate::runs::{FIGURES, figures};
+use crate::commands::runs::{FIGURES, figures};
 use crate::table::table;
 
 /// Flags of `kiln compare`.

@@ -2,7 +2,7 @@
 //!
 //! A plan is made of the graph alone. It needs no weights and no device, and knows nothing of Burn.
 
-use super::{Activation, NodeId, Operator, PoolConfig, graph::Graph};
+use super::{Activation, NodeId, Operator, PoolConfig, nodes::Graph};
 
 /// One step. Its result is the output of a node; those between its inputs and that node are never seen.
 #[derive(Clone, Debug, PartialEq)]

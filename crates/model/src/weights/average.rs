@@ -8,7 +8,7 @@ use burn_pack::{Reader, Scalar, Tensor as Stored, Writer};
 
 use crate::{
     Network, RecordError,
-    record::{floats, little_endian, load, name, values},
+    weights::record::{floats, little_endian, load, name, values},
 };
 
 /// Why an average cannot be kept or restored.

@@ -5,6 +5,7 @@
 
 mod inference;
 mod nets;
+mod plan;
 mod sample;
 mod statistics;
 mod training;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use train::command::{Failure, log_to_stderr, print, print_json};
 use train::device::{Backend, Kernels};
 
+use self::plan::{Job, Measurement, Plan, Work};
 use crate::table::table;
 
 /// The largest image, so that a data set of them fits into memory.
@@ -63,25 +65,6 @@ pub(crate) struct BenchArguments {
     json: bool,
 }
 
-/// What a network is made to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Work {
-    /// What `kiln train` does: loading, steps, metrics, checkpoints
-    Training,
-    /// From a batch in memory to its logits in memory
-    Inference,
-}
-
-impl Work {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Training => "training",
-            Self::Inference => "inference",
-        }
-    }
-}
-
 /// `3x32x32`.
 #[derive(Clone, Copy, Debug)]
 struct Input(InputShape);
@@ -109,51 +92,11 @@ fn seconds(text: &str) -> Result<f64, String> {
     if (0.01..=600.0).contains(&seconds) { Ok(seconds) } else { Err("expected 0.01 to 600".to_owned()) }
 }
 
-/// One line of the result.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Measurement {
-    net: String,
-    parameters: usize,
-    backend: Backend,
-    /// The path of the CPU kernels.
-    kernels: String,
-    threads: usize,
-    work: Work,
-    batch_size: usize,
-    /// Name of the images.
-    data: String,
-    /// Samples per second of each round.
-    rounds: Vec<f64>,
-    /// Their median.
-    samples_per_second: f64,
-    /// The rounds' largest minus their smallest, as a share of the median.
-    spread: f64,
-    /// Microseconds from call to answer; at batch 1 only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    latency: Option<Latency>,
-    /// Highest resident memory of the process so far, where the system tells.
-    peak_memory_mib: Option<f64>,
-}
-
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Latency {
-    p50_us: f64,
-    p99_us: f64,
-}
-
 /// What `--json` prints.
 #[derive(Serialize, Deserialize)]
 struct Report {
     version: String,
     measurements: Vec<Measurement>,
-}
-
-/// One process.
-struct Job {
-    net: nets::Net,
-    backend: Backend,
-    kernels: Kernels,
-    work: Work,
 }
 
 pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode, Failure> {
@@ -229,12 +172,6 @@ fn measure(job: &Job, arguments: &BenchArguments) -> Result<Vec<Measurement>, Fa
             Work::Inference => inference::measure(job, size as usize, &plan, arguments.data),
         })
         .collect()
-}
-
-/// How long is measured.
-struct Plan {
-    rounds: usize,
-    seconds: f64,
 }
 
 /// Runs one job in a process of its own.

@@ -73,7 +73,7 @@ mod tests {
         assert!(find("resnet20", None).is_ok_and(|net| net.input == InputShape::new(3, 32, 32)));
         assert!(find("stack", Some(InputShape::new(3, 0, 0))).is_err());
         assert!(find("teapot", None).is_err_and(|failure| failure.message.contains("kiln models")));
-        let text = include_str!("../../../../benches/peers/nets.py");
+        let text = include_str!("../../../../../benches/peers/nets.py");
         for count in ["34_826", "225_034", "61_706", "115_370"] {
             assert!(text.contains(count), "{count}");
         }

@@ -6,9 +6,9 @@ use burn::tensor::Tensor;
 use model::Network;
 use train::command::Failure;
 
+use super::plan::{Job, Latency, Measurement, Plan, Work};
 use super::sample::{Images, Source};
 use super::statistics::{peak_memory_mib, quantile, spread};
-use super::{Job, Latency, Measurement, Plan, Work};
 
 /// Seed of the weights; speed does not depend on them.
 const SEED: u64 = 1;
