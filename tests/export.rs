@@ -315,6 +315,11 @@ fn wrong_requests_are_refused() {
     run(&["--format", "npz", "--dataset", "mnist-sample"]).fails(2, &["--quantize"]);
     run(&["--format", "npz", "--quantize", "int8", "--dataset", "nothing"]).fails(1, &["nothing"]);
     assert!(!bench.path("out").exists());
+    let before = fs::read(bench.path("reference/model.kiln")).expect("the model");
+    bench
+        .run(&["export", "--model", "reference", "--format", "onnx", "--out", "reference/model.kiln"])
+        .fails(2, &["reference/model.kiln", "overwritten"]);
+    assert!(before == fs::read(bench.path("reference/model.kiln")).expect("the model"));
     fs::write(bench.path("file"), "").expect("written");
     bench
         .run(&["export", "--model", "reference/model.kiln", "--format", "npz", "--out", "file/model.npz"])

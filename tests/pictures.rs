@@ -230,6 +230,10 @@ fn show_draws_a_sheet() {
     assert_eq!((plain.width(), plain.height()), (other.width(), other.height()));
     assert_ne!(plain, other);
     bench.run(&show).fails(2, &["--out"]);
+    let original = format!("digits/{}/0000.jpg", NAMES[digits().labels[0] as usize]);
+    let before = fs::read(bench.path(&original)).expect("a picture");
+    bench.run(&[&show[..], &["--out", &original]].concat()).fails(2, &[&original, "overwritten"]);
+    assert!(before == fs::read(bench.path(&original)).expect("a picture"));
     let wrong = [&show[..], &["--out", "x.png", "--set", "data.augment.flop=true"]].concat();
     bench.run(&wrong).fails(2, &["flop"]);
     assert!(!files(&bench.path("")).contains(&"x.png".to_owned()));

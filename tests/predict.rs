@@ -328,6 +328,25 @@ fn wrong_flags_are_usage_errors() {
 }
 
 #[test]
+fn given_pictures_are_never_written_over() {
+    let bench = bench();
+    let names = ["in/a.png", "in/b.png"];
+    for (index, name) in names.iter().enumerate() {
+        save(&bench.path(name), sample().test.image(index), 28, 28);
+    }
+    let read = || names.map(|name| fs::read(bench.path(name)).expect("a picture"));
+    let before = read();
+    for (command, flag) in [("predict", "--show"), ("explain", "--out")] {
+        let run = |from: &str, to: &str| bench.run(&[command, from, "--model", "artifacts/first", flag, to]);
+        run("in/a.png", "in/a.png").fails(2, &["in/a.png", "overwritten"]);
+        run("in/a.png", "in/../in/a.png").fails(2, &["overwritten"]);
+        run("in", "in").fails(2, &["in/a.png", "overwritten"]);
+        assert_eq!(run("in", "out").status, 0);
+    }
+    assert!(before == read());
+}
+
+#[test]
 fn a_decision_is_explained_as_a_picture() {
     let bench = bench();
     save(&bench.path("in/a.png"), sample().test.image(0), 28, 28);

@@ -1,5 +1,6 @@
 //! The pictures that a command was given: files, folders, standard input.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -102,8 +103,39 @@ fn source(Found { path, what }: Found) -> Option<Source> {
 }
 
 /// Where the picture made of each source goes: the file itself for one source, or a folder with one file
-/// for each; `None` where two would have the same name.
+/// for each. None of them is a source: what was given stays as it is.
 pub(crate) fn outputs(target: &Path, sources: &[Source]) -> Result<Vec<PathBuf>, Failure> {
+    let outputs = places(target, sources)?;
+    let given: HashSet<PathBuf> = sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::File(path) | Source::Lost(path, _) => path.canonicalize().ok(),
+            Source::Stdin => None,
+        })
+        .collect();
+    let overwritten = outputs.iter().find(|path| path.canonicalize().is_ok_and(|path| given.contains(&path)));
+    match overwritten {
+        Some(path) => Err(Failure::usage(format!(
+            "{} is one of the pictures given, and would be overwritten: name another file or folder",
+            path.display()
+        ))),
+        None => Ok(outputs),
+    }
+}
+
+/// Refuses to write over `input`, which was read.
+pub(crate) fn keep(input: &Path, out: &Path, what: &str) -> Result<(), Failure> {
+    let same = matches!((input.canonicalize(), out.canonicalize()), (Ok(input), Ok(out)) if input == out);
+    if same {
+        return Err(Failure::usage(format!(
+            "--out {} is {what}, and would be overwritten: name another file",
+            out.display()
+        )));
+    }
+    Ok(())
+}
+
+fn places(target: &Path, sources: &[Source]) -> Result<Vec<PathBuf>, Failure> {
     let is_file = target.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
     if is_file && !target.is_dir() {
         return match sources {

@@ -281,6 +281,15 @@ fn sizes(sizes: &Sizes) -> String {
 
 fn show(arguments: &ShowArguments, search: &Search, as_json: bool) -> Result<(), Failure> {
     let config = arguments.config()?;
+    if let (Ok(out), Ok(folder)) =
+        (arguments.out.canonicalize(), std::path::Path::new(&config.data.dataset).canonicalize())
+        && out.starts_with(&folder)
+    {
+        return Err(Failure::usage(format!(
+            "--out {} is part of the data, and would be overwritten: name another file",
+            arguments.out.display()
+        )));
+    }
     let pair = load(&config.data.dataset, search, &config.data.images())?;
     let train = Arc::new(pair.train);
     let indices = first_of_each_class(&train, usize::from(arguments.count));

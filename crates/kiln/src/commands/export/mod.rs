@@ -105,6 +105,7 @@ pub(crate) fn run(arguments: &ExportArguments) -> Result<ExitCode, Failure> {
     }
     let device = Backend::Flex.device().map_err(Failure::failed)?;
     let model = load(&arguments.model, &device).map_err(Failure::failed)?;
+    crate::pictures::keep(&model_path(&arguments.model), &arguments.out, "the model itself")?;
     let record = named_tensors(&model.network);
     let (model, tensors, cost) = match arguments.quantize {
         None => {
