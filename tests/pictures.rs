@@ -267,6 +267,24 @@ fn a_handful_of_updates_is_a_warning_that_says_how_to_get_more() {
     assert!(ran.status == 0 && !ran.stderr.contains("updates in all"), "{}", ran.stderr);
 }
 
+#[test]
+fn fine_tuning_tells_images_that_its_start_has_learned() {
+    let bench = bench();
+    write_pictures(&bench.path("digits"), 200);
+    write_pictures(&bench.path("later/train"), 200);
+    write_pictures(&bench.path("later/test"), 40);
+    bench.json(&["train", "--dataset", "digits", "--epochs", "1", "--name", "first", "--json"]);
+    let finetune = |dataset: &str| {
+        let from = ["finetune", "--from", "artifacts/first", "--dataset", dataset];
+        bench.run(&[&from[..], &["--epochs", "1", "--progress", "plain"]].concat())
+    };
+    let ran = finetune("later");
+    assert!(ran.stderr.contains("of these 40 test images"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the starting model was trained on"), "{}", ran.stderr);
+    let ran = finetune("digits");
+    assert!(ran.status == 0 && !ran.stderr.contains("the starting model was trained on"), "{}", ran.stderr);
+}
+
 /// Bars, crosses and discs on plain grounds, `count` of each, as a person would collect them.
 fn write_shapes(folder: &Path, count: u32) {
     for (class, name) in ["bar", "cross", "disc"].into_iter().enumerate() {

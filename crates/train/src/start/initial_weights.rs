@@ -60,9 +60,32 @@ fn start_weights(
     if found != expected && keep_head(config) == KeepHead::Yes {
         return Err(StartError::HeadTask { found, expected });
     }
+    warn_of_known_images(model, data);
     let keeps = found == expected && keeps_head(config, &model.metadata.classes, data);
     let classes = keeps.then_some(&model.metadata.classes[..]);
     taken_from(network, &model.network, classes, &data.training)
+}
+
+/// Says it where the starting model has learned images that the run is to be judged by, as `evaluate` says it of a model.
+fn warn_of_known_images(model: &model::Model, data: &Splits) {
+    let Some(seen) = &model.metadata.seen else { return };
+    let known = |images: &Dataset, indices: &[u32]| {
+        let content = indices.iter().filter_map(|&index| images.content.get(index as usize));
+        content.filter(|content| seen.trained_on(content.bytes())).count()
+    };
+    let test: Vec<u32> = (0..data.pair.test.len() as u32).collect();
+    for (part, images, indices) in
+        [("test", &data.pair.test, &test[..]), ("validation", &*data.training, &data.valid[..])]
+    {
+        let count = known(images, indices);
+        if count > 0 {
+            tracing::warn!(
+                "the starting model was trained on {count} of these {} {part} images: on new ones the result is hardly as \
+                 good",
+                indices.len()
+            );
+        }
+    }
 }
 
 /// The tensors of `donor` but for its head; of that, where its classes are given, those that the data has too.
