@@ -322,6 +322,7 @@ fn wrong_flags_are_usage_errors() {
     fails(&["a.png", "b.png", "--show", "seen.png"], 2, &["2 pictures", "folder"]);
     fails(&["a.png", "--show", "b.png/x"], 1, &["cannot write"]);
     fails(&["empty"], 1, &["holds no picture"]);
+    fails(&["a.png", "--top", "-1"], 2, &["'-1' for '--top", "from 1 to 1000"]);
     bench.run(&["predict", "a.png", "--model", "none"]).fails(1, &["none"]);
     bench.run(&["evaluate", "--model", "artifacts/first", "--picture", "x.png"]).fails(2, &["--rejection"]);
     bench.run(&["explain", "a.png", "--model", "artifacts/first", "--class", "x"]).fails(2, &["0, 1, 2"]);

@@ -47,7 +47,8 @@ impl Failure {
 
 /// The flags of this program; says what is wrong with them, ends it, and lets no name among them act on the terminal.
 pub fn parsed<P: clap::Parser>() -> P {
-    P::try_parse().unwrap_or_else(|error| {
+    let matches = negative_numbers(P::command()).try_get_matches();
+    matches.and_then(|matches| P::from_arg_matches(&matches)).unwrap_or_else(|error| {
         let odd = |argument: std::ffi::OsString| {
             let text = argument.to_string_lossy();
             visible(&text) != text
@@ -58,6 +59,15 @@ pub fn parsed<P: clap::Parser>() -> P {
         say(error.render().to_string().trim_end());
         std::process::exit(error.exit_code())
     })
+}
+
+/// `--epochs -1` is a wrong value of `--epochs`, and no unknown flag `-1`.
+fn negative_numbers(command: clap::Command) -> clap::Command {
+    let values = |argument: clap::Arg| {
+        let takes = argument.get_action().takes_values() && !argument.is_positional();
+        if takes { argument.allow_negative_numbers(true) } else { argument }
+    };
+    command.mut_args(values).mut_subcommands(negative_numbers)
 }
 
 /// Ends a program: prints the failure, and gives the status.
