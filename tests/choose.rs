@@ -492,6 +492,10 @@ fn a_bad_sweep_is_refused_before_anything_is_trained() {
     fs::write(bench.path("plain.toml"), "epochs = 1\n").expect("written");
     bench.run(&["sweep", "plain.toml"]).fails(2, &["plain.toml", "[sweep]"]);
     bench.run(&["sweep", "missing.toml"]).fails(2, &["missing.toml"]);
+    write_sweep(&bench, "good.toml", "epochs = 1", &format!("strategy = \"grid\"\n{parameter}"));
+    bench
+        .run(&["sweep", "good.toml", "--dataset", "photos"])
+        .fails(2, &["--dataset photos", "--resume", "--set data.dataset=photos"]);
     bench.run(&["sweep"]).fails(2, &["FILE"]);
     bench.run(&["sweep", "--resume", "nowhere"]).fails(1, &["nowhere", "sweep.toml"]);
     assert!(!bench.path("artifacts").exists(), "nothing is left of a sweep that never began");
@@ -543,6 +547,7 @@ fn lr_find_suggests_a_rate_that_trains() {
     bench.run(&with(&["--high", "1e-9"])).fails(2, &["--high"]);
     bench.run(&with(&["--steps", "3"])).fails(2, &["--steps"]);
     bench.run(&with(&["--folds", "3"])).fails(2, &["--folds"]);
+    bench.run(&with(&["--checkpoint-every", "5"])).fails(2, &["--checkpoint-every"]);
     bench.run(&with(&["--resume"])).fails(2, &["--resume"]);
 }
 
@@ -557,6 +562,7 @@ fn federated_nodes_learn_together() {
     assert!(number(&accuracies[2]) > 0.6 && number(&accuracies[2]) > number(&accuracies[0]), "{result}");
     bench.run(&["federated", "--nodes", "0"]).fails(2, &["--nodes"]);
     bench.run(&["federated", "--epochs", "3"]).fails(2, &["--epochs", "--rounds"]);
+    bench.run(&["federated", "--checkpoint-every", "3"]).fails(2, &["--checkpoint-every"]);
     bench
         .run(&["federated", "--dataset", "mnist-sample", "--limit", "100", "--nodes", "500"])
         .fails(1, &["90 images to train on cannot be dealt to 500 nodes"]);

@@ -386,3 +386,15 @@ fn foreign_and_damaged_models_are_refused_by_name() {
         .fails(2, &["finetune.freeze"]);
     bench.run(&["--resume", "--freeze", "features"]).fails(1, &["no unfinished run"]);
 }
+
+#[test]
+fn flags_that_would_mean_nothing_are_refused() {
+    let bench = Bench::new(env!("CARGO_BIN_EXE_finetune"));
+    let fails = |flags: &[&str], words: &[&str]| bench.run(flags).fails(2, words);
+    fails(&["--from", "start.kiln", "--model", "resnet20"], &["--model", "--from"]);
+    fails(&["--from", "start.kiln", "--allow-mismatch"], &["--allow-mismatch", "--from"]);
+    fails(&["--resume", "run", "--model", "resnet20"], &["--model", "--resume"]);
+    fails(&["--resume", "run", "--allow-mismatch"], &["--allow-mismatch", "--resume"]);
+    fails(&["--dataset", "mnist-sample", "--unfreeze-at", "2"], &["--unfreeze-at", "--freeze"]);
+    fails(&["--layer-decay", "-1"], &["finetune.layer_decay = -1"]);
+}

@@ -41,10 +41,11 @@ pub struct FinetuneArguments {
     #[arg(long, value_name = "FILE|torchvision:NAME", conflicts_with_all = ["from", "resume"])]
     pub weights: Option<String>,
     /// With --weights: take the tensors that fit, and initialise what is missing or of another shape
-    #[arg(long, requires = "weights")]
+    // `requires` alone is waived by clap where a flag is given that excludes --weights.
+    #[arg(long, requires = "weights", conflicts_with_all = ["from", "resume"])]
     pub allow_mismatch: bool,
     /// The network that --weights belong to, for example resnet20; `kiln models` lists them
-    #[arg(long, value_name = "NAME", requires = "weights")]
+    #[arg(long, value_name = "NAME", requires = "weights", conflicts_with_all = ["from", "resume"])]
     pub model: Option<String>,
     /// Parameters that stay as they are: features, none, or a regular expression over their paths [default: none]
     #[arg(long, value_name = "features|none|REGEX")]
@@ -92,6 +93,13 @@ pub fn finetune(arguments: &FinetuneArguments) -> Result<ExitCode, Failure> {
         Some(weights) => arguments.foreign(weights)?,
         None => arguments.own()?,
     };
+    if let Some(finetune) = config.finetune.as_ref().filter(|_| arguments.unfreeze_at.is_some())
+        && matches!(finetune.freeze.as_str(), "none" | "")
+    {
+        return Err(Failure::usage(
+            "--unfreeze-at has nothing to unfreeze: say what is frozen until then, for example --freeze features",
+        ));
+    }
     if !arguments.compare_scratch {
         return run("finetune", &config, start, &arguments.common);
     }

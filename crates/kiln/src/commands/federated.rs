@@ -35,6 +35,7 @@ pub(crate) fn run(arguments: &FederatedArguments) -> Result<ExitCode, Failure> {
         ("--folds", common.folds.is_some()),
         ("--epochs", common.epochs.is_some()),
         ("--name", common.name.is_some()),
+        ("--checkpoint-every", common.checkpoint_every.is_some()),
         ("--weights", arguments.train.weights.is_some()),
     ];
     if let Some((flag, _)) = refused.into_iter().find(|(_, given)| *given) {

@@ -27,7 +27,11 @@ pub(crate) struct LrFindArguments {
 pub(crate) fn run(arguments: &LrFindArguments) -> Result<ExitCode, Failure> {
     let common = &arguments.train.common;
     set_up(common)?;
-    for (flag, given) in [("--resume", common.resume.is_some()), ("--folds", common.folds.is_some())] {
+    for (flag, given) in [
+        ("--resume", common.resume.is_some()),
+        ("--folds", common.folds.is_some()),
+        ("--checkpoint-every", common.checkpoint_every.is_some()),
+    ] {
         if given {
             return Err(Failure::usage(format!(
                 "{flag} has no meaning for lr-find: it trains nothing to keep"

@@ -23,7 +23,7 @@ pub(crate) struct SweepArguments {
     #[arg(long, value_name = "FOLDER")]
     resume: Option<PathBuf>,
     /// With --resume: where the data is now
-    #[arg(long, value_name = "NAME|FOLDER|CSV", requires = "resume")]
+    #[arg(long, value_name = "NAME|FOLDER|CSV")]
     dataset: Option<String>,
     /// Any key of the configuration under the trials, for example `data.dataset=mnist`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
@@ -58,6 +58,13 @@ impl From<SweepFailure> for Failure {
 struct SweepFailure(SweepError);
 
 pub(crate) fn run(arguments: &SweepArguments) -> Result<ExitCode, Failure> {
+    // `requires = "resume"` would be waived by clap, since FILE excludes --resume.
+    if let (Some(dataset), None) = (&arguments.dataset, &arguments.resume) {
+        return Err(Failure::usage(format!(
+            "--dataset {dataset} needs --resume, and says where the data of a begun sweep is now; the data of a new sweep \
+             is named by `data.dataset` in its file, or by --set data.dataset={dataset}"
+        )));
+    }
     let common = CommonArguments {
         out: arguments.out.clone(),
         data_dir: arguments.data_dir.clone(),

@@ -216,7 +216,8 @@ pub struct TrainArguments {
     #[arg(long, value_name = "FILE|torchvision:NAME", conflicts_with = "resume")]
     pub weights: Option<String>,
     /// With --weights: take the tensors that fit, and initialise what is missing or of another shape
-    #[arg(long, requires = "weights")]
+    // `requires` alone is waived by clap where --resume is given, which excludes --weights.
+    #[arg(long, requires = "weights", conflicts_with = "resume")]
     pub allow_mismatch: bool,
 }
 
