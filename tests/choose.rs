@@ -115,6 +115,8 @@ fn runs_that_cannot_be_compared_are_refused() {
     bench.run(&["compare", "one"]).fails(2, &["2 values required"]);
     bench.run(&["compare", "one", "one"]).fails(2, &["named twice"]);
     bench.run(&["compare", "one", "three"]).fails(1, &["three", "kiln runs"]);
+    fs::create_dir(bench.path("two")).expect("a folder with the name of a run");
+    assert_eq!(bench.run(&["compare", "one", "two"]).status, 0);
 
     write_part(&bench.path("part"), 300, 100);
     bench.json(&[

@@ -85,7 +85,10 @@ pub(crate) fn run(arguments: &CompareArguments) -> Result<ExitCode, Failure> {
 
 impl Run {
     fn read(name: &Path, runs: &Path) -> Result<Self, Failure> {
-        let path = if name.is_dir() { name.to_owned() } else { runs.join(name) };
+        // A folder of pictures here may bear the name of a run.
+        let (here, there) = (name.to_owned(), runs.join(name));
+        let path =
+            if here.is_dir() && (!there.is_dir() || here.join("run.json").exists()) { here } else { there };
         if !path.is_dir() {
             return Err(Failure::failed(format!(
                 "there is no run {}: expected a run folder, or the name of one in {}; `kiln runs` lists them",
