@@ -263,6 +263,8 @@ fn a_handful_of_updates_is_a_warning_that_says_how_to_get_more() {
     let ran = bench.run(&train);
     assert!(ran.stderr.contains("updates in all (batches of 128 images, 2 epochs)"), "{}", ran.stderr);
     assert!(ran.stderr.contains("--batch-size 16"), "{}", ran.stderr);
+    let ran = bench.run(&[&train[..], &["--batch-size", "16"]].concat());
+    assert!(ran.stderr.contains("updates in all") && !ran.stderr.contains("--batch-size"), "{}", ran.stderr);
     let ran = bench.run(&[&train[..], &["--batch-size", "4"]].concat());
     assert!(ran.status == 0 && !ran.stderr.contains("updates in all"), "{}", ran.stderr);
 }

@@ -37,6 +37,9 @@ use crate::task::{self, Splits, class_weights};
 /// Updates in a run below which a user hears of it: the default batch leaves a small folder of pictures a dozen.
 const FEW_UPDATES: usize = 100;
 
+/// Batches of so many images are small: that of the advice.
+const SMALL_BATCH: usize = 16;
+
 /// Everything that is ready before the first step.
 pub(super) struct Experiment {
     pub(super) config: TrainConfig,
@@ -126,9 +129,14 @@ impl Experiment {
         let updates = loader.batches().div_ceil(config.regularization.accumulate);
         let all = updates * config.epochs;
         if all < FEW_UPDATES {
+            let smaller = if config.batch_size > SMALL_BATCH {
+                format!("--batch-size {SMALL_BATCH} or ")
+            } else {
+                String::new()
+            };
             tracing::warn!(
-                "{all} updates in all (batches of {} images, {} epochs) are few to learn from; --batch-size 16 or \
-                 more --epochs makes more of them",
+                "{all} updates in all (batches of {} images, {} epochs) are few to learn from; {smaller}more --epochs makes \
+                 more of them",
                 config.batch_size,
                 config.epochs
             );
