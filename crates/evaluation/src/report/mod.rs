@@ -360,6 +360,8 @@ mod tests {
         assert_eq!(figures["classes_without_images"], serde_json::json!(["never shown"]));
         let page = text(&files, "index.html");
         assert!(page.contains("1 of 3 classes without test images: never shown."));
+        let all = without_samples_notice(&evaluation, "all").expect("a class without images");
+        assert!(all.starts_with("1 of 3 classes without images: never shown."), "{all}");
         assert!(page.contains("never shown</th><td>–</td><td>–</td><td>–</td><td>0</td>"));
     }
 

@@ -188,9 +188,11 @@ pub(super) fn without_samples_notice(evaluation: &Evaluation, subset: &str) -> O
 
 /// The same of the classes `names` among `classes`.
 pub(super) fn notice_of_empty(names: &[String], classes: usize, subset: &str) -> Option<String> {
+    // The part that is called `all` is no kind of images.
+    let subset = if subset == "all" { String::new() } else { format!("{subset} ") };
     (!names.is_empty()).then(|| {
         format!(
-            "{} of {} classes without {subset} images: {}. They have no figures, and averages over the classes are over \
+            "{} of {} classes without {subset}images: {}. They have no figures, and averages over the classes are over \
              the others.",
             names.len(),
             classes,

@@ -88,10 +88,15 @@ pub(crate) fn measure(
     device: &Device,
 ) -> Result<Rejection, Failure> {
     let confidence = model.metadata.confidence.as_ref();
-    let known = confidence.and_then(|known| Some((known, known.novelty.as_ref()?)));
-    let Some((confidence, novelty)) = known else {
+    let Some(confidence) = confidence else {
         return Err(Failure::failed(
             "the model does not know what it was not trained on: train it again with this version",
+        ));
+    };
+    let Some(novelty) = confidence.novelty.as_ref() else {
+        return Err(Failure::failed(
+            "the model rejects nothing for being strange: there were too few validation images to set a threshold; train it \
+             again with more, for example with a larger --valid-fraction",
         ));
     };
     let strangers = score_foreign(model, foreign, device)?;

@@ -74,8 +74,8 @@ pub(crate) fn answers(metadata: &Metadata) -> Vec<(&'static str, String)> {
     ];
     if let Task::MultiLabel { thresholds } = &metadata.task {
         let each = thresholds.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
-        answers[2].1 =
-            "none here; kiln predict --reject-below is for the probability of all labels together".to_owned();
+        "none here; kiln predict --reject-below is for the probability of all labels together"
+            .clone_into(&mut answers[2].1);
         answers.push(("task", metadata.task.name().to_string()));
         answers.push(("thresholds", format!("[{each}]")));
         answers.push(("labels", "the classes with a probability of at least their threshold".to_owned()));
