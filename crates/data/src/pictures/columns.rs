@@ -2,6 +2,7 @@
 
 use model::TaskName;
 
+use super::naming::{Cells, Naming, naming, says_flags};
 use crate::dataset::Part;
 use crate::text::composed;
 
@@ -16,37 +17,6 @@ pub(super) struct Columns {
     pub(super) count: usize,
     /// Names of the columns that say nothing of classes where each class has a column.
     pub(super) unread: Vec<String>,
-}
-
-/// How a list says which classes a picture is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Naming {
-    /// The one in this column.
-    One(usize),
-    /// Those in this column, with this character between them.
-    Set(usize, char),
-    /// Those whose columns say 1: positions and names.
-    Each(Vec<(usize, String)>),
-}
-
-/// What there is between the names of a set.
-const BETWEEN: [char; 2] = [';', '|'];
-
-/// What a list has in its rows, by column.
-pub(super) struct Cells<'a> {
-    /// The cells of a column.
-    pub(super) of: &'a dyn Fn(usize) -> Vec<String>,
-    /// What the list is read for, where that is known.
-    pub(super) task: Option<TaskName>,
-}
-
-/// Whether a cell of a class's own column says that the picture is of it.
-pub(super) fn flag(cell: &str) -> Option<bool> {
-    match cell.to_lowercase().as_str() {
-        "true" | "1" | "1.0" | "yes" | "y" | "t" => Some(true),
-        "false" | "0" | "0.0" | "no" | "n" | "f" => Some(false),
-        _ => None,
-    }
 }
 
 /// How a list says which part a picture belongs to.
@@ -98,9 +68,6 @@ const LABELS: [&str; 15] = [
     "targets",
     "tags",
 ];
-/// Those that promise more than one.
-const PLURALS: [&str; 8] =
-    ["labels", "classes", "classnames", "labelnames", "categories", "categorynames", "targets", "tags"];
 const SPLITS: [&str; 9] =
     ["split", "splits", "set", "subset", "part", "partition", "dataset", "phase", "datasplit"];
 const GROUPS: [&str; 4] = ["group", "groups", "groupid", "groupname"];
@@ -164,7 +131,7 @@ impl Columns {
         };
         let mut unread = Vec::new();
         let label = match label {
-            Some(column) => naming(column, PLURALS.contains(&names[column].as_str()), cells)?,
+            Some(column) => naming(column, &names[column], cells)?,
             None if cells.task == Some(TaskName::Classify) => return Err(missing()),
             None => {
                 let known = |at: &usize| {
@@ -222,39 +189,6 @@ impl Columns {
             },
         }
     }
-}
-
-/// Whether the names in a column are sets: where that is asked for, and where the column promises several and has them.
-fn naming(column: usize, is_plural: bool, cells: &Cells) -> Result<Naming, String> {
-    if cells.task == Some(TaskName::Classify) {
-        return Ok(Naming::One(column));
-    }
-    let values = (cells.of)(column);
-    let found: Vec<char> =
-        BETWEEN.into_iter().filter(|&between| values.iter().any(|value| value.contains(between))).collect();
-    let is_asked = cells.task == Some(TaskName::MultiLabel);
-    match found[..] {
-        [_, _, ..] if is_asked || is_plural => Err(format!(
-            "some labels have `{}` in them and some `{}`; keep one of them between the labels of a picture",
-            found[0], found[1]
-        )),
-        [between, ..] if is_asked || is_plural => Ok(Naming::Set(column, between)),
-        [] if is_asked => Ok(Naming::Set(column, BETWEEN[0])),
-        [between, ..] => {
-            tracing::warn!(
-                "some labels have `{between}` in them, and each is taken for one class; where they are several, call the \
-                 column `labels` or give --task multi-label"
-            );
-            Ok(Naming::One(column))
-        }
-        [] => Ok(Naming::One(column)),
-    }
-}
-
-/// Whether a column is that of a class: most of its cells, and one at least, say yes or no.
-fn says_flags(cells: &[String]) -> bool {
-    let flags = cells.iter().filter(|cell| flag(cell).is_some()).count();
-    flags > 0 && 2 * flags >= cells.iter().filter(|cell| !cell.is_empty()).count()
 }
 
 /// The separator that a first line `sep=;` names, as spreadsheets write it, and the text after that line.

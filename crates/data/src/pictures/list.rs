@@ -1,17 +1,21 @@
 //! Which pictures a CSV file lists, as programs and spreadsheets write them. What is wrong comes along as findings.
+//!
+//! Longer than other files for its tests: every way in which programs write lists has one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::columns::{Cells, Columns, Naming, announced, flag};
+use model::TaskName;
+
+use super::columns::{Columns, announced};
 use super::hints::Hints;
 use super::listed::{Listing, Sample, similar};
-use crate::dataset::{Part, listed};
+use super::naming::{Cells, Naming, labels};
+use crate::dataset::Part;
 use crate::error::DataError;
 use crate::findings::{Finding, FindingKind};
 use crate::options::Purpose;
 use crate::text::{composed, decoded};
-use model::TaskName;
 
 /// Longest list that is read, in bytes: some millions of lines.
 const MAX_LIST_BYTES: u64 = 512 << 20;
@@ -127,7 +131,9 @@ impl Reader<'_> {
                 reason.unwrap_or_else(|| "expected a header line `path,label`, found nothing".to_owned());
             return self.find(FindingKind::Layout, 1 + skipped, reason);
         };
-        self.say_sets(&columns);
+        if let Some(told) = columns.label.told(&columns.unread) {
+            tracing::info!("{}: {told}", self.list.display());
+        }
         let mut rows = Rows { listed: Vec::new(), of_file: HashMap::new(), folders: HashMap::new() };
         for record in reader(separator).into_records().skip(1) {
             match record {
@@ -177,29 +183,6 @@ impl Reader<'_> {
         let group = columns.group.map(cell).filter(|group| !group.is_empty()).map(composed);
         let labels = labels(record, &columns.label)?;
         Ok(Some(Row { part, name: name.to_owned(), path, labels, group, line }))
-    }
-
-    /// Says that pictures have several labels, and which columns are not read.
-    fn say_sets(&self, columns: &Columns) {
-        let list = self.list.display();
-        match &columns.label {
-            Naming::One(_) => {}
-            Naming::Set(_, between) => {
-                tracing::info!(
-                    "{list}: several labels a picture, with `{between}` between them (multi-label)"
-                );
-            }
-            Naming::Each(classes) => {
-                let names: Vec<&String> = classes.iter().map(|(_, name)| name).collect();
-                tracing::info!(
-                    "{list}: several labels a picture, a column of 0 and 1 for each of {} classes: {} (multi-label); \
-                     columns not read: {}",
-                    names.len(),
-                    listed(&names),
-                    listed(&columns.unread)
-                );
-            }
-        }
     }
 
     /// Says of files that are not there what may help, and finds those whose names have another form of Unicode.
@@ -266,32 +249,6 @@ impl Reader<'_> {
         self.listing.class_names = class_names;
         self.listing.is_sets = !matches!(naming, Naming::One(_));
     }
-}
-
-/// The labels of a picture in ascending order, each once.
-fn labels(record: &csv::StringRecord, naming: &Naming) -> Result<Vec<String>, String> {
-    let cell = |column: usize| record.get(column).unwrap_or_default();
-    let mut labels: Vec<String> = match naming {
-        Naming::One(column) => vec![composed(cell(*column))],
-        Naming::Set(column, between) => {
-            let names = cell(*column).split(*between).map(str::trim).filter(|name| !name.is_empty());
-            names.map(composed).collect()
-        }
-        Naming::Each(classes) => {
-            let mut own = Vec::new();
-            for (column, name) in classes {
-                let value = cell(*column);
-                let wrong = || format!("column `{name}`: expected 0 or 1, found `{value}`");
-                if flag(value).ok_or_else(wrong)? {
-                    own.push(name.clone());
-                }
-            }
-            own
-        }
-    };
-    labels.sort_unstable();
-    labels.dedup();
-    Ok(labels)
 }
 
 /// The file that a list names: as it is written, else with `\` as the separator that it is where Windows wrote it.
@@ -396,77 +353,6 @@ mod tests {
             assert_eq!(stops(&found), "");
             assert_eq!(found.samples.len(), text.lines().count() - 1);
         }
-    }
-
-    /// Names and classes of the pictures; `None` where each has one class.
-    fn sets(text: &str, task: Option<TaskName>) -> (Option<Vec<(String, Vec<String>)>>, String) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("list.csv");
-        std::fs::write(&path, text).unwrap();
-        let listing = of_csv(&path, Purpose::Training, task).unwrap();
-        let named = |sample: &Sample| {
-            let class = |&class: &u32| listing.class_names[class as usize].clone();
-            (sample.name.clone(), sample.classes.iter().map(class).collect())
-        };
-        (listing.is_sets.then(|| listing.samples.iter().map(named).collect()), stops(&listing))
-    }
-
-    #[test]
-    fn several_labels_stand_in_one_cell_or_in_columns_of_their_own() {
-        let found = [("1.png", &["cat", "dog"][..]), ("2.png", &[]), ("3.png", &["dog"])];
-        let expected: Vec<(String, Vec<String>)> = found
-            .into_iter()
-            .map(|(name, classes)| (name.to_owned(), classes.iter().map(|&class| class.to_owned()).collect()))
-            .collect();
-        for text in [
-            "path,labels\n1.png,dog; cat\n2.png,\n3.png,dog\n",
-            "file;Tags\n1.png;cat|dog|cat\n2.png;\n3.png;dog\n",
-            "image,classes\n1.png,;cat;dog;\n2.png,;\n3.png,dog\n",
-            "path,dog,cat\n1.png,1,1\n2.png,0,0\n3.png,1,0\n",
-            "path,age,cat,dog,split,name\n1.png,31,1.0,TRUE,train,a\n2.png,40,0,no,,b\n3.png,1,0.0,yes,train,c\n",
-        ] {
-            assert_eq!(sets(text, None), (Some(expected.clone()), String::new()), "{text}");
-            let (asked, _) = sets(text, Some(TaskName::MultiLabel));
-            assert_eq!(asked, Some(expected.clone()), "{text}");
-        }
-        // One class each, unless several are asked for.
-        for text in [
-            "path,label\n1.png,a;b\n2.png,c\n",
-            "path,labels\n1.png,a\n2.png,c\n",
-            "path,label\n1.png,a\n2.png,c\n",
-        ] {
-            assert_eq!(sets(text, None), (None, String::new()), "{text}");
-            let (asked, _) = sets(text, Some(TaskName::MultiLabel));
-            assert_eq!(asked.unwrap().len(), 2, "{text}");
-        }
-        let named = "path,labels\n1.png,a;b\n2.png,c\n";
-        assert_eq!(sets(named, Some(TaskName::Classify)), (None, String::new()));
-    }
-
-    #[test]
-    fn faults_of_several_labels_are_named() {
-        for (text, word) in [
-            ("path,labels\n1.png,a;b\n2.png,a|b\n", "some labels have `;` in them and some `|`"),
-            (
-                "path,cat,dog\n1.png,1,0\n2.png,2,1\n3.png,1,1\n",
-                "line 3: column `cat`: expected 0 or 1, found `2`",
-            ),
-            ("path,cat,dog\n1.png,1,0\n2.png,,1\n3.png,1,1\n", "column `cat`: expected 0 or 1, found ``"),
-            ("path,cat,cat\n1.png,1,0\n2.png,0,1\n", "two columns are called `cat`"),
-            ("path,cat,age\n1.png,1,33\n2.png,0,44\n", "expected a header line"),
-            ("path,labels\n1.png,a;b\n2.png,c\n1.png,a\n", "listed twice"),
-            (
-                "path,labels,split\n1.png,a;b,\n2.png,c,test\n3.png,a,\n",
-                "no picture for training has the label `c`",
-            ),
-        ] {
-            let (_, error) = sets(text, None);
-            assert!(error.contains(word), "{text}: {error}");
-        }
-        let (_, error) = sets("path,cat,dog\n1.png,1,0\n2.png,0,1\n", Some(TaskName::Classify));
-        assert!(error.contains("expected a header line"), "{error}");
-        let (_, repeated) = sets("path,labels\n1.png,a;b\n2.png,c\n1.png,b;a\n", None);
-        assert_eq!(repeated, "");
     }
 
     #[test]

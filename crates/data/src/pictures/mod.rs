@@ -12,6 +12,7 @@ mod layout;
 mod list;
 mod listed;
 mod listing;
+mod naming;
 mod part_names;
 mod walk;
 

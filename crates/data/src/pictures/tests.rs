@@ -659,3 +659,76 @@ fn a_list_may_name_more_than_256_classes() {
     assert_eq!((listing.class_names.len(), listing.samples.len()), (300, 300));
     assert!(listing.samples.iter().zip(0..).all(|(sample, class)| sample.classes == [class]));
 }
+
+/// Names and classes of the pictures; `None` where each has one class.
+fn sets(text: &str, task: Option<model::TaskName>) -> (Option<Vec<(String, Vec<String>)>>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("list.csv");
+    std::fs::write(&path, text).unwrap();
+    let listing = list::of_csv(&path, Purpose::Training, task).unwrap();
+    let named = |sample: &listed::Sample| {
+        let class = |&class: &u32| listing.class_names[class as usize].clone();
+        (sample.name.clone(), sample.classes.iter().map(class).collect())
+    };
+    let stopping = listing.findings.iter().filter(|finding| finding.kind.stops());
+    let stops = stopping.map(Finding::line).collect::<Vec<_>>().join("\n");
+    (listing.is_sets.then(|| listing.samples.iter().map(named).collect()), stops)
+}
+
+#[test]
+fn several_labels_stand_in_one_cell_or_in_columns_of_their_own() {
+    let found = [("1.png", &["cat", "dog"][..]), ("2.png", &[]), ("3.png", &["dog"])];
+    let expected: Vec<(String, Vec<String>)> = found
+        .into_iter()
+        .map(|(name, classes)| (name.to_owned(), classes.iter().map(|&class| class.to_owned()).collect()))
+        .collect();
+    for text in [
+        "path,labels\n1.png,dog; cat\n2.png,\n3.png,dog\n",
+        "file;Tags\n1.png;cat|dog|cat\n2.png;\n3.png;dog\n",
+        "image,classes\n1.png,;cat;dog;\n2.png,;\n3.png,dog\n",
+        "path,dog,cat\n1.png,1,1\n2.png,0,0\n3.png,1,0\n",
+        "path,age,cat,dog,split,name\n1.png,31,1.0,TRUE,train,a\n2.png,40,0,no,,b\n3.png,1,0.0,yes,train,c\n",
+    ] {
+        assert_eq!(sets(text, None), (Some(expected.clone()), String::new()), "{text}");
+        let (asked, _) = sets(text, Some(model::TaskName::MultiLabel));
+        assert_eq!(asked, Some(expected.clone()), "{text}");
+    }
+    // One class each, unless several are asked for.
+    for text in [
+        "path,label\n1.png,a;b\n2.png,c\n",
+        "path,labels\n1.png,a\n2.png,c\n",
+        "path,label\n1.png,a\n2.png,c\n",
+    ] {
+        assert_eq!(sets(text, None), (None, String::new()), "{text}");
+        let (asked, _) = sets(text, Some(model::TaskName::MultiLabel));
+        assert_eq!(asked.unwrap().len(), 2, "{text}");
+    }
+    let named = "path,labels\n1.png,a;b\n2.png,c\n";
+    assert_eq!(sets(named, Some(model::TaskName::Classify)), (None, String::new()));
+}
+
+#[test]
+fn faults_of_several_labels_are_named() {
+    for (text, word) in [
+        ("path,labels\n1.png,a;b\n2.png,a|b\n", "some labels have `;` in them and some `|`"),
+        (
+            "path,cat,dog\n1.png,1,0\n2.png,2,1\n3.png,1,1\n",
+            "line 3: column `cat`: expected 0 or 1, found `2`",
+        ),
+        ("path,cat,dog\n1.png,1,0\n2.png,,1\n3.png,1,1\n", "column `cat`: expected 0 or 1, found ``"),
+        ("path,cat,cat\n1.png,1,0\n2.png,0,1\n", "two columns are called `cat`"),
+        ("path,cat,age\n1.png,1,33\n2.png,0,44\n", "expected a header line"),
+        ("path,labels\n1.png,a;b\n2.png,c\n1.png,a\n", "listed twice"),
+        (
+            "path,labels,split\n1.png,a;b,\n2.png,c,test\n3.png,a,\n",
+            "no picture for training has the label `c`",
+        ),
+    ] {
+        let (_, error) = sets(text, None);
+        assert!(error.contains(word), "{text}: {error}");
+    }
+    let (_, error) = sets("path,cat,dog\n1.png,1,0\n2.png,0,1\n", Some(model::TaskName::Classify));
+    assert!(error.contains("expected a header line"), "{error}");
+    let (_, repeated) = sets("path,labels\n1.png,a;b\n2.png,c\n1.png,b;a\n", None);
+    assert_eq!(repeated, "");
+}

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use burn::data::dataloader::DataLoader;
 use clap::{Args, Subcommand};
+use data::balance::Skew;
 use data::findings::grouped;
 use data::{
     BatchLoader, Checked, Dataset, DatasetPair, ImageOptions, InputRequest, LoaderConfig, OnBadImage,
     Sampler, Search, Sizes,
 };
 use evaluation::report::{ReportImage, SampleRow, sample_sheet};
+use model::TaskName;
 use serde_json::{Map, Value, json};
 use train::command::{Failure, log_to_stderr, print, print_json, write_file};
 use train::config::arguments::FitArgument;
@@ -206,13 +208,21 @@ fn tell(name: &str, checked: &Checked, as_json: bool) -> Result<(), Failure> {
     print(&text)
 }
 
+/// Images to train on, to validate on and to test on.
+fn images(pair: &DatasetPair) -> [usize; 3] {
+    [pair.train.len() - pair.valid.len(), pair.valid.len(), pair.test.len()]
+}
+
+/// A warning where images have one class each; what it advises is for those.
+fn skew(pair: &DatasetPair, train: &[usize]) -> Option<Skew> {
+    Skew::of(train, &pair.train.class_names).filter(|_| !pair.train.labels.is_sets())
+}
+
 fn in_json(pair: &DatasetPair) -> Map<String, Value> {
     let (train, valid) = train_and_valid(pair);
-    let part = |counts: &[usize]| {
-        let images: usize = counts.iter().sum();
-        json!({ "images": images, "class_counts": counts })
-    };
-    let skew = data::balance::Skew::of(&train, &pair.train.class_names);
+    let [images @ .., tested] = images(pair);
+    let part = |counts: &[usize], images: usize| json!({ "images": images, "class_counts": counts });
+    let skew = skew(pair, &train);
     let result = json!({
         "dataset": pair.train.name,
         "origin": pair.origin,
@@ -220,9 +230,10 @@ fn in_json(pair: &DatasetPair) -> Map<String, Value> {
         "mean": pair.preprocessing.mean,
         "std": pair.preprocessing.std,
         "class_names": pair.train.class_names,
-        "train": part(&train),
-        "valid": part(&valid),
-        "test": part(&pair.test.class_counts()),
+        "task": if pair.train.labels.is_sets() { TaskName::MultiLabel } else { TaskName::Classify },
+        "train": part(&train, images[0]),
+        "valid": part(&valid, images[1]),
+        "test": part(&pair.test.class_counts(), tested),
         "sha256": pair.sha256,
         "pictures": pair.pictures,
         "warning": skew.map(|skew| skew.to_string()),
@@ -251,7 +262,7 @@ fn in_words(pair: &DatasetPair) -> String {
     for (class, name) in pair.train.class_names.iter().enumerate() {
         row(name, [train[class], valid[class], test[class]]);
     }
-    row("all", [train.iter().sum(), valid.iter().sum(), test.iter().sum()]);
+    row("all", images(pair));
     let mut text =
         format!("{}: {} images, from {}\n{}", pair.train.name, pair.train.shape, pair.origin, table(&rows));
     if let Some(report) = &pair.pictures {
@@ -260,7 +271,10 @@ fn in_words(pair: &DatasetPair) -> String {
     for (file, digest) in &pair.sha256 {
         text.push_str(&format!("\nSHA-256 {digest}  {file}"));
     }
-    if let Some(skew) = data::balance::Skew::of(&train, &pair.train.class_names) {
+    if pair.train.labels.is_sets() {
+        text.push_str("\nseveral labels a picture (multi-label): `all` counts each picture once");
+    }
+    if let Some(skew) = skew(pair, &train) {
         text.push_str(&format!("\nwarning: {skew}"));
     }
     text

@@ -74,7 +74,18 @@ pub(crate) fn run(arguments: &RunsArguments) -> Result<ExitCode, Failure> {
 }
 
 fn accuracy(run: &ListedRun) -> f64 {
-    run.record.result.as_ref().map_or(-1.0, |result| result.test_accuracy.unwrap_or(-1.0))
+    run.record.result.as_ref().map_or(-1.0, |result| test_score(result).unwrap_or(-1.0))
+}
+
+/// The accuracy on the test split, or the mean average precision there, where a run was tested.
+fn test_score(result: &RunResult) -> Option<f64> {
+    let accuracy = result.test_accuracy?;
+    Some(
+        result
+            .multi_label
+            .as_ref()
+            .map_or(accuracy, |found| found.figures.mean_average_precision.unwrap_or(0.0)),
+    )
 }
 
 /// Headings of [`figures`].
@@ -88,9 +99,13 @@ pub(crate) fn figures(result: &RunResult) -> [String; 7] {
         Some(_) => format!("mAP {:.4}", result.valid_score()),
         None => format!("{:.2}%", result.valid_accuracy * 100.0),
     };
+    let test = test_score(result).map(|score| match &result.multi_label {
+        Some(_) => format!("mAP {score:.4}"),
+        None => format!("{:.2}%", score * 100.0),
+    });
     [
         valid,
-        tested(result.test_accuracy.map(|accuracy| format!("{:.2}%", accuracy * 100.0))),
+        tested(test),
         tested(result.test_macro_f1.map(|f1| format!("{f1:.4}"))),
         result.parameters.to_string(),
         format!("{:.1}", result.seconds),

@@ -393,12 +393,16 @@ mod tests {
     use crate::{CnnConfig, Description, NetworkConfig, Preprocessing, decode, encode};
 
     fn classifier(device: &Device) -> Classifier {
+        classifier_for(crate::Task::default(), device)
+    }
+
+    fn classifier_for(task: Task, device: &Device) -> Classifier {
         let network = NetworkConfig::Cnn(CnnConfig { dense: vec![16], ..CnnConfig::default() });
         let description = Description {
             network: network.clone(),
             preprocessing: Preprocessing::mnist(),
             classes: (0..10).map(|digit| digit.to_string()).collect(),
-            task: crate::Task::default(),
+            task,
             provenance: BTreeMap::new(),
             confidence: None,
             seen: None,
@@ -406,6 +410,36 @@ mod tests {
         let built = network.init(description.preprocessing.input, 10, 3, &Device::flex()).unwrap();
         let model = decode(&encode(&built, description).unwrap(), device).unwrap();
         Classifier::new(model, device.clone())
+    }
+
+    /// All classes over their thresholds, however many; none as well.
+    #[test]
+    fn a_multi_label_model_says_every_class_over_its_threshold() {
+        let device = Device::flex();
+        let answer = |thresholds: Vec<f32>| {
+            let classifier = classifier_for(Task::MultiLabel { thresholds }, &device);
+            let picture = &pictures(1)[0];
+            let scores = classifier.scores(&classifier.prepare(picture).unwrap()).unwrap();
+            let probabilities = classifier.probabilities(&scores[0]);
+            for (probability, &logit) in probabilities.iter().zip(&scores[0].logits) {
+                assert!((probability - crate::sigmoid(logit, 1.0)).abs() < 1e-6);
+            }
+            let read = classifier.read(picture, &Policy::default()).unwrap_err();
+            assert!(matches!(read, ClassifyError::MultiLabel(_)), "{read}");
+            (probabilities, classifier.prediction(&scores[0], &Policy { top: 2, ..Policy::default() }))
+        };
+        let (probabilities, none) = answer(vec![1.0; 10]);
+        let against: f64 = probabilities.iter().map(|&probability| 1.0 - f64::from(probability)).product();
+        assert_eq!((none.label.as_str(), none.labels), ("", Some(vec![])));
+        assert!((f64::from(none.probability) - against).abs() < 1e-6 && !none.rejected);
+        // Just as large as its probability is large enough.
+        let mut thresholds = vec![1.0; 10];
+        (thresholds[7], thresholds[2]) = (probabilities[7], probabilities[2] - 1e-3);
+        let (_, two) = answer(thresholds);
+        assert_eq!((two.label.as_str(), two.top.len()), ("2;7", 2));
+        let labels = two.labels.unwrap();
+        assert_eq!(labels.len(), 2);
+        assert!(labels[0].probability >= labels[1].probability);
     }
 
     fn pictures(n: usize) -> Vec<Picture> {

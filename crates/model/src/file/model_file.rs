@@ -618,6 +618,24 @@ mod tests {
     }
 
     #[test]
+    fn thresholds_come_back_and_must_be_those_of_the_classes() {
+        let network = network(false, 1, &Device::flex());
+        let with = |thresholds: Vec<f32>| {
+            let task = Task::MultiLabel { thresholds };
+            encode(&network, Description { task, ..description(false) })
+        };
+        let bytes = with(vec![0.5, 0.25, 1.0]).unwrap();
+        let metadata = decode(&bytes, &Device::flex()).unwrap().metadata;
+        assert_eq!(metadata.task.thresholds(), Some(&[0.5, 0.25, 1.0][..]));
+        for wrong in [vec![0.5; 2], vec![0.5, 0.5, -1.0]] {
+            assert!(matches!(with(wrong), Err(ModelFileError::Task(_))));
+        }
+        // One class a picture is not written: such files are what they were.
+        let plain = encode(&network, description(false)).unwrap();
+        assert!(!String::from_utf8_lossy(&plain).contains("\"task\""));
+    }
+
+    #[test]
     fn a_model_comes_back_with_everything() {
         for batch_norm in [false, true] {
             // In training: autodiff, dropout active, statistics moved by a step.
