@@ -5,7 +5,6 @@
 mod support;
 
 #[path = "support/server.rs"]
-#[allow(dead_code, reason = "other tests use all of it")]
 mod server;
 
 use std::fs;
@@ -26,7 +25,7 @@ fn next(state: &mut u64) -> usize {
 /// A grey picture with noise and some of the shapes at random places, and which they are.
 fn draw(state: &mut u64) -> (Vec<u8>, Vec<&'static str>) {
     let mut pixels: Vec<u8> = (0..28 * 28).map(|_| (next(state) % 40) as u8).collect();
-    let shapes: Vec<&str> = SHAPES.into_iter().filter(|_| next(state) % 2 == 0).collect();
+    let shapes: Vec<&str> = SHAPES.into_iter().filter(|_| next(state).is_multiple_of(2)).collect();
     for shape in &shapes {
         let (x, y) = (6 + (next(state) % 16) as i32, 6 + (next(state) % 16) as i32);
         for (at, pixel) in pixels.iter_mut().enumerate() {

@@ -62,13 +62,11 @@ impl Choice {
     /// # Errors
     /// What has none, by the name that flags and parameters have.
     pub(crate) fn check(&self, task: TaskName) -> Result<(), String> {
+        let default = Self::default();
         let name = match task {
-            TaskName::Classify => return Ok(()),
             TaskName::MultiLabel if self.digits => "digits",
-            TaskName::MultiLabel if self.keep < Self::default().keep || self.keep > Self::default().keep => {
-                "keep"
-            }
-            TaskName::MultiLabel => return Ok(()),
+            TaskName::MultiLabel if self.keep.to_bits() != default.keep.to_bits() => "keep",
+            TaskName::Classify | TaskName::MultiLabel => return Ok(()),
         };
         let reason = match name {
             "digits" => "it says which classes are on a whole picture",

@@ -41,8 +41,12 @@ pub(crate) fn mix(
             blend(f64::from(config.mixup), &mut stream, image, neighbour)
         };
         let row = &mut targets[position * classes..][..classes];
-        own.iter().for_each(|&label| row[label as usize] += share);
-        others.iter().for_each(|&label| row[label as usize] += 1.0 - share);
+        for &label in own {
+            row[label as usize] += share;
+        }
+        for &label in others {
+            row[label as usize] += 1.0 - share;
+        }
     }
     targets
 }

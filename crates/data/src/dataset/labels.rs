@@ -116,7 +116,9 @@ impl Labels {
     pub fn dense(&self, classes: usize) -> Vec<f32> {
         let mut targets = vec![0.0; self.len() * classes];
         for (row, own) in targets.chunks_exact_mut(classes.max(1)).zip(self.iter()) {
-            own.iter().for_each(|&class| row[class as usize] = 1.0);
+            for &class in own {
+                row[class as usize] = 1.0;
+            }
         }
         targets
     }

@@ -392,7 +392,9 @@ fn set_test_aside(all: &Dataset, parts: &mut [Part], fraction: f64) -> Vec<Strin
         if *part == Part::Train && test_draw(unit) < fraction {
             *part = Part::Test;
             moved += 1;
-            labels.iter().for_each(|&label| counts[label as usize] += 1);
+            for &label in labels {
+                counts[label as usize] += 1;
+            }
         }
     }
     tracing::info!(

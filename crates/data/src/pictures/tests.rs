@@ -660,8 +660,11 @@ fn a_list_may_name_more_than_256_classes() {
     assert!(listing.samples.iter().zip(0..).all(|(sample, class)| sample.classes == [class]));
 }
 
-/// Names and classes of the pictures; `None` where each has one class.
-fn sets(text: &str, task: Option<model::TaskName>) -> (Option<Vec<(String, Vec<String>)>>, String) {
+/// A picture and the names of its classes.
+type NamedSet = (String, Vec<String>);
+
+/// The pictures, `None` where each has one class, and what stops.
+fn sets(text: &str, task: Option<model::TaskName>) -> (Option<Vec<NamedSet>>, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("list.csv");
     std::fs::write(&path, text).unwrap();
@@ -678,7 +681,7 @@ fn sets(text: &str, task: Option<model::TaskName>) -> (Option<Vec<(String, Vec<S
 #[test]
 fn several_labels_stand_in_one_cell_or_in_columns_of_their_own() {
     let found = [("1.png", &["cat", "dog"][..]), ("2.png", &[]), ("3.png", &["dog"])];
-    let expected: Vec<(String, Vec<String>)> = found
+    let expected: Vec<NamedSet> = found
         .into_iter()
         .map(|(name, classes)| (name.to_owned(), classes.iter().map(|&class| class.to_owned()).collect()))
         .collect();

@@ -26,7 +26,7 @@ struct Figures<'a> {
     samples: usize,
     mean_loss: f64,
     #[serde(flatten)]
-    figures: SetFigures,
+    all: SetFigures,
     per_class: Vec<SetClassMetrics>,
     /// Classes without a figure.
     classes_without_images: Vec<String>,
@@ -57,7 +57,7 @@ pub fn render_sets(input: &SetReportInput) -> Result<Vec<ReportFile>, ReportErro
         subset: input.subset,
         samples: evaluation.predictions.len(),
         mean_loss: evaluation.mean_loss,
-        figures: evaluation.figures(),
+        all: evaluation.figures(),
         per_class: evaluation.per_class(),
         classes_without_images: evaluation.without_samples(),
     })?;

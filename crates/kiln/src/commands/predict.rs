@@ -285,10 +285,10 @@ impl Printer {
     fn finish(self) -> Result<(), Failure> {
         match self {
             Self::Json => Ok(()),
-            Self::CsvOfLabels(mut writer) => writer.flush().map_err(|error| Failure::output(&error)),
-            Self::TableOfLabels(rows) => print(&table(&rows)),
-            Self::Csv { mut writer, .. } => writer.flush().map_err(|error| Failure::output(&error)),
-            Self::Table { rows, .. } => print(&table(&rows)),
+            Self::CsvOfLabels(mut writer) | Self::Csv { mut writer, .. } => {
+                writer.flush().map_err(|error| Failure::output(&error))
+            }
+            Self::TableOfLabels(rows) | Self::Table { rows, .. } => print(&table(&rows)),
         }
     }
 }

@@ -63,19 +63,23 @@ pub(crate) fn answers(metadata: &Metadata) -> Vec<(&'static str, String)> {
     } else {
         ""
     };
-    let mut answers = vec![
-        ("temperature", metadata.temperature().to_string()),
-        ("probabilities", probabilities(&metadata.task).to_owned()),
-        ("rejection", {
+    let rejection = match metadata.task {
+        Task::Classify => {
             format!(
                 "none here; a threshold of kiln predict --reject-below is one for these probabilities{strange}"
             )
-        }),
+        }
+        Task::MultiLabel { .. } => {
+            "none here; kiln predict --reject-below is for the probability of all labels together".to_owned()
+        }
+    };
+    let mut answers = vec![
+        ("temperature", metadata.temperature().to_string()),
+        ("probabilities", probabilities(&metadata.task).to_owned()),
+        ("rejection", rejection),
     ];
     if let Task::MultiLabel { thresholds } = &metadata.task {
         let each = thresholds.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
-        "none here; kiln predict --reject-below is for the probability of all labels together"
-            .clone_into(&mut answers[2].1);
         answers.push(("task", metadata.task.name().to_string()));
         answers.push(("thresholds", format!("[{each}]")));
         answers.push(("labels", "the classes with a probability of at least their threshold".to_owned()));
