@@ -147,7 +147,7 @@ fn names_layouts_and_values_are_kept() {
 #[test]
 fn every_format_has_the_temperature() {
     let exporter = Exporter::new();
-    for (name, bytes, strange) in [
+    for (name, bytes, novelty) in [
         ("reference", reference(), true),
         ("flat", untrained(CnnConfig { blocks: vec![], ..CnnConfig::default() }), false),
     ] {
@@ -157,7 +157,7 @@ fn every_format_has_the_temperature() {
             assert_eq!(about("temperature").parse(), Ok(temperature), "{what}");
             assert_eq!(about("probabilities"), "softmax(logits / temperature) over the last axis", "{what}");
             assert!(about("rejection").contains("--reject-below"), "{what}");
-            assert_eq!(about("rejection").contains("too strange"), strange, "{what}");
+            assert_eq!(about("rejection").contains("out-of-distribution"), novelty, "{what}");
         };
         let from_json = |text: &str, key: &str| match &serde_json::from_str::<Value>(text).expect("JSON")[key]
         {

@@ -18,7 +18,8 @@ pub(crate) struct Choice {
     /// Reject answers with a smaller probability
     #[arg(long, value_name = "P", default_value_t = Self::default().reject_below, value_parser = probability)]
     pub(crate) reject_below: f32,
-    /// Reject pictures that are stranger than this share of the validation images; 1 rejects none for that
+    /// Reject pictures less like the training images than this share of the validation images, as out-of-distribution; 1
+    /// rejects none for that
     #[arg(long, value_name = "SHARE", default_value_t = Self::default().keep, value_parser = share)]
     pub(crate) keep: f32,
 }
@@ -70,7 +71,7 @@ impl Choice {
         };
         let reason = match name {
             "digits" => "it says which classes are on a whole picture",
-            _ => "it does not know how strange a picture is",
+            _ => "it cannot tell out-of-distribution pictures",
         };
         Err(format!("`{name}` has no meaning for a {task} model: {reason}"))
     }

@@ -1,5 +1,5 @@
-//! How far the answers of a model can be trusted: calibrated probabilities, and a score of how strange
-//! an image is.
+//! How far the answers of a model can be trusted: calibrated probabilities, and a score of how far an
+//! image is out of distribution.
 //!
 //! Longer than other files: a third of it are tests against values by hand.
 //!
@@ -17,7 +17,7 @@ pub struct Confidence {
     /// Logits are divided by it before the softmax, or before the sigmoid of each (Guo et al. 2017, "On calibration of modern neural
     /// networks", section 4.2).
     pub temperature: f32,
-    /// How strange an image is.
+    /// How far an image is out of distribution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub novelty: Option<Novelty>,
 }
@@ -186,7 +186,7 @@ const SHARES: [f32; 9] = [0.5, 0.8, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 1.0];
 /// The share of images like the training images that a threshold keeps when nothing else is asked for.
 pub const DEFAULT_KEEP: f32 = 0.99;
 
-/// How strange an image is: the sum of its free energy (Liu et al. 2020, "Energy-based out-of-distribution
+/// How far an image is out of distribution: the sum of its free energy (Liu et al. 2020, "Energy-based out-of-distribution
 /// detection") and of the Mahalanobis distance to the nearest class (Lee et al. 2018, "A simple unified
 /// framework for detecting out-of-distribution samples") of its signature, the square roots of the mean
 /// activations of the last convolution's channels. Each is scaled on validation images, 0 at their
@@ -268,7 +268,7 @@ impl Novelty {
     }
 
     /// The novelty of an image in units of the threshold that keeps [`DEFAULT_KEEP`] of the validation
-    /// images, from their median: 0 is ordinary, above 1 is strange.
+    /// images, from their median: 0 is ordinary, above 1 is out of distribution.
     pub fn of(&self, scores: &Scores) -> f32 {
         self.relative(self.raw(scores))
     }
@@ -301,7 +301,7 @@ impl Novelty {
         let scaled = |value: f32, [median, limit]: [f32; 2]| (value - median) / (limit - median);
         let sum =
             scaled(energy(scores), self.energy) + scaled(self.distance_of(&scores.signature), self.distance);
-        // What cannot be measured is strange.
+        // What cannot be measured is no image of the kind.
         if sum.is_finite() { sum } else { f32::MAX }
     }
 

@@ -23,7 +23,7 @@ mod weights;
 
 pub use answer::{
     ClassProbability, Classifier, ClassifyError, Explanation, Head, Lesson, Map, Policy, Prediction,
-    Prepared, ReadDigit, Reading, Reason, TeachError, Teaching, is_strange, scores,
+    Prepared, ReadDigit, Reading, Reason, TeachError, Teaching, is_out_of_distribution, scores,
 };
 pub use confidence::{
     CALIBRATION_BINS, Confidence, ConfidenceError, DEFAULT_KEEP, Labelled, Novelty, Scores,

@@ -320,8 +320,8 @@ function showAnswer(found) {
   $("label").textContent = found ? text : "…";
   $("label").classList.toggle("long", found !== undefined && text.length > 4);
   const why = found?.several ? ", several digits" : ", unlike anything it was trained on";
-  const strange = found?.rejected ? why : "";
-  $("percent").textContent = !found ? "" : several ? strange : percent(probabilities[best]) + strange;
+  const rejection = found?.rejected ? why : "";
+  $("percent").textContent = !found ? "" : several ? rejection : percent(probabilities[best]) + rejection;
   for (const [index, row] of rows(probabilities)) {
     row.element.classList.toggle("best", several && found ? found.labels[index] === 1 : index === best);
     row.bar.style.transform = `scaleX(${probabilities[index]})`;
@@ -329,8 +329,8 @@ function showAnswer(found) {
   }
   for (const button of $("classes").querySelectorAll("button, select")) button.disabled = !found || several;
   showSeen(found, best);
-  if (found && several) say(`${text}${strange}`, 600);
-  else if (found) say(`${text}, ${Math.round(100 * probabilities[best])} percent${strange}`, 600);
+  if (found && several) say(`${text}${rejection}`, 600);
+  else if (found) say(`${text}, ${Math.round(100 * probabilities[best])} percent${rejection}`, 600);
 }
 
 // One row for each class; of many classes the most probable.

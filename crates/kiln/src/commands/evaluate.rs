@@ -167,7 +167,7 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     };
     if let (TaskName::MultiLabel, Some(_)) = (metadata.task.name(), &arguments.rejection) {
         return Err(Failure::usage(
-            "--rejection has no meaning for a multi-label model: it does not know how strange a picture is",
+            "--rejection has no meaning for a multi-label model: it cannot tell how far out of distribution a picture is",
         ));
     }
     let judged = EvaluationSet::load(&arguments.model, metadata, &question)?;

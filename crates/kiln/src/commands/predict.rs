@@ -74,8 +74,8 @@ pub(crate) fn run(arguments: &PredictArguments) -> Result<ExitCode, Failure> {
     arguments.choice.check(task).map_err(Failure::usage)?;
     if classifier.metadata().confidence.is_none() {
         tracing::warn!(
-            "the model does not know what it was not trained on: strange pictures are not rejected (train it again \
-             with this version)"
+            "the model cannot tell pictures that are unlike the training images (out-of-distribution): none is rejected for \
+             that (train it again with this version)"
         );
     }
     let policy = arguments.choice.policy();

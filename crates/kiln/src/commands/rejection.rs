@@ -22,7 +22,7 @@ pub(crate) struct Rejection {
     /// The data set whose images are not what the model was trained on.
     dataset: String,
     images: usize,
-    /// Probability that a foreign image is stranger than an own one.
+    /// Probability that a foreign image is further out of distribution than an own one.
     auroc: f64,
     thresholds: Vec<RefusalPoint>,
     /// Own images: what is gained by refusing unsure answers.
@@ -60,9 +60,9 @@ pub(crate) fn foreign(
     }
     let map = ClassMap::new(&images.class_names, known);
     // With several labels, when the model knows none of them.
-    let is_strange = |labels: &[u32]| labels.iter().all(|&label| map.numbers()[label as usize].is_none());
+    let is_foreign = |labels: &[u32]| labels.iter().all(|&label| map.numbers()[label as usize].is_none());
     let strange: Vec<u32> =
-        (0..images.len() as u32).filter(|&index| is_strange(images.labels.of(index as usize))).collect();
+        (0..images.len() as u32).filter(|&index| is_foreign(images.labels.of(index as usize))).collect();
     let shared = listed(&map.agreement().mapped);
     match images.len() - strange.len() {
         0 => Ok(Foreign { images, warning: None }),
@@ -90,12 +90,12 @@ pub(crate) fn measure(
     let confidence = model.metadata.confidence.as_ref();
     let Some(confidence) = confidence else {
         return Err(Failure::failed(
-            "the model does not know what it was not trained on: train it again with this version",
+            "the model cannot tell out-of-distribution images: train it again with this version",
         ));
     };
     let Some(novelty) = confidence.novelty.as_ref() else {
         return Err(Failure::failed(
-            "the model rejects nothing for being strange: there were too few validation images to set a threshold; train it \
+            "the model rejects nothing as out-of-distribution: there were too few validation images to set a threshold; train it \
              again with more, for example with a larger --valid-fraction",
         ));
     };
@@ -154,7 +154,7 @@ fn score_foreign(model: &Model, dataset: &Dataset, device: &Device) -> Result<Ve
 }
 
 /// The area under the curve of refused foreign against refused own images: the share of pairs in which the
-/// foreign image is stranger, a tie for half.
+/// foreign image is further out, a tie for half.
 fn auroc(own: &[f32], foreign: &[f32]) -> f64 {
     let mut all: Vec<(f32, bool)> = own.iter().map(|&value| (value, false)).collect();
     all.extend(foreign.iter().map(|&value| (value, true)));

@@ -44,13 +44,15 @@ pub struct Policy {
     pub top: usize,
     /// An answer with a smaller probability is rejected.
     pub reject_below: f32,
-    /// Images stranger than this share of the validation images are rejected; 1 rejects none for that.
+    /// Images less like the training images than this share of the validation images are rejected as out-of-distribution; 1
+    /// rejects none for that.
     /// Without effect on a model that was not given a [`crate::Novelty`].
     pub keep: f32,
 }
 
 impl Default for Policy {
-    /// The answer and the next two classes; what is stranger than 99 of 100 validation images is rejected.
+    /// The answer and the next two classes; what is less like the training images than 99 of 100
+    /// validation images is rejected.
     fn default() -> Self {
         Self { top: 3, reject_below: 0.0, keep: crate::confidence::DEFAULT_KEEP }
     }
@@ -83,8 +85,8 @@ pub enum Reason {
     SeveralDigits,
     /// Nothing is on the picture.
     Blank,
-    /// The picture is unlike the validation images, see [`Policy::keep`].
-    Strange,
+    /// The picture is unlike the training images, see [`Policy::keep`].
+    OutOfDistribution,
     /// The probability is below [`Policy::reject_below`].
     Unsure,
     /// Of several digits that were read, one was rejected, or none was found.
@@ -96,7 +98,7 @@ impl std::fmt::Display for Reason {
         f.write_str(match self {
             Self::SeveralDigits => "several digits: use --digits",
             Self::Blank => "nothing on it",
-            Self::Strange => "unlike the training images",
+            Self::OutOfDistribution => "unlike the training images",
             Self::Unsure => "unsure",
             Self::Unread => "not all read",
         })
@@ -243,7 +245,7 @@ impl Classifier {
         self.metadata().task.probabilities(&scores.logits, self.metadata().temperature())
     }
 
-    /// How strange the image is: 0 is ordinary, and above 1 lies one of 100 validation images. `None` for a
+    /// How far the image is out of distribution: 0 is ordinary, and above 1 lies one of 100 validation images. `None` for a
     /// model that was not given a [`crate::Novelty`].
     pub fn novelty(&self, scores: &Scores) -> Option<f32> {
         Some(self.metadata().confidence.as_ref()?.novelty.as_ref()?.of(scores))
@@ -254,8 +256,8 @@ impl Classifier {
         let Metadata { confidence, preprocessing, .. } = self.metadata();
         if preprocessing.fit == Fit::Digit && scores.blank {
             Some(Reason::Blank)
-        } else if is_strange(confidence.as_ref(), preprocessing.fit, scores, policy.keep) {
-            Some(Reason::Strange)
+        } else if is_out_of_distribution(confidence.as_ref(), preprocessing.fit, scores, policy.keep) {
+            Some(Reason::OutOfDistribution)
         } else {
             (probability < policy.reject_below).then_some(Reason::Unsure)
         }
@@ -359,9 +361,9 @@ pub fn scores(
     Ok(scores)
 }
 
-/// Whether the image is refused whatever the network says: nothing is on it, or it is too strange, see
+/// Whether the image is refused whatever the network says: nothing is on it, or it is out of distribution, see
 /// [`Policy::keep`]. `fit` is how pictures become images.
-pub fn is_strange(confidence: Option<&Confidence>, fit: Fit, scores: &Scores, keep: f32) -> bool {
+pub fn is_out_of_distribution(confidence: Option<&Confidence>, fit: Fit, scores: &Scores, keep: f32) -> bool {
     let novelty = confidence.and_then(|known| known.novelty.as_ref());
     fit == Fit::Digit && scores.blank
         || keep < 1.0 && novelty.is_some_and(|novelty| novelty.of(scores) > novelty.threshold(keep))

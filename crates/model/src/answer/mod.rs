@@ -6,7 +6,8 @@ mod head;
 mod reading;
 
 pub use classifier::{
-    ClassProbability, Classifier, ClassifyError, Policy, Prediction, Prepared, Reason, is_strange, scores,
+    ClassProbability, Classifier, ClassifyError, Policy, Prediction, Prepared, Reason,
+    is_out_of_distribution, scores,
 };
 pub use explain::{Explanation, Map};
 pub use head::{Head, Lesson, TeachError, Teaching};

@@ -59,7 +59,7 @@ impl ExportError {
 pub(crate) fn answers(metadata: &Metadata) -> Vec<(&'static str, String)> {
     let novelty = metadata.confidence.as_ref().is_some_and(|known| known.novelty.is_some());
     let strange = if novelty {
-        "; that a picture is too strange (kiln predict --keep) cannot be told from logits: it needs the model file"
+        "; that a picture is out-of-distribution (kiln predict --keep) cannot be told from logits: it needs the model file"
     } else {
         ""
     };

@@ -111,7 +111,7 @@ impl Network {
     }
 
     /// Images `[N, C, H, W]` to features `[N, F]`, the input of the last layer, and to the signature
-    /// `[N, S]`, which tells a strange image from an ordinary one (see [`crate::Novelty`]): the mean over the places of
+    /// `[N, S]`, which tells an out-of-distribution image from an ordinary one (see [`crate::Novelty`]): the mean over the places of
     /// what the last convolution (or its block) says; the features without convolutions, and where they are such means.
     pub fn features(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
         self.judged(&self.form.fast, NodeId(0), images)

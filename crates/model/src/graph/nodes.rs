@@ -186,7 +186,7 @@ pub struct Graph {
     pub family: &'static str,
     /// Every node behind those that it takes from; the image first, the head last.
     pub nodes: Vec<Node>,
-    /// The maps whose means over the places tell a strange image from an ordinary one; the features where there are
+    /// The maps whose means over the places tell an out-of-distribution image from an ordinary one; the features where there are
     /// none.
     pub signature: Option<NodeId>,
 }

@@ -133,7 +133,7 @@ fn calibrated_answers(confidence: &Confidence, fit: Fit, judged: &Scored) -> Vec
     answers
         .map(|((probability, _), scores)| Answer {
             probability,
-            rejected: model::is_strange(Some(confidence), fit, scores, keep),
+            rejected: model::is_out_of_distribution(Some(confidence), fit, scores, keep),
         })
         .collect()
 }
