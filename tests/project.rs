@@ -557,6 +557,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "networks",
             "weights",
             "confidence",
+            "task",
             "file",
             "foreign",
             "answer",
