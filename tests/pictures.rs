@@ -382,6 +382,35 @@ fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
     assert_eq!(evaluate("copy", &[])["trained_on"], 0);
     bench.run(&["evaluate", "--model", "artifacts/m"]).fails(1, &["own", "--dataset"]);
 
+    // A model that began as this one has seen its pictures too, in its run and out of it, and after a stop when this
+    // one is gone.
+    stripes("others", &[("fine", 2), ("wide", 5)], 3);
+    let tune =
+        ["finetune", "--from", "artifacts/m", "--dataset", "others", "--epochs", "2", "--progress", "none"];
+    bench.json(&[&tune[..], &["--json", "--name", "tuned"]].concat());
+    let stopped = bench.path("artifacts/stopped");
+    for file in support::files(&bench.path("artifacts/tuned")) {
+        let to = stopped.join(&file);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        fs::copy(bench.path("artifacts/tuned").join(&file), to).expect("copied");
+    }
+    for made in ["model.kiln", "run.json"] {
+        fs::remove_file(stopped.join(made)).expect("removed");
+    }
+    fs::rename(bench.path("artifacts/m"), bench.path("m")).expect("moved");
+    bench.json(&["finetune", "--resume", "artifacts/stopped", "--json", "--progress", "none"]);
+    fs::rename(bench.path("m"), bench.path("artifacts/m")).expect("moved");
+    fs::copy(bench.path("artifacts/tuned/model.kiln"), bench.path("tuned.kiln")).expect("copied");
+    for model in ["artifacts/tuned", "artifacts/stopped", "tuned.kiln"] {
+        let all =
+            bench.json(&["evaluate", "--model", model, "--dataset", "copy", "--split", "all", "--json"]);
+        let warned = all["warnings"].to_string().contains("was trained on");
+        assert_eq!((&all["trained_on"], warned), (&record["images"]["train"], true), "{model}");
+        let own =
+            bench.json(&["evaluate", "--model", model, "--dataset", "others", "--split", "train", "--json"]);
+        assert!(own["trained_on"].as_u64().is_some_and(|count| count > 0), "{model}: {own}");
+    }
+
     // Other pictures: all of them, in folders, parts, and lists.
     stripes("new", &[("fine", 1), ("middle", 3), ("wide", 7)], 1);
     let new = evaluate("new", &[]);

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use burn::tensor::TensorData;
 
 use crate::{
-    InputShape, LoadReport, Loading, Network, NetworkConfig, RecordError, ShapeError,
+    InputShape, LoadReport, Loading, Network, NetworkConfig, RecordError, Seen, ShapeError,
     record::{compare, load_partial},
 };
 
@@ -46,6 +46,11 @@ pub trait WeightSource {
 
     /// The classes of the network in their order, where the file names them.
     fn class_names(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    /// The pictures that the network has seen, where the file records them.
+    fn seen(&self) -> Option<Seen> {
         None
     }
 
