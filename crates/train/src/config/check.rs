@@ -133,4 +133,24 @@ impl TrainConfig {
         }
         Ok(())
     }
+
+    /// Whether everything that is to be unfrozen is so in one of the epochs; to be asked when their number is settled.
+    ///
+    /// # Errors
+    /// [`ConfigError::Range`].
+    pub fn check_unfreezing(&self) -> Result<(), ConfigError> {
+        let last = match self.finetune.as_ref().map(|finetune| &finetune.unfreeze_at) {
+            Some(UnfreezeAt::All(epoch)) => *epoch,
+            Some(UnfreezeAt::Stages(epochs)) => epochs.last().copied().unwrap_or_default(),
+            None => 0,
+        };
+        if last <= self.epochs {
+            return Ok(());
+        }
+        Err(ConfigError::Range {
+            key: "finetune.unfreeze_at",
+            found: format!("{last} with epochs = {}", self.epochs),
+            expected: "an epoch of the run: after it nothing is unfrozen; raise --epochs, or leave --unfreeze-at out",
+        })
+    }
 }
