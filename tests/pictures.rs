@@ -230,6 +230,17 @@ fn show_draws_a_sheet() {
     assert_eq!((plain.width(), plain.height()), (other.width(), other.height()));
     assert_ne!(plain, other);
     bench.run(&show).fails(2, &["--out"]);
+    bench.run(&[&show[..], &["--out", "sheet.jpg"]].concat()).fails(2, &["sheet.jpg", ".png"]);
+    // What is read is not written over.
+    let picture = files(&bench.path("digits")).remove(0);
+    let name = format!("digits/{picture}");
+    fs::write(bench.path("list.csv"), format!("path,label\n{name},one\n")).expect("written");
+    for data in ["digits", "list.csv"] {
+        bench.run(&["data", "show", data, "--out", &name]).fails(2, &[&name, data]);
+        bench
+            .run(&["evaluate", "--dataset", "mnist-sample", "--rejection", data, "--picture", &name])
+            .fails(2, &[&name, data]);
+    }
     let wrong = [&show[..], &["--out", "x.png", "--set", "data.augment.flop=true"]].concat();
     bench.run(&wrong).fails(2, &["flop"]);
     assert!(!files(&bench.path("")).contains(&"x.png".to_owned()));
@@ -316,7 +327,8 @@ fn a_small_folder_is_learned_by_default_and_a_guess_is_called_one() {
         ("file", &["--config", "short.toml"]),
         ("batch", &["--batch-size", "128", "--set", "epochs=1"]),
     ] {
-        let ran = bench.run(&[&train[..3], &["--progress", "plain", "--name", name], flags].concat());
+        // Without progress, too, a warning is heard.
+        let ran = bench.run(&[&train[..3], &["--progress", "none", "--name", name], flags].concat());
         assert_eq!(ran.status, 0, "{}", ran.stderr);
         assert!(!ran.stderr.contains("choose otherwise"), "{}", ran.stderr);
         assert!(ran.stderr.contains("always naming the largest class"), "{}", ran.stderr);
@@ -394,9 +406,10 @@ fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
         fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
         fs::copy(bench.path("artifacts/tuned").join(&file), to).expect("copied");
     }
-    for made in ["model.kiln", "run.json"] {
-        fs::remove_file(stopped.join(made)).expect("removed");
-    }
+    fs::remove_file(stopped.join("model.kiln")).expect("removed");
+    let mut unfinished = self::record(&stopped);
+    (unfinished["status"], unfinished["result"]) = ("interrupted".into(), serde_json::Value::Null);
+    fs::write(stopped.join("run.json"), unfinished.to_string()).expect("written");
     fs::rename(bench.path("artifacts/m"), bench.path("m")).expect("moved");
     bench.json(&["finetune", "--resume", "artifacts/stopped", "--json", "--progress", "none"]);
     fs::rename(bench.path("m"), bench.path("artifacts/m")).expect("moved");
@@ -414,6 +427,12 @@ fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
     // Other pictures: all of them, in folders, parts, and lists.
     stripes("new", &[("fine", 1), ("middle", 3), ("wide", 7)], 1);
     let new = evaluate("new", &[]);
+    // Nothing is set aside of what is judged by all of it.
+    let said = bench.run(&["evaluate", "--model", "artifacts/m", "--dataset", "new"]);
+    assert!(said.status == 0 && !said.stderr.contains("set aside"), "{}", said.stderr);
+    bench
+        .run(&["predict", "--model", "artifacts/m", "--digits", "new"])
+        .fails(2, &["`digits` needs a model of digits", "fine, middle, wide"]);
     assert_eq!(
         (&new["split"], &new["images"], &new["labelled_images"]),
         (&"all".into(), &120.into(), &120.into())

@@ -9,6 +9,7 @@ use burn::tensor::{Bytes, Device};
 use burn_train::logger::InMemoryMetricLogger;
 use burn_train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
+use data::text::counted;
 use data::{BatchLoader, LoaderConfig, Sampler};
 use model::{LoadReport, Network, Seen, TaskName, WeightAverage};
 
@@ -156,10 +157,10 @@ impl Experiment {
         let all = updates * config.epochs;
         if all < FEW_UPDATES {
             tracing::warn!(
-                "{all} updates in all (batches of {} images, {} epochs) are few to learn from; --batch-size 16 or \
-                 more --epochs makes more of them",
-                config.batch_size,
-                config.epochs
+                "{} in all (batches of {}, {}): few to learn from; --batch-size 16 or more --epochs makes more of them",
+                counted(all, "update"),
+                counted(config.batch_size, "image"),
+                counted(config.epochs, "epoch")
             );
         }
         let schedule = |base| Schedule::new(&config.schedule, base, updates, config.epochs, plateau.clone());

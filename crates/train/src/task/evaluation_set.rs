@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use data::text::counted;
 use data::{
     ClassAgreement, ClassMap, ContentHash, Dataset, DatasetPair, ImageOptions, OnBadImage, Purpose, Search,
     listed,
@@ -124,8 +125,9 @@ pub enum EvaluationSetError {
     },
     /// Some classes of the data are not the model's.
     #[error(
-        "{dataset} has {images} images of classes that the model does not know: {unknown}; it knows {known}. Rename the \
-         classes where they are the same things, or leave those images out by --unknown-classes skip"
+        "{dataset} has {} of classes that the model does not know: {unknown}; it knows {known}. Rename the \
+         classes where they are the same things, or leave those images out by --unknown-classes skip",
+        counted(*.images, "image")
     )]
     UnknownClasses {
         /// The data.
@@ -209,7 +211,8 @@ impl EvaluationSet {
         let left_out = check_classes(&map, &images, dataset, &metadata.classes, question.unknown)?;
         if let Some((images, unknown)) = &left_out {
             warnings.push(format!(
-                "{images} images of classes that the model does not know are left out: {unknown}"
+                "left out, of classes that the model does not know: {}: {unknown}",
+                counted(*images, "image")
             ));
         }
         let images = map.apply(images);
@@ -227,8 +230,11 @@ impl EvaluationSet {
         let trained_on = of_own.filter(|_| listed.is_none() && images.is_fixed()).or(counted).or(of_own);
         if let Some(count) = trained_on.filter(|count| *count > 0) {
             warnings.push(format!(
-                "the model was trained on {count} of these {} images: on new ones it is hardly as good",
-                images.len()
+                "the model was trained on {count} of {}: on new ones it is hardly as good",
+                match images.len() {
+                    1 => "1 image".to_owned(),
+                    len => format!("these {len} images"),
+                }
             ));
         }
         let classes = map.agreement().clone();
