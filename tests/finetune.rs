@@ -184,7 +184,8 @@ fn layer_groups_are_unfrozen_one_after_the_other() {
     run(&["--unfreeze-at", "3,2"]).fails(2, &["finetune.unfreeze_at", "[3, 2]"]);
     run(&["--unfreeze-at", "soon"]).fails(2, &["soon", "2,4,6"]);
     run(&["--freeze", "features", "--unfreeze-at", "0"]).fails(2, &["counted from 1", "leave the flag out"]);
-    for never in ["5", "1,5"] {
+    run(&["--freeze", "none", "--unfreeze-at", "2"]).fails(2, &["finetune.unfreeze_at = 2", "--freeze"]);
+    for never in ["5", "5,6"] {
         run(&["--freeze", "features", "--unfreeze-at", never])
             .fails(2, &["finetune.unfreeze_at = 5 with epochs =", "raise --epochs"]);
     }

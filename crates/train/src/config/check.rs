@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use data::text::counted;
 use data::{FitName, InputRequest};
 
 use crate::config::error::ConfigError;
@@ -134,22 +135,39 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Whether everything that is to be unfrozen is so in one of the epochs; to be asked when their number is settled.
+    /// Whether something is unfrozen in one of the epochs, where that is asked for; warns of what comes too late. To be asked
+    /// when the number of epochs is settled.
     ///
     /// # Errors
     /// [`ConfigError::Range`].
     pub fn check_unfreezing(&self) -> Result<(), ConfigError> {
-        let last = match self.finetune.as_ref().map(|finetune| &finetune.unfreeze_at) {
-            Some(UnfreezeAt::All(epoch)) => *epoch,
-            Some(UnfreezeAt::Stages(epochs)) => epochs.last().copied().unwrap_or_default(),
-            None => 0,
+        let Some(finetune) = &self.finetune else { return Ok(()) };
+        let (first, late) = match &finetune.unfreeze_at {
+            UnfreezeAt::All(epoch) => (*epoch, None),
+            UnfreezeAt::Stages(epochs) => {
+                let late = epochs.iter().find(|&&epoch| epoch > self.epochs);
+                (epochs.first().copied().unwrap_or_default(), late)
+            }
         };
-        if last <= self.epochs {
+        if first > 0 && matches!(finetune.freeze.as_str(), "none" | "") {
+            return Err(ConfigError::Range {
+                key: "finetune.unfreeze_at",
+                found: format!("{first} with finetune.freeze = none"),
+                expected: "something that is frozen until then: name it with --freeze, for example features",
+            });
+        }
+        if first <= self.epochs {
+            if let Some(late) = late {
+                tracing::warn!(
+                    "what finetune.unfreeze_at = {late} would unfreeze stays frozen: the run has {}",
+                    counted(self.epochs, "epoch")
+                );
+            }
             return Ok(());
         }
         Err(ConfigError::Range {
             key: "finetune.unfreeze_at",
-            found: format!("{last} with epochs = {}", self.epochs),
+            found: format!("{first} with epochs = {}", self.epochs),
             expected: "an epoch of the run: after it nothing is unfrozen; raise --epochs, or leave --unfreeze-at out",
         })
     }
