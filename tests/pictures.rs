@@ -396,7 +396,7 @@ fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
 
     // A model that began as this one has seen its pictures too, in its run and out of it, and after a stop when this
     // one is gone.
-    stripes("others", &[("fine", 2), ("wide", 5)], 3);
+    stripes("others", &[("fine", 2), ("middle", 4), ("wide", 5)], 3);
     let tune =
         ["finetune", "--from", "artifacts/m", "--dataset", "others", "--epochs", "2", "--progress", "none"];
     bench.json(&[&tune[..], &["--json", "--name", "tuned"]].concat());
