@@ -499,6 +499,7 @@ fn a_bad_sweep_is_refused_before_anything_is_trained() {
         .run(&["sweep", "good.toml", "--dataset", "photos"])
         .fails(2, &["--dataset photos", "--resume", "--set data.dataset=photos"]);
     bench.run(&["sweep"]).fails(2, &["FILE"]);
+    bench.run(&["sweep", "--resume", "nowhere", "--out", "x"]).fails(2, &["--resume", "--out"]);
     bench.run(&["sweep", "--resume", "nowhere"]).fails(1, &["nowhere", "sweep.toml"]);
     assert!(!bench.path("artifacts").exists(), "nothing is left of a sweep that never began");
 }

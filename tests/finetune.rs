@@ -183,6 +183,15 @@ fn layer_groups_are_unfrozen_one_after_the_other() {
     };
     run(&["--unfreeze-at", "3,2"]).fails(2, &["finetune.unfreeze_at", "[3, 2]"]);
     run(&["--unfreeze-at", "soon"]).fails(2, &["soon", "2,4,6"]);
+    run(&["--freeze", "features", "--unfreeze-at", "0"]).fails(2, &["counted from 1", "leave the flag out"]);
+    run(&["--freeze", "none", "--unfreeze-at", "2"]).fails(2, &["finetune.unfreeze_at = 2", "--freeze"]);
+    for never in ["5", "5,6"] {
+        run(&["--freeze", "features", "--unfreeze-at", never])
+            .fails(2, &["finetune.unfreeze_at = 5 with epochs =", "raise --epochs"]);
+    }
+    let pattern = run(&["--freeze", "["]);
+    pattern.fails(2, &["finetune.freeze = [", "unclosed character class"]);
+    assert!(!pattern.stderr.contains("InvalidPattern"), "{}", pattern.stderr);
     run(&["--freeze", "features", "--unfreeze-at", "1,2,3"]).fails(2, &["3 epochs", "blocks.1, blocks.0"]);
     run(&["--freeze", "layer4"]).fails(2, &["layer4", "matches no parameter"]);
     run(&["--freeze", ".*", "--name", "stuck"]).fails(2, &["nothing to train"]);

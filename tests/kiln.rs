@@ -111,6 +111,21 @@ fn runs_are_listed_and_compared() {
     let table = bench.run(&["runs", "--best"]).stdout;
     assert!(table.contains("first") && table.contains("finished") && table.contains("225034"), "{table}");
     bench.run(&["runs", "third"]).fails(1, &["third"]);
+
+    // A name that is taken is known before the data is looked for.
+    let taken = ["train", "--dataset", "nowhere", "--name", "second"];
+    bench.run(&taken).fails(2, &["artifacts/second"]);
+    bench.run(&["finetune", "--dataset", "nowhere", "--name", "second"]).fails(2, &["artifacts/second"]);
+    bench.run(&["lr-find", "--dataset", "nowhere", "--name", "second"]).fails(2, &["artifacts/second"]);
+    std::fs::write(bench.path("file"), "").expect("written");
+    bench.run(&["train", "--dataset", "nowhere", "--out", "file/runs"]).fails(1, &["file/runs"]);
+    for flag in ["--limit", "--limit-per-class"] {
+        bench.run(&["train", flag, "0"]).fails(2, &[flag, "leave the flag out"]);
+    }
+
+    std::fs::write(bench.path("artifacts/second/run.json"), "{").expect("written");
+    let ran = bench.run(&["runs"]);
+    assert!(ran.status == 0 && ran.stderr.contains("artifacts/second/run.json"), "{}", ran.stderr);
 }
 
 #[test]
@@ -214,6 +229,12 @@ fn unknown_kernels_are_refused_everywhere() {
             said.contains("nonsense") && said.contains("auto, stock, portable, avx2 or avx512"),
             "{said}"
         );
+    }
+    // Set to nothing is not set.
+    let empty = [("KILN_KERNELS", ""), ("KILN_DATA", ""), ("KILN_MIRROR", ""), ("KILN_LOG", "")];
+    for command in [&["models"][..], &["data", "check", "mnist-sample"]] {
+        let output = bench.command(command).envs(empty).output().expect("it starts");
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     for command in &commands[..5] {
         let words = ["nonsense", "auto", "stock", "portable", "avx2", "avx512"];

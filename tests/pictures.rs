@@ -232,8 +232,19 @@ fn show_draws_a_sheet() {
     bench.run(&show).fails(2, &["--out"]);
     let original = format!("digits/{}/0000.jpg", NAMES[digits().labels[0] as usize]);
     let before = fs::read(bench.path(&original)).expect("a picture");
-    bench.run(&[&show[..], &["--out", &original]].concat()).fails(2, &[&original, "overwritten"]);
+    bench.run(&[&show[..], &["--out", &original]].concat()).fails(2, &[&original]);
     assert!(before == fs::read(bench.path(&original)).expect("a picture"));
+    bench.run(&[&show[..], &["--out", "sheet.jpg"]].concat()).fails(2, &["sheet.jpg", ".png"]);
+    // What is read is not written over.
+    let picture = files(&bench.path("digits")).remove(0);
+    let name = format!("digits/{picture}");
+    fs::write(bench.path("list.csv"), format!("path,label\n{name},one\n")).expect("written");
+    for data in ["digits", "list.csv"] {
+        bench.run(&["data", "show", data, "--out", &name]).fails(2, &[&name, data]);
+        bench
+            .run(&["evaluate", "--dataset", "mnist-sample", "--rejection", data, "--picture", &name])
+            .fails(2, &[&name, data]);
+    }
     let wrong = [&show[..], &["--out", "x.png", "--set", "data.augment.flop=true"]].concat();
     bench.run(&wrong).fails(2, &["flop"]);
     assert!(!files(&bench.path("")).contains(&"x.png".to_owned()));
@@ -340,7 +351,8 @@ fn a_small_folder_is_learned_by_default_and_a_guess_is_called_one() {
         ("file", &["--config", "short.toml"]),
         ("batch", &["--batch-size", "128", "--set", "epochs=1"]),
     ] {
-        let ran = bench.run(&[&train[..3], &["--progress", "plain", "--name", name], flags].concat());
+        // Without progress, too, a warning is heard.
+        let ran = bench.run(&[&train[..3], &["--progress", "none", "--name", name], flags].concat());
         assert_eq!(ran.status, 0, "{}", ran.stderr);
         assert!(!ran.stderr.contains("choose otherwise"), "{}", ran.stderr);
         assert!(ran.stderr.contains("always naming the largest class"), "{}", ran.stderr);
@@ -406,9 +418,45 @@ fn labelled_folders_are_evaluated_whole_and_by_the_names_of_their_classes() {
     assert_eq!(evaluate("copy", &[])["trained_on"], 0);
     bench.run(&["evaluate", "--model", "artifacts/m"]).fails(1, &["own", "--dataset"]);
 
+    // A model that began as this one has seen its pictures too, in its run and out of it, and after a stop when this
+    // one is gone.
+    stripes("others", &[("fine", 2), ("middle", 4), ("wide", 5)], 3);
+    let tune =
+        ["finetune", "--from", "artifacts/m", "--dataset", "others", "--epochs", "2", "--progress", "none"];
+    bench.json(&[&tune[..], &["--json", "--name", "tuned"]].concat());
+    let stopped = bench.path("artifacts/stopped");
+    for file in support::files(&bench.path("artifacts/tuned")) {
+        let to = stopped.join(&file);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        fs::copy(bench.path("artifacts/tuned").join(&file), to).expect("copied");
+    }
+    fs::remove_file(stopped.join("model.kiln")).expect("removed");
+    let mut unfinished = self::record(&stopped);
+    (unfinished["status"], unfinished["result"]) = ("interrupted".into(), serde_json::Value::Null);
+    fs::write(stopped.join("run.json"), unfinished.to_string()).expect("written");
+    fs::rename(bench.path("artifacts/m"), bench.path("m")).expect("moved");
+    bench.json(&["finetune", "--resume", "artifacts/stopped", "--json", "--progress", "none"]);
+    fs::rename(bench.path("m"), bench.path("artifacts/m")).expect("moved");
+    fs::copy(bench.path("artifacts/tuned/model.kiln"), bench.path("tuned.kiln")).expect("copied");
+    for model in ["artifacts/tuned", "artifacts/stopped", "tuned.kiln"] {
+        let all =
+            bench.json(&["evaluate", "--model", model, "--dataset", "copy", "--split", "all", "--json"]);
+        let warned = all["warnings"].to_string().contains("was trained on");
+        assert_eq!((&all["trained_on"], warned), (&record["images"]["train"], true), "{model}");
+        let own =
+            bench.json(&["evaluate", "--model", model, "--dataset", "others", "--split", "train", "--json"]);
+        assert!(own["trained_on"].as_u64().is_some_and(|count| count > 0), "{model}: {own}");
+    }
+
     // Other pictures: all of them, in folders, parts, and lists.
     stripes("new", &[("fine", 1), ("middle", 3), ("wide", 7)], 1);
     let new = evaluate("new", &[]);
+    // Nothing is set aside of what is judged by all of it.
+    let said = bench.run(&["evaluate", "--model", "artifacts/m", "--dataset", "new"]);
+    assert!(said.status == 0 && !said.stderr.contains("set aside"), "{}", said.stderr);
+    bench
+        .run(&["predict", "--model", "artifacts/m", "--digits", "new"])
+        .fails(2, &["`digits` needs a model of digits", "fine, middle, wide"]);
     assert_eq!(
         (&new["split"], &new["images"], &new["labelled_images"]),
         (&"all".into(), &120.into(), &120.into())

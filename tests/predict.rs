@@ -321,6 +321,15 @@ fn wrong_flags_are_usage_errors() {
     fails(&["a.png", "--keep", "0.1"], 2, &["from 0.5 to 1"]);
     fails(&["a.png", "b.png", "--show", "seen.png"], 2, &["2 pictures", "folder"]);
     fails(&["a.png", "--show", "b.png/x"], 1, &["cannot write"]);
+    for other in ["x.txt", "why.jpg", "b.tiff"] {
+        fails(&["a.png", "--show", other], 2, &[other, ".png"]);
+        bench.run(&["explain", "a.png", "--out", other]).fails(2, &[other, ".png"]);
+    }
+    let before = fs::read(bench.path("a.png")).expect("a picture");
+    for there in ["./a.png", "."] {
+        fails(&["a.png", "--show", there], 2, &["pictures that are read"]);
+    }
+    assert_eq!(fs::read(bench.path("a.png")).expect("a picture"), before);
     fails(&["empty"], 1, &["holds no picture"]);
     fails(&["a.png", "--top", "-1"], 2, &["'-1' for '--top", "from 1 to 1000"]);
     bench.run(&["predict", "a.png", "--model", "none"]).fails(1, &["none"]);

@@ -415,6 +415,10 @@ fn the_page_is_told_of_the_served_model() {
     let file = with_page.client().get("/v1/model/file");
     assert_eq!((file.status, file.bytes() == model), (200, true));
     assert!(with_page.client().get("/upload").text().contains("<form"), "the form is there too");
+    assert!(
+        with_page.client().get("/v1/model").text().contains("\"reads_digits\":true"),
+        "the form offers digits"
+    );
     Server::start(&bench, &[]).client().get("/v1/model/file").is_problem(404, &["--web"]);
     let closed = Server::start_with(&bench, &["--web", "dist"], &[("KILN_TOKEN", "s3cret-token")]);
     closed.client().get("/v1/model/file").is_problem(401, &["Bearer"]);

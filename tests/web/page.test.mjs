@@ -220,6 +220,7 @@ describe("a page from kiln serve", () => {
       assert.notEqual((await settled(page)).label, "…");
       if (process.env.KILN_SCREENSHOT) await page.screenshot({ path: process.env.KILN_SCREENSHOT, fullPage: true });
       await page.goto(`${served.url}upload`);
+      assert.equal(await page.isVisible("input[name=digits]"), false, "no digits are offered");
       await page.setInputFiles("#files", { name: "level.png", mimeType: "image/png", buffer: greyPng(20, 20, () => 220) });
       await page.fill("input[name=top]", "1");
       await page.click("button");

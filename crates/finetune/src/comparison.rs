@@ -28,11 +28,12 @@ struct Comparison<'a> {
 /// As the two runs.
 pub fn run(config: TrainConfig, start: Start, common: &CommonArguments) -> Result<ExitCode, Failure> {
     let quiet = CommonArguments { json: false, ..common.clone() };
+    let name = quiet.name.as_ref().map(|name| format!("{name}-scratch"));
+    RunFolder::check_free(&quiet.out, name.as_deref())?;
     let (status, finetuned) = train::command::run_silently("finetune", &config, start, &quiet)?;
     let Some(finetuned) = finetuned else { return Ok(status) };
     tracing::info!("now the same network from scratch, on the same images with the same budget");
     let scratch_config = TrainConfig { finetune: None, ..config };
-    let name = quiet.name.as_ref().map(|name| format!("{name}-scratch"));
     let arguments = CommonArguments { name, ..quiet };
     let (status, scratch) =
         train::command::run_silently("train", &scratch_config, Start::Scratch, &arguments)?;

@@ -27,6 +27,16 @@ const DEFAULT_DATASET: &str = "fashion-mnist";
 /// Passes over it when their number is not given.
 const DEFAULT_EPOCHS: i64 = 5;
 
+/// In a configuration 0 stands for never, which nobody means who types it.
+fn unfreeze_at(text: &str) -> Result<UnfreezeAt, String> {
+    match text.parse()? {
+        UnfreezeAt::All(0) => {
+            Err("epochs are counted from 1; to keep everything frozen leave the flag out".to_owned())
+        }
+        at => Ok(at),
+    }
+}
+
 /// The flags of `finetune`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct FinetuneArguments {
@@ -52,7 +62,7 @@ pub struct FinetuneArguments {
     pub freeze: Option<String>,
     /// Unfreeze everything from this epoch on (counted from 1); with a list such as 2,4,6 one layer group at each of these
     /// epochs, from the head down
-    #[arg(long, value_name = "EPOCH[,EPOCH...]")]
+    #[arg(long, value_name = "EPOCH[,EPOCH...]", value_parser = unfreeze_at)]
     pub unfreeze_at: Option<UnfreezeAt>,
     /// Learning rate of the features (all below the classifier), as a factor of the base rate [default: 1]
     #[arg(long, value_name = "FACTOR")]

@@ -120,7 +120,8 @@ pub fn path_by_default() -> Result<Path, KernelsError> {
     static PATH: OnceLock<Result<Path, KernelsError>> = OnceLock::new();
     PATH.get_or_init(|| {
         let forced = std::env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned());
-        Path::choose(forced.as_deref())
+        // Files of environments set what is not set to nothing.
+        Path::choose(forced.as_deref().filter(|name| !name.is_empty()))
     })
     .clone()
 }

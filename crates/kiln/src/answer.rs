@@ -1,6 +1,7 @@
 //! What may be chosen about answers, and the answer for one picture: one meaning for `kiln predict` and `kiln serve`.
 
 use clap::Args;
+use data::listed;
 use model::{
     ClassProbability, Classifier, ClassifyError, Picture, Policy, Prediction, Reading, Reason, TaskName,
 };
@@ -62,9 +63,16 @@ impl Choice {
     ///
     /// # Errors
     /// What has none, by the name that flags and parameters have.
-    pub(crate) fn check(&self, task: TaskName) -> Result<(), String> {
+    pub(crate) fn check(&self, classifier: &Classifier) -> Result<(), String> {
         let default = Self::default();
+        let task = classifier.metadata().task.name();
         let name = match task {
+            TaskName::Classify if self.digits && !classifier.reads_digits() => {
+                return Err(format!(
+                    "`digits` needs a model of digits; this one answers to whole pictures, and knows {}",
+                    listed(&classifier.metadata().classes)
+                ));
+            }
             TaskName::MultiLabel if self.digits => "digits",
             TaskName::MultiLabel if self.keep.to_bits() != default.keep.to_bits() => "keep",
             TaskName::Classify | TaskName::MultiLabel => return Ok(()),

@@ -1,6 +1,6 @@
 //! The pictures that a command was given: files, folders, standard input.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -103,20 +103,22 @@ fn source(Found { path, what }: Found) -> Option<Source> {
 }
 
 /// Where the picture made of each source goes: the file itself for one source, or a folder with one file
-/// for each. None of them is a source: what was given stays as it is.
+/// for each.
+///
+/// # Errors
+/// When it is no place for PNG files, or a source lies there.
 pub(crate) fn outputs(target: &Path, sources: &[Source]) -> Result<Vec<PathBuf>, Failure> {
     let outputs = places(target, sources)?;
-    let given: HashSet<PathBuf> = sources
+    let read: HashSet<PathBuf> = sources
         .iter()
         .filter_map(|source| match source {
             Source::File(path) | Source::Lost(path, _) => path.canonicalize().ok(),
             Source::Stdin => None,
         })
         .collect();
-    let overwritten = outputs.iter().find(|path| path.canonicalize().is_ok_and(|path| given.contains(&path)));
-    match overwritten {
+    match outputs.iter().find(|path| path.canonicalize().is_ok_and(|path| read.contains(&path))) {
         Some(path) => Err(Failure::usage(format!(
-            "{} is one of the pictures given, and would be overwritten: name another file or folder",
+            "{} is one of the pictures that are read, and would be overwritten: name another place for what is made of them",
             path.display()
         ))),
         None => Ok(outputs),
@@ -135,9 +137,54 @@ pub(crate) fn keep(input: &Path, out: &Path, what: &str) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Whether a drawing, which is a PNG file, can go to `target` without taking the place of the data at `places`: a folder
+/// of pictures, a list, or a picture that a list names.
+///
+/// # Errors
+/// When it cannot.
+pub(crate) fn check_drawing<'a>(
+    target: &Path,
+    places: impl IntoIterator<Item = &'a str>,
+) -> Result<(), Failure> {
+    if !is_png(target) || target.is_dir() {
+        return Err(Failure::usage(format!(
+            "{}: expected the name of a file, ending in .png",
+            target.display()
+        )));
+    }
+    let Ok(there) = target.canonicalize() else { return Ok(()) };
+    for place in places {
+        let Ok(data) = Path::new(place).canonicalize() else { continue };
+        let is_data =
+            if data.is_dir() { there.starts_with(&data) } else { data == there || names(&data, &there) };
+        if is_data {
+            return Err(Failure::usage(format!(
+                "{} is there already, and belongs to the data {place}: name another file for the drawing",
+                target.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a list of pictures has `file` in one of its cells.
+fn names(list: &Path, file: &Path) -> bool {
+    let folder = list.parent().unwrap_or(Path::new(""));
+    let bytes = fs::read(list).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let cells = text.split(['\n', '\r', ',', ';', '\t', '"']).map(str::trim).filter(|cell| !cell.is_empty());
+    cells.into_iter().any(|cell| folder.join(cell).canonicalize().is_ok_and(|path| path == file))
+}
+
+fn is_png(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
+}
+
+/// Endings of files that nobody means a folder by.
+const OTHER_FILES: [&str; 6] = ["txt", "csv", "json", "svg", "pdf", "html"];
+
 fn places(target: &Path, sources: &[Source]) -> Result<Vec<PathBuf>, Failure> {
-    let is_file = target.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-    if is_file && !target.is_dir() {
+    if is_png(target) && !target.is_dir() {
         return match sources {
             [_] => Ok(vec![target.to_owned()]),
             _ => Err(Failure::usage(format!(
@@ -147,10 +194,17 @@ fn places(target: &Path, sources: &[Source]) -> Result<Vec<PathBuf>, Failure> {
             ))),
         };
     }
-    if target.is_file() {
-        return Err(Failure::usage(format!("{}: expected a folder or a file named .png", target.display())));
+    let extension = target.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    let is_file = |extension: String| {
+        EXTENSIONS.contains(&extension.as_str()) || OTHER_FILES.contains(&extension.as_str())
+    };
+    if target.is_file() || !target.is_dir() && extension.is_some_and(is_file) {
+        return Err(Failure::usage(format!(
+            "{}: what is drawn is a PNG file: expected a folder, or the name of a file ending in .png",
+            target.display()
+        )));
     }
-    let mut taken = std::collections::HashMap::new();
+    let mut taken = HashMap::new();
     Ok(sources
         .iter()
         .map(|source| {

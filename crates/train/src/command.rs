@@ -17,7 +17,8 @@ use crate::start::{Start, StartError, configure, configure_foreign};
 use crate::task::evaluation_set::EvaluationSetError;
 
 pub use crate::terminal::{
-    Failure, StderrWriter, exit, log_to_stderr, parsed, print, print_json, say, visible_fields,
+    Failure, StderrWriter, exit, log_to_stderr, log_warnings_to_stderr, parsed, print, print_json, say,
+    visible_fields,
 };
 
 impl From<FitError> for Failure {
@@ -105,7 +106,11 @@ pub fn configured(arguments: &TrainArguments) -> Result<(TrainConfig, Start), Fa
 pub fn set_up(common: &CommonArguments) -> Result<(), Failure> {
     model::ops::path_by_default()?;
     model::ops::keep_freed_memory();
-    log_to_stderr(common.progress == Some(ProgressMode::None));
+    if common.progress == Some(ProgressMode::None) {
+        log_warnings_to_stderr();
+    } else {
+        log_to_stderr(false);
+    }
     if common.progress.is_some_and(ProgressMode::lacks_terminal) {
         return Err(Failure::usage(
             "--progress tui needs a terminal on standard output; use bar, plain or none",
@@ -210,6 +215,9 @@ fn run_folds(
     common: &CommonArguments,
 ) -> Result<ExitCode, Failure> {
     let context = run_context(command, common)?;
+    if !matches!(start, Start::Resume(_)) {
+        RunFolder::check_free(&common.out, common.name.as_deref())?;
+    }
     let adapted = common.leaves_budget_open().then(|| {
         // All folds are of one size, but for an image.
         let mut first = config.clone();
@@ -223,6 +231,9 @@ fn run_folds(
     });
     let adapted = adapted.transpose()?;
     let config = adapted.as_ref().unwrap_or(config);
+    if !matches!(start, Start::Resume(_)) {
+        config.check_unfreezing()?;
+    }
     let folder = match start {
         Start::Resume(folder) => folder,
         // Each fold opens the file anew.
@@ -282,6 +293,9 @@ pub fn run_silently(
     common: &CommonArguments,
 ) -> Result<(ExitCode, Option<Box<Finished>>), Failure> {
     let adapts_budget = common.leaves_budget_open();
+    if !adapts_budget && !matches!(start, Start::Resume(_)) {
+        config.check_unfreezing()?;
+    }
     let context = RunContext { adapts_budget, ..run_context(command, common)? };
     match fit(config, &context, start)? {
         Outcome::Finished(finished) => Ok((ExitCode::SUCCESS, Some(finished))),

@@ -96,14 +96,27 @@ impl Write for StderrWriter {
     }
 }
 
+/// What is heard where nobody asks for something else.
+const ALL: &str =
+    "error,train=info,evaluation=info,tune=info,data=info,model=info,finetune=info,kiln=info,kernels=info";
+/// The same without what only tells how far it is.
+const WARNINGS: &str =
+    "error,train=warn,evaluation=warn,tune=warn,data=warn,model=warn,finetune=warn,kiln=warn,kernels=warn";
+
 /// Messages go to standard error; `KILN_LOG` takes `tracing`'s directives.
 pub fn log_to_stderr(quiet: bool) {
-    let default = if quiet {
-        "error"
-    } else {
-        "error,train=info,evaluation=info,tune=info,data=info,model=info,finetune=info,kiln=info,kernels=info"
-    };
-    let filter = EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    log(if quiet { "error" } else { ALL });
+}
+
+/// As [`log_to_stderr`], for a command that is to show no progress: what a person has to know stays.
+pub fn log_warnings_to_stderr() {
+    log(WARNINGS);
+}
+
+fn log(default: &str) {
+    let asked = std::env::var("KILN_LOG").ok().filter(|directives| !directives.is_empty());
+    let filter = asked.and_then(|directives| EnvFilter::try_new(directives).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(default));
     // A second call (tests in one process) keeps the first.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

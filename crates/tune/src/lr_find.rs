@@ -30,6 +30,8 @@ const RUNNING_DECAY: f64 = 0.9;
 const SETTLING: usize = 10;
 /// Width of the smoothing, as a share of all steps.
 const SMOOTHING: f64 = 0.03;
+/// A loss is as good as the least when it lies above it by less than this share of the whole fall.
+const NEAR: f64 = 0.01;
 /// How far below the rate of the least loss the suggestion lies, since there the loss no longer falls.
 const SAFETY: f64 = 10.0;
 
@@ -71,10 +73,13 @@ pub struct RangeTest {
     pub dataset: String,
     /// From where to where.
     pub range: RangeTestConfig,
-    /// A tenth of `least`.
+    /// A tenth of `least`; on a plateau `steepest`.
     pub suggestion: Option<f64>,
-    /// The rate at which the smoothed loss is least, if it falls at all.
+    /// The rate at which the smoothed loss is least, if it falls at all; on a plateau the first rate that comes near that.
     pub least: Option<f64>,
+    /// Whether the loss stays near its least value while the rate grows tenfold: the data was learned before the rate
+    /// was high, and where on the plateau the least value lies is chance.
+    pub plateau: bool,
     /// The rate at which the smoothed loss falls fastest, per factor of the rate.
     pub steepest: Option<f64>,
     /// The rate at which the loss had become four times its least value, or no number.
@@ -118,6 +123,7 @@ pub fn range_test(
     context: &RunContext,
     start: Start,
 ) -> Result<Option<RangeTest>, FitError> {
+    RunFolder::check_free(&context.artifacts, context.name.as_deref())?;
     config.kernels.apply()?;
     let device = config.backend.device()?;
     let config = TrainConfig { test: false, ..config.clone() };
@@ -126,8 +132,9 @@ pub fn range_test(
         return Ok(None);
     };
     let smoothed = smooth(&losses, (SMOOTHING * range.steps as f64).max(1.0));
-    let (steepest, least) = (steepest(&rates, &smoothed), least(&rates, &smoothed));
-    let suggestion = least.map(|rate| rate / SAFETY);
+    let steepest = steepest(&rates, &smoothed);
+    let (least, plateau) = least(&rates, &smoothed).map_or((None, false), |(rate, flat)| (Some(rate), flat));
+    let suggestion = suggested(least, plateau, steepest);
 
     let label = format!("{}-{}", context.command, short_name(&config.data.dataset));
     let run = RunFolder::create(&context.artifacts, context.name.as_deref(), &label)?;
@@ -143,6 +150,7 @@ pub fn range_test(
         range,
         suggestion,
         least,
+        plateau,
         steepest,
         diverged,
         points,
@@ -278,10 +286,27 @@ fn steepest(rates: &[f64], smoothed: &[f64]) -> Option<f64> {
         .map(|index| rates[index])
 }
 
-/// The rate with the least loss; `None` when the loss never falls.
-fn least(rates: &[f64], smoothed: &[f64]) -> Option<f64> {
+/// The rate with the least loss, and whether that lies on a plateau: then it is the first rate there. `None` when the
+/// loss never falls.
+fn least(rates: &[f64], smoothed: &[f64]) -> Option<(f64, bool)> {
     let least = (0..smoothed.len()).min_by(|a, b| smoothed[*a].total_cmp(&smoothed[*b]))?;
-    (least > 0).then(|| rates[least])
+    if least == 0 {
+        return None;
+    }
+    let highest = smoothed[..least].iter().copied().fold(smoothed[least], f64::max);
+    let near = smoothed[least] + NEAR * (highest - smoothed[least]);
+    // Going up and coming down again is no plateau.
+    let first = (0..least).rev().take_while(|&index| smoothed[index] <= near).last().unwrap_or(least);
+    let last = (least..smoothed.len()).take_while(|&index| smoothed[index] <= near).last().unwrap_or(least);
+    let flat = rates[last] >= SAFETY * rates[first];
+    Some((rates[if flat { first } else { least }], flat))
+}
+
+/// What is safe: well below where the loss no longer falls. On a plateau it no longer fell since nothing was left to
+/// learn, whatever the rate; it was learned at the rate of the steepest fall.
+fn suggested(least: Option<f64>, plateau: bool, steepest: Option<f64>) -> Option<f64> {
+    let below = least.map(|rate| rate / SAFETY);
+    if plateau { steepest.or(below) } else { below }
 }
 
 #[cfg(test)]
@@ -318,10 +343,30 @@ mod tests {
         assert_eq!(steepest(&rates[..3], &[1.0, 2.0, 3.0]), None);
         assert_eq!(steepest(&[], &[]), None);
         // The step flattens out before the rise at index 90.
-        let found = least(&rates, &smoothed).unwrap();
-        assert!((rates[75]..=rates[90]).contains(&found), "{found}");
+        let (found, flat) = least(&rates, &smoothed).unwrap();
+        assert!((rates[75]..=rates[90]).contains(&found) && !flat, "{found}");
+        assert_eq!(suggested(Some(found), flat, Some(1.0)), Some(found / SAFETY));
         assert_eq!(least(&rates[..3], &[1.0, 2.0, 3.0]), None);
         assert_eq!(least(&[], &[]), None);
+    }
+
+    #[test]
+    fn on_a_plateau_the_steepest_fall_is_suggested() {
+        // Learned at index 60, and then nothing but noise around 0 for three decades of rates, least at the end.
+        let rates: Vec<f64> = (0..140).map(|index| 1e-5 * 1.1f64.powi(index)).collect();
+        let losses: Vec<f64> = (0..140)
+            .map(|index| {
+                let noise = 0.002 * f64::from(index * 7 % 5) - 1e-5 * f64::from(index);
+                2.0 / (1.0 + ((f64::from(index) - 60.0) / 3.0).exp()) + noise
+            })
+            .collect();
+        let smoothed = smooth(&losses, 2.0);
+        let (found, flat) = least(&rates, &smoothed).unwrap();
+        assert!(flat && (rates[65]..=rates[80]).contains(&found), "{found}");
+        let steepest = steepest(&rates, &smoothed);
+        let suggestion = suggested(Some(found), flat, steepest).unwrap();
+        assert!((rates[55]..=rates[65]).contains(&suggestion), "{suggestion}");
+        assert_eq!(suggested(Some(found), flat, None), Some(found / SAFETY));
     }
 
     #[test]

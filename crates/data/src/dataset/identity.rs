@@ -241,23 +241,27 @@ impl Changes {
     pub fn in_words(&self) -> Vec<String> {
         let mut lines: Vec<String> =
             self.renamed.iter().map(|(old, new)| format!("class {old} is called {new} now")).collect();
-        let mut list = |names: &[String], what: &str| {
-            if !names.is_empty() {
-                lines.push(format!("{} {what}: {}", names.len(), first(names)));
-            }
+        let mut list = |names: &[String], one: &str, several: &str| match names {
+            [] => {}
+            [_] => lines.push(format!("1 {one}: {}", first(names))),
+            _ => lines.push(format!("{} {several}: {}", names.len(), first(names))),
         };
-        list(&self.new_classes, "new classes");
-        list(&self.lost_classes, "classes are gone");
+        list(&self.new_classes, "new class", "new classes");
+        list(&self.lost_classes, "class is gone", "classes are gone");
         let relabelled: Vec<String> = self
             .relabelled
             .iter()
             .map(|(file, old, new)| format!("{file} ({new} instead of {old})"))
             .collect();
-        list(&relabelled, "images have another class");
-        list(&self.replaced, "images show something else");
-        list(&self.added, "new images");
-        list(&self.removed, "images are gone");
-        list(&self.moved, "images moved between the test part and the others");
+        list(&relabelled, "image has another class", "images have another class");
+        list(&self.replaced, "image shows something else", "images show something else");
+        list(&self.added, "new image", "new images");
+        list(&self.removed, "image is gone", "images are gone");
+        list(
+            &self.moved,
+            "image moved between the test part and the others",
+            "images moved between the test part and the others",
+        );
         if self.reordered {
             lines.push("the classes come in another order".to_owned());
         }
@@ -331,22 +335,22 @@ mod tests {
         assert_eq!(lines(&changed(|e| e.reverse()), &same), none);
         assert_eq!(
             lines(&changed(|e| e[0].class = "b".into()), &same),
-            ["1 images have another class: a/1 (b instead of a)"]
+            ["1 image has another class: a/1 (b instead of a)"]
         );
         assert_eq!(
             lines(&changed(|e| e[0] = entry("a/1", "a", None, 9)), &same),
-            ["1 images show something else: a/1"]
+            ["1 image shows something else: a/1"]
         );
-        assert_eq!(lines(&changed(|e| drop(e.remove(1))), &same), ["1 images are gone: a/2"]);
+        assert_eq!(lines(&changed(|e| drop(e.remove(1))), &same), ["1 image is gone: a/2"]);
         assert_eq!(
             lines(&changed(|e| e.extend((10..15).map(|n| entry(&format!("a/{n}"), "a", None, n)))), &same),
             ["5 new images: a/10, a/11, a/12 and 2 more"]
         );
         // A copy is an image more.
-        assert_eq!(lines(&changed(|e| e.push(entry("a/3", "a", None, 1))), &same), ["1 new images: a/3"]);
+        assert_eq!(lines(&changed(|e| e.push(entry("a/3", "a", None, 1))), &same), ["1 new image: a/3"]);
         assert_eq!(
             lines(&changed(|e| e[3].part = None), &same),
-            ["1 images moved between the test part and the others: b/2"]
+            ["1 image moved between the test part and the others: b/2"]
         );
         let swapped = changed(|e| {
             for entry in e {

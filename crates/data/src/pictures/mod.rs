@@ -34,6 +34,7 @@ use crate::findings::{Finding, FindingKind, grouped};
 use crate::formats::decoded::{DecodeLimits, Probe};
 use crate::options::{ImageOptions, InputRequest, OnBadImage, Purpose};
 use crate::sources::search::Search;
+use crate::text::counted;
 use crate::text::one_line;
 use cache::{Content, Header, Names};
 use listed::Listing;
@@ -197,7 +198,7 @@ fn pair(
     let mut parts = header.parts;
     let test_set_aside = !parts.contains(&Part::Test);
     if test_set_aside {
-        report.untested = set_test_aside(&all, &mut parts, options.test_fraction);
+        report.untested = set_test_aside(&all, &mut parts, options);
     }
     report.torn_groups = torn_groups(listing);
     report.duplicates = Duplicates::of(&all, &parts);
@@ -354,10 +355,6 @@ fn tell(root: &Path, report: &PictureReport) {
     }
 }
 
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
 /// What belongs together: the content of each picture, or its group.
 fn units(listing: &Listing, names: &Names) -> Arc<[ContentHash]> {
     let groups: HashMap<String, &String> = listing
@@ -386,7 +383,8 @@ fn torn_groups(listing: &Listing) -> Vec<String> {
 }
 
 /// Moves training images to the test part, by their units alone; gives the classes of which none was moved.
-fn set_test_aside(all: &Dataset, parts: &mut [Part], fraction: f64) -> Vec<String> {
+fn set_test_aside(all: &Dataset, parts: &mut [Part], options: &ImageOptions) -> Vec<String> {
+    let ImageOptions { test_fraction: fraction, purpose, .. } = *options;
     let (mut moved, mut counts) = (0, vec![0; all.class_names.len()]);
     for ((part, unit), labels) in parts.iter_mut().zip(all.units.iter()).zip(all.labels.iter()) {
         if *part == Part::Train && test_draw(unit) < fraction {
@@ -397,12 +395,14 @@ fn set_test_aside(all: &Dataset, parts: &mut [Part], fraction: f64) -> Vec<Strin
             }
         }
     }
-    tracing::info!(
-        "the data names no test part: {} of {} pictures are set aside for the test, chosen by what they show, the same \
-         ones in every run",
-        moved,
-        all.len()
-    );
+    // A model may be judged by all of it: who does that says what was taken.
+    if purpose == Purpose::Training {
+        tracing::info!(
+            "the data names no test part: {moved} of {} are set aside for the test, chosen by what they show, the same ones in \
+             every run",
+            counted(all.len(), "picture")
+        );
+    }
     let untested = all.class_names.iter().zip(counts).filter(|(_, count)| *count == 0);
     untested.map(|(name, _)| name.clone()).collect()
 }

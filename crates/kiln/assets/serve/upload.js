@@ -25,6 +25,26 @@ function show(files, predictions) {
   element("result").replaceChildren(table);
 }
 
+const authorization = () => {
+  const token = element("token").value;
+  return token ? { Authorization: "Bearer " + token } : {};
+};
+
+// Digits are offered where the model reads them.
+async function offerDigits() {
+  try {
+    const response = await fetch("v1/model", { headers: authorization() });
+    const model = response.ok ? await response.json() : {};
+    element("digits-label").hidden = !model.reads_digits;
+    if (!model.reads_digits) element("digits-label").querySelector("input").checked = false;
+  } catch {
+    // Classifying will say that the server does not answer.
+  }
+}
+
+element("token").addEventListener("change", offerDigits);
+offerDigits();
+
 element("form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const files = [...element("files").files];
@@ -32,14 +52,12 @@ element("form").addEventListener("submit", async (event) => {
   for (const file of files) form.append("image", file);
   const query = new URLSearchParams(new FormData(event.target));
   query.delete("image");
-  const token = element("token").value;
   const button = event.target.querySelector("button");
   button.disabled = true;
   element("error").textContent = "";
   element("result").replaceChildren();
   try {
-    const headers = token ? { Authorization: "Bearer " + token } : {};
-    const response = await fetch(`v1/predict?${query}`, { method: "POST", body: form, headers });
+    const response = await fetch(`v1/predict?${query}`, { method: "POST", body: form, headers: authorization() });
     const answer = await response.json();
     if (response.ok) {
       show(files, answer.predictions);

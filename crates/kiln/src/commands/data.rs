@@ -19,6 +19,7 @@ use train::command::{Failure, log_to_stderr, print, print_json, write_file};
 use train::config::arguments::FitArgument;
 use train::config::{ConfigLayers, TrainConfig};
 
+use crate::pictures::check_drawing;
 use crate::table::table;
 
 /// Files of one kind that are listed in words; `--json` lists all.
@@ -29,8 +30,8 @@ const LISTED: usize = 50;
 pub(crate) struct DataArguments {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Look for data files here first
-    #[arg(long, value_name = "FOLDER", env = "KILN_DATA", global = true)]
+    /// Look for data files here first [default: the variable `KILN_DATA`]
+    #[arg(long, value_name = "FOLDER", global = true)]
     data_dir: Option<PathBuf>,
     /// Print the result as one JSON object
     #[arg(long, global = true)]
@@ -294,16 +295,8 @@ fn sizes(sizes: &Sizes) -> String {
 }
 
 fn show(arguments: &ShowArguments, search: &Search, as_json: bool) -> Result<(), Failure> {
+    check_drawing(&arguments.out, [arguments.name.as_str()])?;
     let config = arguments.config()?;
-    if let (Ok(out), Ok(folder)) =
-        (arguments.out.canonicalize(), std::path::Path::new(&config.data.dataset).canonicalize())
-        && out.starts_with(&folder)
-    {
-        return Err(Failure::usage(format!(
-            "--out {} is part of the data, and would be overwritten: name another file",
-            arguments.out.display()
-        )));
-    }
     let pair = load(&config.data.dataset, search, &config.data.images())?;
     let train = Arc::new(pair.train);
     let indices = first_of_each_class(&train, usize::from(arguments.count));

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use clap::Args;
+use data::text::counted;
 use data::{ClassAgreement, Search};
 use evaluation::metrics::{ClassMetrics, Evaluation};
 use evaluation::multi_label::{SetClassMetrics, SetEvaluation, SetFigures};
@@ -21,6 +22,7 @@ use train::start::model_io::{load, model_path};
 use train::task::evaluation_set::{EvaluationRequest, EvaluationSet, Part, UnknownClasses};
 
 use crate::commands::rejection::{Rejection, foreign, measure};
+use crate::pictures::check_drawing;
 use crate::table::table;
 
 /// Flags of `kiln evaluate`.
@@ -43,8 +45,8 @@ pub(crate) struct EvaluateArguments {
     /// What images of classes mean that the model does not know; classes are matched by their names
     #[arg(long, value_enum, default_value = "reject")]
     unknown_classes: UnknownClasses,
-    /// Look for data files here first
-    #[arg(long, value_name = "FOLDER", env = "KILN_DATA")]
+    /// Look for data files here first [default: the variable `KILN_DATA`]
+    #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// Where tensors live
     #[arg(long, value_enum, default_value = "flex")]
@@ -151,6 +153,12 @@ struct SetEvaluationResult {
 pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     log_to_stderr(arguments.json);
     train::command::join_threads(arguments.threads);
+    if let Some(picture) = &arguments.picture {
+        check_drawing(
+            picture,
+            arguments.dataset.as_deref().into_iter().chain(arguments.rejection.as_deref()),
+        )?;
+    }
     arguments.kernels.apply()?;
     let device = arguments.backend.device().map_err(Failure::failed)?;
     let model = load(&arguments.model, &device).map_err(Failure::failed)?;
@@ -327,8 +335,8 @@ fn sets_in_words(evaluation: &SetEvaluation, judged: &EvaluationSet, seconds: f6
     let SetFigures { micro_f1, macro_f1, mean_average_precision, subset_accuracy } = evaluation.figures();
     let images = evaluation.predictions.len();
     format!(
-        "{}mAP {}  micro F1 {micro_f1:.4}  macro F1 {}  all labels right {:.2}%  loss {:.4}  {images} images in \
-         {seconds:.2} s\n{images} of {} labelled images ({})\n\n{}",
+        "{}mAP {}  micro F1 {micro_f1:.4}  macro F1 {}  all labels right {:.2}%  loss {:.4}  {} in \
+         {seconds:.2} s\n{images} of {} ({})\n\n{}",
         match judged.part {
             Part::All => String::new(),
             part => format!("{} ", part.name()),
@@ -337,7 +345,8 @@ fn sets_in_words(evaluation: &SetEvaluation, judged: &EvaluationSet, seconds: f6
         figure(macro_f1),
         subset_accuracy * 100.0,
         evaluation.mean_loss,
-        judged.labelled,
+        counted(images, "image"),
+        counted(judged.labelled, "labelled image"),
         judged.why,
         table(&rows)
     )
@@ -374,16 +383,16 @@ fn in_words(evaluation: &Evaluation, judged: &EvaluationSet, seconds: f64) -> St
         matrix.push(std::iter::once(name.clone()).chain(counts).collect());
     }
     format!(
-        "{}accuracy {:.2}%  loss {:.4}  {} images in {seconds:.2} s\n{} of {} labelled images ({})\n\n{}\n\n{}",
+        "{}accuracy {:.2}%  loss {:.4}  {} in {seconds:.2} s\n{} of {} ({})\n\n{}\n\n{}",
         match judged.part {
             Part::All => String::new(),
             part => format!("{} ", part.name()),
         },
         evaluation.accuracy() * 100.0,
         evaluation.mean_loss,
+        counted(evaluation.predictions.len(), "image"),
         evaluation.predictions.len(),
-        evaluation.predictions.len(),
-        judged.labelled,
+        counted(judged.labelled, "labelled image"),
         judged.why,
         table(&rows),
         table(&matrix)

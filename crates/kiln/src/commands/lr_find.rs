@@ -65,6 +65,10 @@ fn in_words(test: &RangeTest) -> String {
         rate.map_or_else(|| otherwise.to_owned(), |rate| format!("{rate:.1e}"))
     };
     let suggestion = match test.suggestion {
+        Some(suggestion) if test.plateau => format!(
+            "suggested  --learning-rate {suggestion:.1e} (of the steepest fall: the data was learned before the rate was \
+             high, so the test does not show how high it may be)"
+        ),
         Some(suggestion) => format!("suggested  --learning-rate {suggestion:.1e}"),
         None => "no suggestion: the loss never fell; give a wider range with --low and --high".to_owned(),
     };

@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &PredictArguments) -> Result<ExitCode, Failure> {
     let model = load(&arguments.model, &device).map_err(Failure::failed)?;
     let classifier = Classifier::new(model, device);
     let task = classifier.metadata().task.name();
-    arguments.choice.check(task).map_err(Failure::usage)?;
+    arguments.choice.check(&classifier).map_err(Failure::usage)?;
     if classifier.metadata().confidence.is_none() {
         tracing::warn!(
             "the model cannot tell pictures that are unlike the training images (out-of-distribution): none is rejected for \

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use train::command::{Failure, print, print_json};
+use train::command::{Failure, log_warnings_to_stderr, print, print_json};
 use train::run::record::{ListedRun, RunRecord, RunResult, RunStatus, list};
 
 use crate::table::table;
@@ -40,6 +40,7 @@ struct Item<'a> {
 }
 
 pub(crate) fn run(arguments: &RunsArguments) -> Result<ExitCode, Failure> {
+    log_warnings_to_stderr();
     let mut runs = list(&arguments.out)?;
     if !arguments.names.is_empty() {
         if let Some(name) =

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use data::text::counted;
 use train::command::{Failure, print, print_json, run_context, say, set_up};
 use train::config::arguments::CommonArguments;
 use train::config::arguments::ProgressMode;
@@ -29,13 +30,13 @@ pub(crate) struct SweepArguments {
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
     set: Vec<String>,
     /// Folder of runs
-    #[arg(long, value_name = "FOLDER", default_value = "artifacts")]
+    #[arg(long, value_name = "FOLDER", default_value = "artifacts", conflicts_with = "resume")]
     out: PathBuf,
     /// Name of the sweep's folder [default: from the data and the date]
     #[arg(long, conflicts_with = "resume")]
     name: Option<String>,
-    /// Look for data files here first
-    #[arg(long, value_name = "FOLDER", env = "KILN_DATA")]
+    /// Look for data files here first [default: the variable `KILN_DATA`]
+    #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// CPU threads [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -73,6 +74,9 @@ pub(crate) fn run(arguments: &SweepArguments) -> Result<ExitCode, Failure> {
         ..CommonArguments::default()
     };
     set_up(&common)?;
+    if arguments.resume.is_none() {
+        RunFolder::check_free(&arguments.out, arguments.name.as_deref())?;
+    }
     let (file, opened) = match (&arguments.file, &arguments.resume) {
         (Some(file), _) => (SweepFile::read(file, &arguments.set, &common.search()), None),
         (None, Some(folder)) => {
@@ -92,11 +96,14 @@ pub(crate) fn run(arguments: &SweepArguments) -> Result<ExitCode, Failure> {
             folder
         }
     };
-    let rounds: Vec<String> =
-        sweep.rungs().iter().map(|rung| format!("{} with {} epochs", rung.trials, rung.epochs)).collect();
+    let rounds: Vec<String> = sweep
+        .rungs()
+        .iter()
+        .map(|rung| format!("{} with {}", rung.trials, counted(rung.epochs, "epoch")))
+        .collect();
     tracing::info!(
-        "{} trials in {}: {}",
-        sweep.trials().len(),
+        "{} in {}: {}",
+        counted(sweep.trials().len(), "trial"),
         folder.path().display(),
         rounds.join(", then ")
     );

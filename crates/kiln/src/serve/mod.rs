@@ -289,7 +289,10 @@ fn token(file: Option<&Path>) -> Result<Option<Token>, Failure> {
     match Token::new(&secret) {
         Some(token) => Ok(Some(token)),
         None => {
-            Err(Failure::failed(format!("{source}: expected a token of visible ASCII characters, not empty")))
+            // An empty variable, too: a secret that did not arrive must not open the server.
+            Err(Failure::failed(format!(
+                "{source}: expected a token of visible ASCII characters, not empty; for a server without a token unset it"
+            )))
         }
     }
 }

@@ -209,12 +209,7 @@ async fn prepare(
     choice: Choice,
     body: Option<Share>,
 ) -> Result<Ready, Problem> {
-    choice.check(loaded.classifier.metadata().task.name()).map_err(Problem::bad_request)?;
-    if choice.digits && loaded.classifier.metadata().preprocessing.fit != Fit::Digit {
-        return Err(Problem::bad_request(
-            "`digits` needs a model of digits; this one answers to whole pictures",
-        ));
-    }
+    choice.check(&loaded.classifier).map_err(Problem::bad_request)?;
     let bytes = sent.len() * loaded.classifier.input().len();
     let share = share(&app.prepared, bytes, "the images in the model's size")?;
     let mut work = Fitting {
@@ -373,6 +368,7 @@ async fn describe(State(app): State<Arc<App>>) -> Json<Value> {
         "preprocessing": metadata.preprocessing,
         "task": metadata.task,
         "classes": metadata.classes,
+        "reads_digits": loaded.classifier.reads_digits(),
         "valid_accuracy": figure("valid_accuracy"),
         "test_accuracy": figure("test_accuracy"),
         "loaded_at_unix_seconds":

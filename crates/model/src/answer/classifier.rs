@@ -205,6 +205,16 @@ impl Classifier {
         self.metadata().preprocessing.prepare(picture)
     }
 
+    /// Whether the model tells digits apart, on images in which it looks for ink: only then has [`Self::read`] a meaning.
+    pub fn reads_digits(&self) -> bool {
+        let metadata = self.metadata();
+        let is_digit = |class: &String| matches!(class.as_bytes(), [b'0'..=b'9']);
+        metadata.preprocessing.fit == Fit::Digit
+            && metadata.task.is_classify()
+            && matches!(metadata.preprocessing.input.channels, 1 | 3)
+            && metadata.classes.iter().all(is_digit)
+    }
+
     /// [`Self::prepare`], and whether the picture holds several digits. A picture that has the geometry of MNIST
     /// already, and one for a model that tells other things than digits apart, is not asked.
     ///
@@ -212,11 +222,7 @@ impl Classifier {
     /// A picture that cannot be fitted, or a device that could not be read.
     pub fn examine(&self, picture: &Picture) -> Result<Prepared, ClassifyError> {
         let preprocessing = &self.metadata().preprocessing;
-        let is_digit = |class: &String| matches!(class.as_bytes(), [b'0'..=b'9']);
-        let digits = preprocessing.fit == Fit::Digit
-            && matches!(preprocessing.input.channels, 1 | 3)
-            && self.metadata().classes.iter().all(is_digit);
-        if !digits {
+        if !self.reads_digits() {
             let image =
                 self.prepare(picture).map_err(|source| ClassifyError::Picture { index: 0, source })?;
             return Ok(Prepared { image, several: false });

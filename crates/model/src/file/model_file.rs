@@ -372,14 +372,19 @@ pub(crate) fn open(bytes: &[u8]) -> Result<(Reader, Metadata), ModelFileError> {
     Ok((reader, metadata))
 }
 
-/// The classes that a container names, where it has our metadata.
-pub(crate) fn classes_of(reader: &Reader) -> Option<Vec<String>> {
-    #[derive(Deserialize)]
-    struct Classes {
-        classes: Vec<String>,
-    }
-    let json = reader.metadata().get(KEY).filter(|json| json.len() <= MOST_METADATA)?;
-    serde_json::from_str::<Classes>(json).ok().map(|found| found.classes)
+/// What a container of ours says of its model beside the tensors, and only that; of others nothing.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Origin {
+    /// The classes in their order.
+    pub(crate) classes: Option<Vec<String>>,
+    /// The pictures that the model has seen.
+    pub(crate) seen: Option<Seen>,
+}
+
+/// What a container says of its model.
+pub(crate) fn origin_of(reader: &Reader) -> Origin {
+    let json = reader.metadata().get(KEY).filter(|json| json.len() <= MOST_METADATA);
+    json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
 }
 
 /// A tensor of a container whose values are not read yet.

@@ -25,6 +25,12 @@ impl Seen {
         (seen.train.0.len() + seen.valid.0.len() <= MOST_SEEN).then_some(seen)
     }
 
+    /// These and those that the model had seen that this one began as; `None` for more than [`MOST_SEEN`].
+    pub fn with(&self, earlier: &Self) -> Option<Self> {
+        let seen = Self { train: self.train.with(&earlier.train), valid: self.valid.with(&earlier.valid) };
+        (seen.train.0.len() + seen.valid.0.len() <= MOST_SEEN).then_some(seen)
+    }
+
     /// Whether the model was trained on a picture.
     pub fn trained_on(&self, sha256: &[u8; 32]) -> bool {
         self.train.contains(sha256)
@@ -47,10 +53,17 @@ struct Prints(Vec<u64>);
 
 impl Prints {
     fn new<'a>(pictures: impl IntoIterator<Item = &'a [u8; 32]>) -> Self {
-        let mut prints: Vec<u64> = pictures.into_iter().map(print).collect();
+        Self::ascending(pictures.into_iter().map(print).collect())
+    }
+
+    fn ascending(mut prints: Vec<u64>) -> Self {
         prints.sort_unstable();
         prints.dedup();
         Self(prints)
+    }
+
+    fn with(&self, more: &Self) -> Self {
+        Self::ascending(self.0.iter().chain(&more.0).copied().collect())
     }
 
     fn contains(&self, sha256: &[u8; 32]) -> bool {
@@ -78,9 +91,7 @@ impl<'de> Deserialize<'de> for Prints {
         }
         let prints: Result<Vec<u64>, _> =
             (0..digits.len()).step_by(16).map(|at| u64::from_str_radix(&digits[at..at + 16], 16)).collect();
-        let mut prints = prints.map_err(|_| bad())?;
-        prints.sort_unstable();
-        Ok(Self(prints))
+        Ok(Self::ascending(prints.map_err(|_| bad())?))
     }
 }
 
@@ -117,5 +128,17 @@ mod tests {
         let many: Vec<[u8; 32]> = (0..=MOST_SEEN as u32).map(picture).collect();
         assert_eq!(Seen::new(&many, &[]), None);
         assert!(Seen::new(&many[1..], &[]).is_some());
+    }
+
+    #[test]
+    fn what_a_model_began_as_had_seen_counts_too() {
+        let own = Seen::new(&[picture(1), picture(4)], &[picture(2)]).unwrap();
+        let earlier = Seen::new(&[picture(2), picture(1)], &[picture(3)]).unwrap();
+        let both = own.with(&earlier).unwrap();
+        assert_eq!(both, Seen::new(&[1, 2, 4].map(picture), &[2, 3].map(picture)).unwrap());
+        let many: Vec<[u8; 32]> = (0..MOST_SEEN as u32).map(picture).collect();
+        let many = Seen::new(&many, &[]).unwrap();
+        assert!(many.with(&many).is_some());
+        assert_eq!(many.with(&own), None, "one more in validation");
     }
 }

@@ -4,7 +4,8 @@ use burn::tensor::{Bytes, DType};
 use burn_pack::Reader;
 
 use super::{FloatType, ForeignError, WeightLayout, WeightSource};
-use crate::file::model_file::{self, StoredTensor};
+use crate::Seen;
+use crate::file::model_file::{self, Origin, StoredTensor};
 
 /// Name of the format.
 const FORMAT: &str = "burnpack";
@@ -14,7 +15,7 @@ const FORMAT: &str = "burnpack";
 #[derive(Debug)]
 pub struct BurnpackWeights {
     tensors: Vec<(FloatType, StoredTensor)>,
-    classes: Option<Vec<String>>,
+    origin: Origin,
 }
 
 impl BurnpackWeights {
@@ -29,7 +30,7 @@ impl BurnpackWeights {
         } else {
             Reader::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| container(&e))?
         };
-        let classes = model_file::classes_of(&reader);
+        let origin = model_file::origin_of(&reader);
         let stored = model_file::stored_tensors(reader).map_err(|e| container(&e))?;
         let floats = stored.into_iter().filter_map(|tensor| {
             let dtype = match tensor.dtype {
@@ -42,7 +43,7 @@ impl BurnpackWeights {
             };
             Some((dtype, tensor))
         });
-        Ok(Self { tensors: floats.collect(), classes })
+        Ok(Self { tensors: floats.collect(), origin })
     }
 }
 
@@ -60,7 +61,11 @@ impl WeightSource for BurnpackWeights {
     }
 
     fn class_names(&self) -> Option<Vec<String>> {
-        self.classes.clone()
+        self.origin.classes.clone()
+    }
+
+    fn seen(&self) -> Option<Seen> {
+        self.origin.seen.clone()
     }
 
     fn tensors(&self) -> Vec<(String, Vec<usize>)> {

@@ -1,6 +1,6 @@
 //! What a file of weights must give, and why it cannot be used.
 
-use crate::{LoadReport, RecordError, ShapeError};
+use crate::{LoadReport, RecordError, Seen, ShapeError};
 
 /// How the file lays out the weights of dense layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,11 @@ pub trait WeightSource {
 
     /// The classes of the network in their order, where the file names them.
     fn class_names(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    /// The pictures that the network has seen, where the file records them.
+    fn seen(&self) -> Option<Seen> {
         None
     }
 

@@ -47,8 +47,8 @@ pub struct CommonArguments {
     /// Weight of each class in the loss [default: none]
     #[arg(long, value_enum)]
     pub class_weights: Option<ClassWeightsArgument>,
-    /// Folder in which data files are looked for first
-    #[arg(long, value_name = "FOLDER", env = "KILN_DATA")]
+    /// Folder in which data files are looked for first [default: the variable `KILN_DATA`]
+    #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
     /// A TOML file with any part of the configuration (see configs/)
     #[arg(long, value_name = "FILE")]
@@ -72,10 +72,10 @@ pub struct CommonArguments {
     #[arg(long, value_name = "SHARE")]
     pub valid_fraction: Option<f64>,
     /// Use only this many labelled images (stratified), validation included
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = some_images)]
     pub limit: Option<usize>,
     /// Use only this many labelled images of each class, validation included
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = some_images)]
     pub limit_per_class: Option<usize>,
     /// Cross-validation: K runs, each with another K-th of the labelled images held back; the test split is not read
     #[arg(long, value_name = "K")]
@@ -109,6 +109,15 @@ pub struct CommonArguments {
     pub json: bool,
 }
 
+/// A number of images to use: in a configuration 0 stands for all, which nobody means who types it.
+fn some_images(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected 1 or more; to use all images leave the flag out".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("expected a whole number, 1 or more".to_owned()),
+    }
+}
+
 /// `--progress`: how much is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProgressMode {
@@ -118,7 +127,7 @@ pub enum ProgressMode {
     Bar,
     /// One line an epoch, and some between them while an epoch takes long.
     Plain,
-    /// Nothing.
+    /// Only warnings.
     None,
 }
 
@@ -158,7 +167,7 @@ impl From<FitArgument> for FitName {
 /// `--on-bad-image`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnBadImageArgument {
-    /// Stop before training, and list them
+    /// Stop before anything is made of the others, and list them
     Error,
     /// Go on without them, and list them
     Skip,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use data::text::counted;
 use data::{FitName, InputRequest};
 
 use crate::config::error::ConfigError;
@@ -132,5 +133,42 @@ impl TrainConfig {
             }
         }
         Ok(())
+    }
+
+    /// Whether something is unfrozen in one of the epochs, where that is asked for; warns of what comes too late. To be asked
+    /// when the number of epochs is settled.
+    ///
+    /// # Errors
+    /// [`ConfigError::Range`].
+    pub fn check_unfreezing(&self) -> Result<(), ConfigError> {
+        let Some(finetune) = &self.finetune else { return Ok(()) };
+        let (first, late) = match &finetune.unfreeze_at {
+            UnfreezeAt::All(epoch) => (*epoch, None),
+            UnfreezeAt::Stages(epochs) => {
+                let late = epochs.iter().find(|&&epoch| epoch > self.epochs);
+                (epochs.first().copied().unwrap_or_default(), late)
+            }
+        };
+        if first > 0 && matches!(finetune.freeze.as_str(), "none" | "") {
+            return Err(ConfigError::Range {
+                key: "finetune.unfreeze_at",
+                found: format!("{first} with finetune.freeze = none"),
+                expected: "something that is frozen until then: name it with --freeze, for example features",
+            });
+        }
+        if first <= self.epochs {
+            if let Some(late) = late {
+                tracing::warn!(
+                    "what finetune.unfreeze_at = {late} would unfreeze stays frozen: the run has {}",
+                    counted(self.epochs, "epoch")
+                );
+            }
+            return Ok(());
+        }
+        Err(ConfigError::Range {
+            key: "finetune.unfreeze_at",
+            found: format!("{first} with epochs = {}", self.epochs),
+            expected: "an epoch of the run: after it nothing is unfrozen; raise --epochs, or leave --unfreeze-at out",
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Which parameters stay as they are, in which epoch, and which learning rate the others get.
 
-use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
+use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamGroupError};
 use burn::tensor::Tensor;
 use model::{LayerGroups, Network};
 
@@ -156,7 +156,11 @@ pub fn rate_factors(finetune: &FinetuneConfig, groups: &LayerGroups) -> Vec<(Par
 }
 
 fn matching(pattern: &str) -> Result<ParamGroup, String> {
-    ParamGroup::from_regex(pattern).map_err(|error| format!("{error:?}"))
+    ParamGroup::from_regex(pattern).map_err(|error| match error {
+        ParamGroupError::InvalidPatternError(message) => {
+            message.trim_start_matches("Invalid regex pattern: ").to_owned()
+        }
+    })
 }
 
 /// A regular expression over parameter paths for the tensors of some groups. A path is a tensor's name behind the

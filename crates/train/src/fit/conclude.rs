@@ -125,7 +125,7 @@ impl Experiment {
             task,
             provenance,
             confidence: Some(confidence),
-            seen: data.seen(),
+            seen: data.seen(self.seen_before.as_ref()),
         };
         let bytes = model::encode(&network, description)?;
         self.run.write(MODEL_FILE, &bytes)?;

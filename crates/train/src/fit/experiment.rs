@@ -1,5 +1,6 @@
 //! Everything that is ready before the first step, and the loop itself.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::module::Module;
@@ -8,8 +9,9 @@ use burn::tensor::{Bytes, Device};
 use burn_train::logger::InMemoryMetricLogger;
 use burn_train::metric::{AccuracyMetric, LearningRateMetric, LossMetric};
 use burn_train::{Learner, SupervisedTraining, TrainingStrategy};
+use data::text::counted;
 use data::{BatchLoader, LoaderConfig, Sampler};
-use model::{LoadReport, Network, TaskName, WeightAverage};
+use model::{LoadReport, Network, Seen, TaskName, WeightAverage};
 
 use crate::config::TrainConfig;
 use crate::config::arguments::ProgressMode;
@@ -31,6 +33,7 @@ use crate::run::files::sha256_hex;
 use crate::run::folder::{RunFolder, short_name};
 use crate::run::history::{self, CodeVersion};
 use crate::run::record::KeptHead;
+use crate::start::model_io::load_metadata;
 use crate::start::{InitialWeights, Start, initial_weights, recorded_start};
 use crate::task::{self, Splits, class_weights};
 
@@ -39,6 +42,9 @@ const FEW_UPDATES: usize = 100;
 
 /// Batches of so many images are small: that of the advice.
 const SMALL_BATCH: usize = 16;
+
+/// The file of a run with the pictures that its starting model has seen: that model may be gone when the run goes on.
+const SEEN_BEFORE: &str = "seen-before.json";
 
 /// Everything that is ready before the first step.
 pub(super) struct Experiment {
@@ -53,6 +59,8 @@ pub(super) struct Experiment {
     pub(super) history: Vec<CodeVersion>,
     pub(super) loaded: Option<LoadReport>,
     pub(super) head: Option<KeptHead>,
+    /// The pictures that the starting model has seen.
+    pub(super) seen_before: Option<Seen>,
 }
 
 impl Experiment {
@@ -85,6 +93,10 @@ impl Experiment {
             },
             start => (None, None, start),
         };
+        let seen_before = match (&run, &snapshot) {
+            (Some(run), Some(_)) => seen_before(run, config),
+            _ => start.seen(),
+        };
         let initial = initial_weights(network, start, config, data)?;
         let run = match run {
             Some(run) => run,
@@ -93,11 +105,29 @@ impl Experiment {
         let (before, step) = snapshot
             .as_ref()
             .map_or_else(Default::default, |snapshot| (snapshot.state.history.clone(), snapshot.state.step));
+        if let Some(seen) = &seen_before {
+            run.write(
+                SEEN_BEFORE,
+                &serde_json::to_vec(seen).map_err(|error| FitError::Record(error.to_string()))?,
+            )?;
+        }
         let history = history::go_on(before, step, config.kernels)?;
         let config = config.clone();
         let device = device.clone();
         let InitialWeights { network, report: loaded, head } = initial;
-        Ok(Self { config, config_text, device, run, network, objective, snapshot, history, loaded, head })
+        Ok(Self {
+            config,
+            config_text,
+            device,
+            run,
+            network,
+            objective,
+            snapshot,
+            history,
+            loaded,
+            head,
+            seen_before,
+        })
     }
 
     /// Runs the loop; gives its result and the network after the last update.
@@ -135,10 +165,10 @@ impl Experiment {
                 String::new()
             };
             tracing::warn!(
-                "{all} updates in all (batches of {} images, {} epochs) are few to learn from; {smaller}more --epochs makes \
-                 more of them",
-                config.batch_size,
-                config.epochs
+                "{} in all (batches of {}, {}): few to learn from; {smaller}more --epochs makes more of them",
+                counted(all, "update"),
+                counted(config.batch_size, "image"),
+                counted(config.epochs, "epoch")
             );
         }
         let schedule = |base| Schedule::new(&config.schedule, base, updates, config.epochs, plateau.clone());
@@ -246,4 +276,15 @@ impl Experiment {
             None => Ok(network),
         }
     }
+}
+
+/// The pictures that the starting model of a run that goes on has seen: from the run's own file, and where an earlier
+/// version has left none, from that model if it is still there.
+fn seen_before(run: &RunFolder, config: &TrainConfig) -> Option<Seen> {
+    let finetune = config.finetune.as_ref()?;
+    let kept = std::fs::read(run.path().join(SEEN_BEFORE)).ok();
+    kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).or_else(|| {
+        let metadata = load_metadata(Path::new(&finetune.from)).ok()?;
+        metadata.seen.filter(|_| metadata.weights_sha256 == finetune.from_weights_sha256)
+    })
 }

@@ -74,6 +74,9 @@ pub(crate) fn fit_member(
     series: Option<&Path>,
 ) -> Result<Outcome, FitError> {
     // Faults that need no data come first.
+    if !matches!(start, Start::Resume(_)) {
+        RunFolder::check_free(&context.artifacts, context.name.as_deref())?;
+    }
     if config.data.is_cross_validation() {
         return Err(FitError::Folds(config.data.folds));
     }
@@ -146,6 +149,9 @@ fn fit_pair(
     let summary = config.network.summary(data.pair.preprocessing.input, data.classes())?;
     let adapted = context.adapts_budget.then(|| with_adapted_budget(config, &data, &summary));
     let config = adapted.as_ref().unwrap_or(config);
+    if adapted.is_some() {
+        config.check_unfreezing()?;
+    }
     let mut experiment = Experiment::build(config, &data, &device, start, context)?;
     tracing::info!("\n{summary}");
 

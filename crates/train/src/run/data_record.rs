@@ -459,7 +459,7 @@ mod tests {
             ("1 new classes: bar", false, |bench| {
                 (0..14).for_each(|n| bench.picture(&format!("bar/{n}.png"), 200 + n));
             }),
-            ("1 classes are gone: cross", false, |bench| {
+            ("1 class is gone: cross", false, |bench| {
                 std::fs::remove_dir_all(bench.path("data/cross")).unwrap();
             }),
             ("28 images have another class", true, |bench| {
@@ -467,8 +467,8 @@ mod tests {
                 bench.rename("cross", "circle");
                 bench.rename("x", "cross");
             }),
-            ("1 new images: circle/new.png", true, |bench| bench.picture("circle/new.png", 250)),
-            ("1 images are gone: square/03.png", true, |bench| {
+            ("1 new image: circle/new.png", true, |bench| bench.picture("circle/new.png", 250)),
+            ("1 image is gone: square/03.png", true, |bench| {
                 std::fs::remove_file(bench.path("data/square/03.png")).unwrap();
             }),
             ("square/c.png (square instead of circle)", true, |bench| {

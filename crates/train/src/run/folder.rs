@@ -71,6 +71,28 @@ impl RunFolder {
         Err(RunFolderError::Exists(artifacts.join(base)))
     }
 
+    /// Whether [`Self::create`] could make this folder, as far as that shows before: to be asked before work begins that
+    /// would be lost. Nothing is made.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn check_free(artifacts: &Path, name: Option<&str>) -> Result<(), RunFolderError> {
+        if let Some(name) = name {
+            if !is_plain(name) {
+                return Err(RunFolderError::Name(name.to_owned()));
+            }
+            let path = artifacts.join(name);
+            if path.exists() && !never_began(&path) {
+                return Err(RunFolderError::Exists(path));
+            }
+        }
+        let nearest = artifacts.ancestors().find(|folder| folder.exists());
+        match nearest.filter(|folder| !folder.is_dir()) {
+            Some(_) => Err(RunFolderError::io("create", artifacts, io::ErrorKind::NotADirectory.into())),
+            None => Ok(()),
+        }
+    }
+
     /// Opens an existing run to go on with it.
     ///
     /// # Errors

@@ -40,7 +40,8 @@ pub(crate) fn go_on(
     let path = match wanted {
         Some(path) => {
             let asked = model::ops::path_by_default()?;
-            if std::env::var_os(model::ops::VARIABLE).is_some() && asked != path {
+            if std::env::var_os(model::ops::VARIABLE).is_some_and(|value| !value.is_empty()) && asked != path
+            {
                 tracing::warn!(
                     "{}={} is not taken: the run keeps the kernels that it began with, {}",
                     model::ops::VARIABLE,

@@ -270,7 +270,8 @@ pub fn read_record(path: &Path) -> Result<RunRecord, RunFolderError> {
     serde_json::from_slice(&text).map_err(|error| not_a_run(format!("{}: {error}", file.display())))
 }
 
-/// The runs in `artifacts`, newest first; folders that are no runs are passed over.
+/// The runs in `artifacts`, newest first; folders that are no runs are passed over, and those whose `run.json` cannot
+/// be read are so with a warning.
 ///
 /// # Errors
 /// When the folder exists but cannot be listed.
@@ -278,8 +279,13 @@ pub fn list(artifacts: &Path) -> Result<Vec<ListedRun>, RunFolderError> {
     let mut runs: Vec<ListedRun> = folders(artifacts)?
         .into_iter()
         .filter_map(|path| {
-            let record = read_record(&path).ok()?;
-            Some(ListedRun { path, record })
+            let record = read_record(&path);
+            if let Err(error) = &record
+                && path.join("run.json").exists()
+            {
+                tracing::warn!("left out: {error}");
+            }
+            Some(ListedRun { path, record: record.ok()? })
         })
         .collect();
     runs.sort_by(|a, b| (b.record.started, &b.path).cmp(&(a.record.started, &a.path)));

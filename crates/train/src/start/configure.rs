@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use data::{InputRequest, Search};
-use model::{ModelFileError, NetworkConfig};
+use model::{ModelFileError, NetworkConfig, Seen};
 use toml::{Table, Value};
 
 use crate::config::arguments::published_network;
@@ -27,6 +27,17 @@ pub enum Start {
     Foreign(ForeignWeights),
     /// From freshly drawn weights.
     Scratch,
+}
+
+impl Start {
+    /// The pictures that the starting model has seen, where its file records them.
+    pub fn seen(&self) -> Option<Seen> {
+        match self {
+            Self::Weights(model) => model.metadata.seen.clone(),
+            Self::Foreign(weights) => weights.seen(),
+            Self::Scratch | Self::Resume(_) => None,
+        }
+    }
 }
 
 /// The checked configuration of a new run, and where it starts.

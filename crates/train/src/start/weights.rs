@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use data::Search;
 use model::{
     BurnpackWeights, FloatType, ForeignError, LoadReport, Loading, Network, NetworkConfig,
-    SafetensorsWeights, WeightLayout, WeightSource,
+    SafetensorsWeights, Seen, WeightLayout, WeightSource,
 };
 use pytorch_reader::{DType as PytorchType, PytorchReader};
 
@@ -106,6 +106,11 @@ impl ForeignWeights {
     /// The classes of the file's network in their order, where it names them: our own files and exports do.
     pub fn class_names(&self) -> Option<Vec<String>> {
         self.source.class_names()
+    }
+
+    /// The pictures that the file's network has seen, where it records them.
+    pub fn seen(&self) -> Option<Seen> {
+        self.source.seen()
     }
 
     /// Channels of the images that the file's network takes, as far as it shows.

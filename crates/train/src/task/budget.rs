@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use data::text::counted;
+
 use crate::config::TrainConfig;
 
 /// Updates that an epoch should have at least.
@@ -58,8 +60,11 @@ impl fmt::Display for Budget {
         let Self { batch_size, epochs, images, updates, capped } = self;
         write!(
             f,
-            "for {images} pictures to train on: batches of {batch_size} and {epochs} epochs, which makes {updates} updates an epoch \
-             and {} in all{} (--batch-size or --epochs choose otherwise)",
+            "for {} to train on: batches of {batch_size} and {}, which makes {} an epoch and {} in all{} (--batch-size or \
+             --epochs choose otherwise)",
+            counted(*images, "picture"),
+            counted(*epochs, "epoch"),
+            counted(*updates, "update"),
             updates * epochs,
             if *capped { ", not more because of the time they take" } else { "" }
         )

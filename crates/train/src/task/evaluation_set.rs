@@ -1,10 +1,13 @@
 //! The labelled images that a trained model is evaluated on: which part of which data, and the classes of the model by
 //! their names.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use data::text::counted;
 use data::{
-    ClassAgreement, ClassMap, Dataset, DatasetPair, ImageOptions, OnBadImage, Purpose, Search, listed,
+    ClassAgreement, ClassMap, ContentHash, Dataset, DatasetPair, ImageOptions, OnBadImage, Purpose, Search,
+    listed,
 };
 use model::{Metadata, TaskName};
 use serde::Serialize;
@@ -122,8 +125,9 @@ pub enum EvaluationSetError {
     },
     /// Some classes of the data are not the model's.
     #[error(
-        "{dataset} has {images} images of classes that the model does not know: {unknown}; it knows {known}. Rename the \
-         classes where they are the same things, or leave those images out by --unknown-classes skip"
+        "{dataset} has {} of classes that the model does not know: {unknown}; it knows {known}. Rename the \
+         classes where they are the same things, or leave those images out by --unknown-classes skip",
+        counted(*.images, "image")
     )]
     UnknownClasses {
         /// The data.
@@ -207,20 +211,30 @@ impl EvaluationSet {
         let left_out = check_classes(&map, &images, dataset, &metadata.classes, question.unknown)?;
         if let Some((images, unknown)) = &left_out {
             warnings.push(format!(
-                "{images} images of classes that the model does not know are left out: {unknown}"
+                "left out, of classes that the model does not know: {}: {unknown}",
+                counted(*images, "image")
             ));
         }
         let images = map.apply(images);
-        // The model file says it too, where it has left its run.
-        let recorded = metadata
-            .seen
-            .as_ref()
-            .map(|seen| images.content.iter().filter(|content| seen.trained_on(content.bytes())).count());
-        let trained_on = origin.learned_from(&images)?.or(recorded).or(of_own);
+        // The model file says it too, where it has left its run, and for what it began as.
+        let listed = origin.learned_from()?;
+        let recorded = metadata.seen.as_ref();
+        let counted = (listed.is_some() || recorded.is_some()).then(|| {
+            let learned = |content: &&ContentHash| {
+                listed.as_ref().is_some_and(|listed| listed.contains(*content))
+                    || recorded.is_some_and(|seen| seen.trained_on(content.bytes()))
+            };
+            images.content.iter().filter(learned).count()
+        });
+        // A known data set is not listed.
+        let trained_on = of_own.filter(|_| listed.is_none() && images.is_fixed()).or(counted).or(of_own);
         if let Some(count) = trained_on.filter(|count| *count > 0) {
             warnings.push(format!(
-                "the model was trained on {count} of these {} images: on new ones it is hardly as good",
-                images.len()
+                "the model was trained on {count} of {}: on new ones it is hardly as good",
+                match images.len() {
+                    1 => "1 image".to_owned(),
+                    len => format!("these {len} images"),
+                }
             ));
         }
         let classes = map.agreement().clone();
@@ -296,11 +310,10 @@ impl<'a> Origin<'a> {
         })
     }
 
-    /// How many of these images the run has learned from, where it remembers them.
-    fn learned_from(&self, images: &Dataset) -> Result<Option<usize>, EvaluationSetError> {
+    /// What the run has learned from, where it remembers it.
+    fn learned_from(&self) -> Result<Option<HashSet<ContentHash>>, EvaluationSetError> {
         let Some((folder, record)) = &self.run else { return Ok(None) };
-        let seen = data_record::learned_from(folder, record)?;
-        Ok(seen.map(|seen| images.content.iter().filter(|content| seen.contains(*content)).count()))
+        Ok(data_record::learned_from(folder, record)?)
     }
 
     /// What is different from what the run was trained on.

@@ -138,21 +138,31 @@ impl Splits {
         }
     }
 
-    /// The pictures that a model of this data has seen; `None` for known data sets, and where they are too many.
-    pub fn seen(&self) -> Option<Seen> {
+    /// The pictures that a model of this data has seen, together with those that it had seen before where it began as a
+    /// model of others. Known data sets are not recorded, nor is what would be too much: of two lists that do not fit
+    /// together that of this data stays.
+    pub fn seen(&self, before: Option<&Seen>) -> Option<Seen> {
         if self.training.is_fixed() {
-            return None;
+            return before.cloned();
         }
         let content = |indices: &[u32]| {
             indices.iter().map(|&index| *self.training.content[index as usize].bytes()).collect::<Vec<_>>()
         };
-        let seen = Seen::new(&content(&self.train), &content(&self.valid));
-        if seen.is_none() {
+        let Some(own) = Seen::new(&content(&self.train), &content(&self.valid)) else {
             tracing::warn!(
                 "more than {MOST_SEEN} images: the model does not record them, so evaluating on them will not be noticed"
             );
+            return None;
+        };
+        let Some(before) = before else { return Some(own) };
+        let both = own.with(before);
+        if both.is_none() {
+            tracing::warn!(
+                "more than {MOST_SEEN} images with those that the starting model was trained on: the model records only \
+                 those of this run, so evaluating on the others will not be noticed"
+            );
         }
-        seen
+        both.or(Some(own))
     }
 }
 

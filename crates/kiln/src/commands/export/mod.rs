@@ -38,8 +38,8 @@ pub(crate) struct ExportArguments {
     /// Test data for --quantize [default: what the model was trained on]
     #[arg(long, value_name = "NAME|FOLDER", requires = "quantize")]
     dataset: Option<String>,
-    /// Look for data files here first
-    #[arg(long, value_name = "FOLDER", env = "KILN_DATA")]
+    /// Look for data files here first [default: the variable `KILN_DATA`]
+    #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// CPU threads [default: all]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
