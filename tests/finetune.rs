@@ -404,6 +404,6 @@ fn flags_that_would_mean_nothing_are_refused() {
     fails(&["--from", "start.kiln", "--allow-mismatch"], &["--allow-mismatch", "--from"]);
     fails(&["--resume", "run", "--model", "resnet20"], &["--model", "--resume"]);
     fails(&["--resume", "run", "--allow-mismatch"], &["--allow-mismatch", "--resume"]);
-    fails(&["--dataset", "mnist-sample", "--unfreeze-at", "2"], &["--unfreeze-at", "--freeze"]);
+    fails(&["--dataset", "mnist-sample", "--unfreeze-at", "2"], &["finetune.unfreeze_at = 2", "--freeze"]);
     fails(&["--layer-decay", "-1"], &["finetune.layer_decay = -1"]);
 }

@@ -103,13 +103,6 @@ pub fn finetune(arguments: &FinetuneArguments) -> Result<ExitCode, Failure> {
         Some(weights) => arguments.foreign(weights)?,
         None => arguments.own()?,
     };
-    if let Some(finetune) = config.finetune.as_ref().filter(|_| arguments.unfreeze_at.is_some())
-        && matches!(finetune.freeze.as_str(), "none" | "")
-    {
-        return Err(Failure::usage(
-            "--unfreeze-at has nothing to unfreeze: say what is frozen until then, for example --freeze features",
-        ));
-    }
     if !arguments.compare_scratch {
         return run("finetune", &config, start, &arguments.common);
     }

@@ -365,9 +365,9 @@ mod tests {
         let ring = changed(|e| e.iter_mut().filter(|e| e.class == "a").for_each(|e| e.class = "ring".into()));
         assert_eq!(lines(&ring, &["b", "ring"]), ["class a is called ring now"]);
         let bar = changed(|e| e.push(entry("bar/1", "bar", None, 7)));
-        assert_eq!(lines(&bar, &["a", "b", "bar"]), ["1 new classes: bar", "1 new images: bar/1"]);
+        assert_eq!(lines(&bar, &["a", "b", "bar"]), ["1 new class: bar", "1 new image: bar/1"]);
         let lost = changed(|e| e.truncate(2));
-        assert_eq!(lines(&lost, &["a"]), ["1 classes are gone: b", "2 images are gone: b/1, b/2"]);
+        assert_eq!(lines(&lost, &["a"]), ["1 class is gone: b", "2 images are gone: b/1, b/2"]);
         assert_eq!(lines(&before(), &["b", "a"]), ["the classes come in another order"]);
     }
 

@@ -456,7 +456,7 @@ mod tests {
         type Change = fn(&Bench);
         let cases: [(&str, bool, Change); 8] = [
             ("class circle is called ring now", false, |bench| bench.rename("circle", "ring")),
-            ("1 new classes: bar", false, |bench| {
+            ("1 new class: bar", false, |bench| {
                 (0..14).for_each(|n| bench.picture(&format!("bar/{n}.png"), 200 + n));
             }),
             ("1 class is gone: cross", false, |bench| {
@@ -474,7 +474,7 @@ mod tests {
             ("square/c.png (square instead of circle)", true, |bench| {
                 bench.rename("circle/03.png", "square/c.png");
             }),
-            ("1 images show something else: cross/02.png", true, |bench| bench.picture("cross/02.png", 251)),
+            ("1 image shows something else: cross/02.png", true, |bench| bench.picture("cross/02.png", 251)),
         ];
         for (words, acceptable, change) in cases {
             let (bench, config) = Bench::begun(&[]);
