@@ -16,7 +16,7 @@ pub struct DecodeLimits {
 }
 
 /// Bytes of samples that a file may bring, whatever is kept of them: about two seconds of work. Of a palette, and of
-/// samples of few bits, a byte a pixel counts.
+/// samples of few bits, a byte a pixel counts, and three where its colours have opacities.
 const MOST_WORK: u64 = 512 << 20;
 
 impl Default for DecodeLimits {

@@ -57,9 +57,10 @@ pub(crate) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Decoded, Dec
     }
     let depth = if bits == BitDepth::Sixteen { Depth::Words } else { Depth::Bytes };
     let turned = is_turned(orientation);
-    // Of a palette, and of few bits, a byte a pixel at most is decompressed.
-    let slim = packed || reader.info().color_type == ColorType::Indexed && !interlaced;
-    let line = if slim { Some(width as usize) } else { reader.output_line_size(width) };
+    // Of a palette, and of few bits, a byte a pixel at most is decompressed; weighting colours by their opacity takes as long
+    // as two more.
+    let weighted = if channels == 4 { 3 } else { 1 };
+    let line = if packed { Some(width as usize * weighted) } else { reader.output_line_size(width) };
     limits.check_work(width, height, line.map_or(u64::MAX, |line| line as u64))?;
     let (columns, lines) = (width as usize, height as usize);
     let mut rows = Rows::new(columns, lines, channels, depth, turned, limits.memory);
