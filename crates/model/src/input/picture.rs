@@ -122,6 +122,8 @@ impl Picture {
             }
         }
         samples.truncate(width * height * colors);
+        // A large picture is copied in parts later; what is free then is needed.
+        samples.shrink_to_fit();
         Self::new(width, height, colors, samples)
     }
 
