@@ -66,20 +66,18 @@ impl Choice {
     pub(crate) fn check(&self, classifier: &Classifier) -> Result<(), String> {
         let default = Self::default();
         let task = classifier.metadata().task.name();
-        let name = match task {
+        let (name, reason) = match task {
             TaskName::Classify if self.digits && !classifier.reads_digits() => {
                 return Err(format!(
                     "`digits` needs a model of digits; this one answers to whole pictures, and knows {}",
                     listed(&classifier.metadata().classes)
                 ));
             }
-            TaskName::MultiLabel if self.digits => "digits",
-            TaskName::MultiLabel if self.keep.to_bits() != default.keep.to_bits() => "keep",
+            TaskName::MultiLabel if self.digits => ("digits", "it says which classes are on a whole picture"),
+            TaskName::MultiLabel if self.keep.to_bits() != default.keep.to_bits() => {
+                ("keep", "it cannot tell out-of-distribution pictures")
+            }
             TaskName::Classify | TaskName::MultiLabel => return Ok(()),
-        };
-        let reason = match name {
-            "digits" => "it says which classes are on a whole picture",
-            _ => "it cannot tell out-of-distribution pictures",
         };
         Err(format!("`{name}` has no meaning for a {task} model: {reason}"))
     }

@@ -335,8 +335,8 @@ pub(crate) fn how_to_call(command: &str) -> String {
     if installed { format!("kiln {command}") } else { format!("cargo run -p {command} --") }
 }
 
-/// A figure that there may not be.
-fn figure(value: Option<f64>) -> String {
+/// A figure that there may not be: four decimals, or a dash.
+pub fn figure(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
 }
 

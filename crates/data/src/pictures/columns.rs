@@ -2,7 +2,7 @@
 
 use model::TaskName;
 
-use super::naming::{Cells, Naming, naming, says_flags};
+use super::naming::{self, Cells, Naming, naming, says_flags};
 use crate::dataset::Part;
 use crate::text::composed;
 
@@ -168,10 +168,10 @@ impl Columns {
         };
         let flag = |column: Option<usize>| match column {
             None => Ok(false),
-            Some(column) => match cell(column)?.to_lowercase().as_str() {
-                "true" | "1" | "1.0" | "yes" | "y" | "t" => Ok(true),
-                "false" | "0" | "0.0" | "no" | "n" | "f" | "" => Ok(false),
-                other => Err(format!("`{other}`: expected true or false")),
+            Some(column) => match cell(column)? {
+                "" => Ok(false),
+                cell => naming::flag(cell)
+                    .ok_or_else(|| format!("`{}`: expected true or false", cell.to_lowercase())),
             },
         };
         match self.parts {

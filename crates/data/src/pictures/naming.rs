@@ -49,8 +49,8 @@ pub(super) struct Cells<'a> {
     pub(super) task: Option<TaskName>,
 }
 
-/// Whether a cell of a class's own column says that the picture is of it.
-fn flag(cell: &str) -> Option<bool> {
+/// What a cell says that is for yes or no; `None` where it says neither.
+pub(super) fn flag(cell: &str) -> Option<bool> {
     match cell.to_lowercase().as_str() {
         "true" | "1" | "1.0" | "yes" | "y" | "t" => Some(true),
         "false" | "0" | "0.0" | "no" | "n" | "f" => Some(false),

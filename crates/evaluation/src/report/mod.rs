@@ -25,7 +25,7 @@ pub use axis::Scale;
 pub use coverage::{RefusalPoint, coverage_png, refusal_png};
 pub use error::ReportError;
 pub use explanation::explanation_png;
-pub use input::{Answer, ReportFile, ReportInput, SetReportInput};
+pub use input::{Answer, ReportFile, ReportInput, SetReportInput, Subject};
 pub use mistakes::ReportImage;
 pub use overfitting::overfitting_since;
 pub use range_test::RangeTestPicture;
@@ -84,12 +84,12 @@ pub fn render(input: &ReportInput) -> Result<Vec<ReportFile>, ReportError> {
     let mut files = Vec::new();
     let mut file = |name, bytes| files.push(ReportFile { name, bytes });
 
-    let matrix = ConfusionPicture::new(input.evaluation, input.subset)?;
+    let matrix = ConfusionPicture::new(input.evaluation, input.subject.subset)?;
     let matrix_svg = canvas::svg(&matrix)?;
     let mistakes = mistakes(input)?;
     file("index.html", page::html(input, &matrix_svg, &mistakes)?.into_bytes());
-    if !input.epochs.is_empty() {
-        let curves = Curves { epochs: input.epochs, best_epoch: input.best_epoch };
+    if !input.subject.epochs.is_empty() {
+        let curves = Curves { epochs: input.subject.epochs, best_epoch: input.subject.best_epoch };
         file("curves.svg", canvas::svg(&curves)?.into_bytes());
         file("curves.png", canvas::png(&curves)?);
     }
@@ -151,7 +151,7 @@ fn mistakes(input: &ReportInput) -> Result<Vec<Mistake>, ReportError> {
     let mut mistakes = Vec::new();
     for position in input.evaluation.worst_mistakes(SHEET) {
         let prediction = input.evaluation.predictions[position];
-        let Some(image) = (input.image)(prediction.index) else {
+        let Some(image) = (input.subject.image)(prediction.index) else {
             continue;
         };
         let image: RgbImage = image.to_rgb(prediction.index)?;
@@ -159,7 +159,7 @@ fn mistakes(input: &ReportInput) -> Result<Vec<Mistake>, ReportError> {
         mistakes.push(Mistake {
             probability: answer.map_or(prediction.probability, |answer| answer.probability),
             rejected: answer.is_some_and(|answer| answer.rejected),
-            file: (input.name)(prediction.index),
+            file: (input.subject.name)(prediction.index),
             image,
             target: name(prediction.target),
             predicted: name(prediction.predicted),
@@ -176,7 +176,7 @@ fn figures(input: &ReportInput) -> Result<Vec<u8>, ReportError> {
     let evaluation = input.evaluation;
     let confusion = &evaluation.confusion;
     let mut json = serde_json::to_vec_pretty(&Figures {
-        subset: input.subset,
+        subset: input.subject.subset,
         samples: confusion.total(),
         accuracy: confusion.accuracy(),
         mean_loss: evaluation.mean_loss,
@@ -218,7 +218,7 @@ fn predictions(input: &ReportInput) -> Result<Vec<u8>, ReportError> {
             p.predicted.to_string(),
             answer.map_or(p.probability, |answer| answer.probability).to_string(),
             p.loss.to_string(),
-            csv_cell(&(input.name)(p.index)),
+            csv_cell(&(input.subject.name)(p.index)),
             answer.map_or_else(String::new, |answer| answer.rejected.to_string()),
         ])?;
     }
@@ -274,17 +274,19 @@ mod tests {
 
     fn input<'a>(evaluation: &'a Evaluation, epochs: &'a [EpochRecord]) -> ReportInput<'a> {
         ReportInput {
-            title: "a run",
-            facts: &[],
-            notices: &[],
-            epochs,
-            best_epoch: epochs.len().checked_sub(1),
-            subset: "test",
+            subject: Subject {
+                title: "a run",
+                facts: &[],
+                notices: &[],
+                epochs,
+                best_epoch: epochs.len().checked_sub(1),
+                subset: "test",
+                name: &numbered,
+                image: &grey,
+            },
             evaluation,
             coverage: &[],
             answers: &[],
-            name: &numbered,
-            image: &grey,
         }
     }
 
@@ -333,12 +335,15 @@ mod tests {
             (0..6).map(|at| Answer { probability: 0.5 + at as f32 / 100.0, rejected: at == 3 }).collect();
         let name = |index: u32| format!("cats, and/{index}.png");
         let bare = input(&evaluation, &[]);
-        let files = render(&ReportInput { answers: &answers, name: &name, ..bare }).expect("renders");
+        let subject = Subject { name: &name, ..bare.subject };
+        let files = render(&ReportInput { subject, answers: &answers, ..bare }).expect("renders");
         let rows: Vec<&str> = text(&files, "predictions.csv").lines().collect();
         assert_eq!(rows[1], "0,0,1,0.5,2,\"cats, and/0.png\",false");
         assert_eq!(rows[4], "3,1,0,0.53,5,\"cats, and/3.png\",true");
         let formula = |index: u32| format!("=1+{index}");
-        let named = render(&ReportInput { name: &formula, ..input(&evaluation, &[]) }).expect("renders");
+        let bare = input(&evaluation, &[]);
+        let subject = Subject { name: &formula, ..bare.subject };
+        let named = render(&ReportInput { subject, ..bare }).expect("renders");
         assert!(text(&named, "predictions.csv").contains("0,0,1,0.75,2,'=1+0,"), "no formula");
         let page = text(&files, "index.html");
         // The two mistakes, worst first.
@@ -383,8 +388,9 @@ mod tests {
         let facts = [(evil.to_owned(), evil.to_owned())];
         let epochs = epochs(2);
         let name = |_: u32| evil.to_owned();
-        let input = ReportInput { title: evil, facts: &facts, name: &name, ..input(&evaluation, &epochs) };
-        let files = render(&input).expect("renders");
+        let bare = input(&evaluation, &epochs);
+        let subject = Subject { title: evil, facts: &facts, name: &name, ..bare.subject };
+        let files = render(&ReportInput { subject, ..bare }).expect("renders");
         for name in ["index.html", "confusion.svg", "curves.svg"] {
             let text = text(&files, name);
             assert!(
@@ -450,7 +456,9 @@ mod tests {
     fn an_image_of_the_wrong_size_is_an_error_that_names_it() {
         let evaluation = evaluation(&["0", "1"]);
         let short = |_| Some(ReportImage { width: 4, height: 4, channels: 3, pixels: vec![0; 47].into() });
-        let Err(error) = render(&ReportInput { image: &short, ..input(&evaluation, &[]) }) else {
+        let bare = input(&evaluation, &[]);
+        let subject = Subject { image: &short, ..bare.subject };
+        let Err(error) = render(&ReportInput { subject, ..bare }) else {
             panic!("47 bytes taken for 48");
         };
         assert!(

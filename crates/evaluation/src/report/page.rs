@@ -8,13 +8,12 @@ use super::canvas;
 use super::coverage::CoveragePicture;
 use super::curves::{Curve, Quantity};
 use super::error::ReportError;
-use super::input::ReportInput;
+use super::input::{ReportInput, Subject};
 use super::mistakes::Mistake;
 use super::overfitting::overfitting_since;
 use super::text::{escape, percent, percent_or_dash};
 use crate::confidence::round_points;
 use crate::metrics::{ClassMetrics, Evaluation};
-use crate::metrics_log::EpochRecord;
 
 /// Frequent mistakes listed on the page and in `evaluation.json`.
 pub(super) const TOP_CONFUSIONS: usize = 10;
@@ -40,15 +39,6 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// What stands at the top of a page, whatever the task.
-pub(super) struct Top<'a> {
-    pub(super) title: &'a str,
-    pub(super) facts: &'a [(String, String)],
-    pub(super) notices: &'a [String],
-    pub(super) epochs: &'a [EpochRecord],
-    pub(super) best_epoch: Option<usize>,
-}
-
 /// The page. `confusion_svg` is the picture that also stands in a file of its own.
 pub(super) fn html(
     input: &ReportInput,
@@ -70,19 +60,12 @@ fn write_page(
     let confusion = &evaluation.confusion;
     let wrong = confusion.total() - confusion.correct();
     let headline = [
-        (percent(confusion.accuracy()), format!("{} accuracy", input.subset)),
+        (percent(confusion.accuracy()), format!("{} accuracy", input.subject.subset)),
         (percent_or_dash(confusion.macro_average().f1), "macro F1".to_owned()),
-        (format!("{:.4}", evaluation.mean_loss), format!("{} loss", input.subset)),
+        (format!("{:.4}", evaluation.mean_loss), format!("{} loss", input.subject.subset)),
         (thousands(wrong), format!("wrong of {} images", thousands(confusion.total()))),
     ];
-    let top = Top {
-        title: input.title,
-        facts: input.facts,
-        notices: input.notices,
-        epochs: input.epochs,
-        best_epoch: input.best_epoch,
-    };
-    write_top(page, &top, &headline)?;
+    write_top(page, &input.subject, &headline)?;
     write!(
         page,
         "<section>\n<h2>Confusion matrix</h2>\n<figure class=\"picture matrix\">{confusion_svg}</figure>\n</section>\n"
@@ -104,10 +87,10 @@ fn write_page(
 /// All above what the task has to say: heading, figures, notices, facts and curves.
 pub(super) fn write_top(
     page: &mut String,
-    input: &Top,
+    subject: &Subject,
     headline: &[(String, String)],
 ) -> Result<(), ReportError> {
-    let title = escape(input.title);
+    let title = escape(subject.title);
     write!(
         page,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -121,25 +104,25 @@ pub(super) fn write_top(
     }
     page.push_str("</ul>\n");
 
-    for notice in input.notices {
+    for notice in subject.notices {
         writeln!(page, "<p class=\"notice\" role=\"note\">{}</p>", escape(notice))?;
     }
-    if let Some(epoch) = overfitting_since(input.epochs) {
+    if let Some(epoch) = overfitting_since(subject.epochs) {
         writeln!(page, "<p class=\"notice\" role=\"note\">{}</p>", escape(&notice(epoch)))?;
     }
 
-    if !input.facts.is_empty() {
+    if !subject.facts.is_empty() {
         page.push_str("<section>\n<h2>The run</h2>\n<dl class=\"facts\">\n");
-        for (key, value) in input.facts {
+        for (key, value) in subject.facts {
             writeln!(page, "<div><dt>{}</dt><dd>{}</dd></div>", escape(key), escape(value))?;
         }
         page.push_str("</dl>\n</section>\n");
     }
 
-    if !input.epochs.is_empty() {
+    if !subject.epochs.is_empty() {
         page.push_str("<section>\n<h2>Training</h2>\n<div class=\"curves\">\n");
         for quantity in [Quantity::Loss, Quantity::Accuracy] {
-            let (epochs, best_epoch) = (input.epochs, input.best_epoch);
+            let (epochs, best_epoch) = (subject.epochs, subject.best_epoch);
             let curve = Curve { quantity, epochs, best_epoch };
             writeln!(page, "<figure class=\"picture\">{}</figure>", canvas::svg(&curve)?)?;
         }
@@ -215,7 +198,7 @@ fn write_classes(page: &mut String, input: &ReportInput) -> fmt::Result {
     write_class(page, "macro average", &confusion.macro_average())?;
     write_class(page, "weighted average", &confusion.weighted_average())?;
     page.push_str("</tfoot>\n</table>\n</div>\n");
-    if let Some(notice) = without_samples_notice(input.evaluation, input.subset) {
+    if let Some(notice) = without_samples_notice(input.evaluation, input.subject.subset) {
         writeln!(page, "<p class=\"notice\" role=\"note\">{}</p>", escape(&notice))?;
     }
     page.push_str("</section>\n");

@@ -11,7 +11,7 @@ use super::curves::Curves;
 use super::error::ReportError;
 use super::input::{ReportFile, SetReportInput};
 use super::mistakes::{Mistake, Sheet};
-use super::page::{self, Top, write_mistakes, write_top};
+use super::page::{self, write_mistakes, write_top};
 use super::text::{escape, percent, percent_or_dash};
 use crate::multi_label::{SetClassMetrics, SetEvaluation, SetFigures};
 
@@ -43,8 +43,8 @@ pub fn render_sets(input: &SetReportInput) -> Result<Vec<ReportFile>, ReportErro
     let mut file = |name, bytes| files.push(ReportFile { name, bytes });
     let mistakes = mistakes(input)?;
     file("index.html", html(input, &mistakes)?.into_bytes());
-    if !input.epochs.is_empty() {
-        let curves = Curves { epochs: input.epochs, best_epoch: input.best_epoch };
+    if !input.subject.epochs.is_empty() {
+        let curves = Curves { epochs: input.subject.epochs, best_epoch: input.subject.best_epoch };
         file("curves.svg", canvas::svg(&curves)?.into_bytes());
         file("curves.png", canvas::png(&curves)?);
     }
@@ -54,7 +54,7 @@ pub fn render_sets(input: &SetReportInput) -> Result<Vec<ReportFile>, ReportErro
     let evaluation = input.evaluation;
     let mut json = serde_json::to_vec_pretty(&Figures {
         task: model::TaskName::MultiLabel.name(),
-        subset: input.subset,
+        subset: input.subject.subset,
         samples: evaluation.predictions.len(),
         mean_loss: evaluation.mean_loss,
         all: evaluation.figures(),
@@ -86,7 +86,7 @@ fn mistakes(input: &SetReportInput) -> Result<Vec<Mistake>, ReportError> {
     let mut mistakes = Vec::new();
     for position in evaluation.worst_mistakes(SHEET) {
         let prediction = &evaluation.predictions[position];
-        let Some(image) = (input.image)(prediction.index) else {
+        let Some(image) = (input.subject.image)(prediction.index) else {
             continue;
         };
         let labels = prediction.labels(&evaluation.thresholds);
@@ -98,7 +98,7 @@ fn mistakes(input: &SetReportInput) -> Result<Vec<Mistake>, ReportError> {
         mistakes.push(Mistake {
             probability: whole.product::<f64>() as f32,
             rejected: false,
-            file: (input.name)(prediction.index),
+            file: (input.subject.name)(prediction.index),
             image: image.to_rgb(prediction.index)?,
             target: names(evaluation, &prediction.targets),
             predicted: names(evaluation, &labels),
@@ -112,22 +112,15 @@ fn html(input: &SetReportInput, mistakes: &[Mistake]) -> Result<String, ReportEr
     let figures = evaluation.figures();
     let images = evaluation.predictions.len() as u64;
     let headline = [
-        (percent_or_dash(figures.mean_average_precision), format!("{} mAP", input.subset)),
+        (percent_or_dash(figures.mean_average_precision), format!("{} mAP", input.subject.subset)),
         (percent(figures.micro_f1), "micro F1".to_owned()),
         (percent_or_dash(figures.macro_f1), "macro F1".to_owned()),
         (percent(figures.subset_accuracy), format!("all labels right, of {} images", thousands(images))),
-        (format!("{:.4}", evaluation.mean_loss), format!("{} loss", input.subset)),
+        (format!("{:.4}", evaluation.mean_loss), format!("{} loss", input.subject.subset)),
     ];
     let mut page = String::new();
-    let top = Top {
-        title: input.title,
-        facts: input.facts,
-        notices: input.notices,
-        epochs: input.epochs,
-        best_epoch: input.best_epoch,
-    };
-    write_top(&mut page, &top, &headline)?;
-    if !input.epochs.is_empty() {
+    write_top(&mut page, &input.subject, &headline)?;
+    if !input.subject.epochs.is_empty() {
         page.push_str("<p>An image counts for the accuracy when all of its labels are right.</p>\n");
     }
     page.push_str(
@@ -150,7 +143,7 @@ fn html(input: &SetReportInput, mistakes: &[Mistake]) -> Result<String, ReportEr
         )?;
     }
     page.push_str("</tbody>\n</table>\n</div>\n");
-    if let Some(notice) = sets_without_samples_notice(evaluation, input.subset) {
+    if let Some(notice) = sets_without_samples_notice(evaluation, input.subject.subset) {
         writeln!(page, "<p class=\"notice\" role=\"note\">{}</p>", escape(&notice))?;
     }
     page.push_str("</section>\n");
@@ -179,7 +172,7 @@ fn predictions(input: &SetReportInput) -> Result<Vec<u8>, ReportError> {
     for prediction in &evaluation.predictions {
         let row = [
             prediction.index.to_string(),
-            csv_cell(&(input.name)(prediction.index)),
+            csv_cell(&(input.subject.name)(prediction.index)),
             joined(&prediction.targets),
             joined(&prediction.labels(&evaluation.thresholds)),
             prediction.loss.to_string(),
@@ -191,6 +184,7 @@ fn predictions(input: &SetReportInput) -> Result<Vec<u8>, ReportError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Subject;
     use super::*;
     use crate::multi_label::SetPrediction;
     use crate::report::ReportImage;
@@ -205,15 +199,17 @@ mod tests {
         let evaluation = SetEvaluation::new(names, vec![0.5, 0.5], predictions).unwrap();
         let image = |_| Some(ReportImage { width: 4, height: 3, channels: 1, pixels: vec![9; 12].into() });
         let input = SetReportInput {
-            title: "a run",
-            facts: &[],
-            notices: &[],
-            epochs: &[],
-            best_epoch: None,
-            subset: "test",
+            subject: Subject {
+                title: "a run",
+                facts: &[],
+                notices: &[],
+                epochs: &[],
+                best_epoch: None,
+                subset: "test",
+                name: &|index| format!("#{index}"),
+                image: &image,
+            },
             evaluation: &evaluation,
-            name: &|index| format!("#{index}"),
-            image: &image,
         };
         let files = render_sets(&input).unwrap();
         let found: Vec<_> = files.iter().map(|file| file.name).collect();

@@ -11,10 +11,10 @@ use data::{ClassAgreement, Search};
 use evaluation::metrics::{ClassMetrics, Evaluation};
 use evaluation::multi_label::{SetClassMetrics, SetEvaluation, SetFigures};
 use evaluation::report::{sets_without_samples_notice, without_samples_notice};
-use model::{Model, TaskName};
+use model::{Metadata, Model, TaskName};
 use serde::Serialize;
 use serde_json::Value;
-use train::command::{Failure, log_to_stderr, print, print_json};
+use train::command::{Failure, figure, log_to_stderr, print, print_json};
 use train::config::arguments::OnBadImageArgument;
 use train::device::{Backend, Kernels};
 use train::engine::evaluate::{evaluate, evaluate_sets};
@@ -68,9 +68,9 @@ pub(crate) struct EvaluateArguments {
     json: bool,
 }
 
-/// What `--json` prints. What only training knows comes from the model file and may be null.
+/// What `--json` prints first, whatever the task. What only training knows comes from the model file and may be null.
 #[derive(Serialize)]
-struct EvaluationResult {
+struct Question {
     run: Value,
     model: String,
     dataset: String,
@@ -87,6 +87,44 @@ struct EvaluationResult {
     seed: Value,
     epochs: Value,
     parameters: usize,
+}
+
+impl Question {
+    fn new(
+        arguments: &EvaluateArguments,
+        metadata: &Metadata,
+        judged: EvaluationSet,
+        without_images: Vec<String>,
+        warnings: Vec<String>,
+    ) -> Self {
+        Self {
+            run: origin(metadata, "run"),
+            model: model_path(&arguments.model).display().to_string(),
+            split: judged.part.name(),
+            split_because: judged.why,
+            labelled_images: judged.labelled,
+            trained_on: judged.trained_on,
+            classes: Classes { agreement: judged.classes, unknown_images: judged.left_out, without_images },
+            warnings,
+            dataset: judged.dataset,
+            backend: arguments.backend.to_string(),
+            seed: origin(metadata, "seed"),
+            epochs: origin(metadata, "epochs"),
+            parameters: metadata.parameters,
+        }
+    }
+}
+
+/// What training has left in the model file.
+fn origin(metadata: &Metadata, key: &str) -> Value {
+    metadata.provenance.get(key).cloned().unwrap_or(Value::Null)
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct EvaluationResult {
+    #[serde(flatten)]
+    question: Question,
     valid_accuracy: Value,
     test_accuracy: f64,
     test_loss: f64,
@@ -121,26 +159,12 @@ struct ClassResult {
     metrics: ClassMetrics,
 }
 
-/// What `--json` prints of a multi-label model. What only training knows comes from the model file and may be null.
+/// What `--json` prints of a multi-label model.
 #[derive(Serialize)]
 struct SetEvaluationResult {
     task: TaskName,
-    run: Value,
-    model: String,
-    dataset: String,
-    split: &'static str,
-    /// Why this part.
-    split_because: String,
-    /// Labelled images in all parts together.
-    labelled_images: usize,
-    /// How many of the images the model was trained on, as far as that is remembered.
-    trained_on: Option<usize>,
-    classes: Classes,
-    warnings: Vec<String>,
-    backend: String,
-    seed: Value,
-    epochs: Value,
-    parameters: usize,
+    #[serde(flatten)]
+    question: Question,
     #[serde(flatten)]
     figures: SetFigures,
     loss: f64,
@@ -163,7 +187,6 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     let device = arguments.backend.device().map_err(Failure::failed)?;
     let model = load(&arguments.model, &device).map_err(Failure::failed)?;
     let metadata = &model.metadata;
-    let origin = |key: &str| metadata.provenance.get(key).cloned().unwrap_or(Value::Null);
     let search =
         Search { data_dir: arguments.data_dir.clone(), progress: !arguments.json, ..Search::default() };
     let question = EvaluationRequest {
@@ -213,32 +236,17 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> Result<ExitCode, Failure> {
     }
     if arguments.json {
         let confusion = &evaluation.confusion;
+        let images = images.len();
         print_json(&EvaluationResult {
-            run: origin("run"),
-            model: model_path(&arguments.model).display().to_string(),
-            split,
-            split_because: judged.why.clone(),
-            labelled_images: judged.labelled,
-            classes: Classes {
-                agreement: judged.classes.clone(),
-                unknown_images: judged.left_out,
-                without_images: evaluation.without_samples(),
-            },
-            trained_on: judged.trained_on,
-            warnings,
-            dataset: judged.dataset,
-            backend: arguments.backend.to_string(),
-            seed: origin("seed"),
-            epochs: origin("epochs"),
-            parameters: metadata.parameters,
-            valid_accuracy: origin("valid_accuracy"),
+            question: Question::new(arguments, metadata, judged, evaluation.without_samples(), warnings),
+            valid_accuracy: origin(metadata, "valid_accuracy"),
             test_accuracy: evaluation.accuracy(),
             test_loss: evaluation.mean_loss,
             test_macro_f1: confusion.macro_average().f1,
-            train_samples_per_second: origin("train_samples_per_second"),
+            train_samples_per_second: origin(metadata, "train_samples_per_second"),
             seconds,
             weights_sha256: metadata.weights_sha256.clone(),
-            images: images.len(),
+            images,
             confusion: confusion.clone().into(),
             per_class: per_class(&evaluation),
             macro_average: confusion.macro_average(),
@@ -262,7 +270,6 @@ fn run_sets(
     device: &Device,
 ) -> Result<ExitCode, Failure> {
     let metadata = &model.metadata;
-    let origin = |key: &str| metadata.provenance.get(key).cloned().unwrap_or(Value::Null);
     let indices: Vec<u32> = (0..judged.images.len() as u32).collect();
     let started = Instant::now();
     let evaluation = evaluate_sets(
@@ -287,23 +294,7 @@ fn run_sets(
     }
     print_json(&SetEvaluationResult {
         task: TaskName::MultiLabel,
-        run: origin("run"),
-        model: model_path(&arguments.model).display().to_string(),
-        split: judged.part.name(),
-        split_because: judged.why,
-        labelled_images: judged.labelled,
-        trained_on: judged.trained_on,
-        classes: Classes {
-            agreement: judged.classes,
-            unknown_images: judged.left_out,
-            without_images: evaluation.without_samples(),
-        },
-        warnings,
-        dataset: judged.dataset,
-        backend: arguments.backend.to_string(),
-        seed: origin("seed"),
-        epochs: origin("epochs"),
-        parameters: metadata.parameters,
+        question: Question::new(arguments, metadata, judged, evaluation.without_samples(), warnings),
         figures: evaluation.figures(),
         loss: evaluation.mean_loss,
         seconds,
@@ -312,10 +303,6 @@ fn run_sets(
         per_class: evaluation.per_class(),
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn figure(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
 }
 
 fn sets_in_words(evaluation: &SetEvaluation, judged: &EvaluationSet, seconds: f64) -> String {

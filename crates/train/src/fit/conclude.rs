@@ -7,7 +7,9 @@ use burn::tensor::Bytes;
 use data::Dataset;
 use evaluation::confidence::coverage;
 use evaluation::metrics::Prediction;
-use evaluation::report::{ReportImage, ReportInput, SetReportInput, overfitting_notice, render, render_sets};
+use evaluation::report::{
+    ReportImage, ReportInput, SetReportInput, Subject, overfitting_notice, render, render_sets,
+};
 use model::{Description, InputShape, Network};
 use serde_json::json;
 
@@ -234,39 +236,24 @@ impl Experiment {
         ];
         let facts: Vec<(String, String)> =
             facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let (title, epochs, best_epoch) = (&self.run.name(), &state.epochs[..], Some(result.best_epoch));
-        let (facts, name) = (&facts[..], &|index: u32| images.name_of(index as usize));
-        let image = &|index| picture(images, index);
+        let subject = Subject {
+            title: &self.run.name(),
+            facts: &facts,
+            notices,
+            epochs: &state.epochs,
+            best_epoch: Some(result.best_epoch),
+            subset,
+            name: &|index| images.name_of(index as usize),
+            image: &|index| picture(images, index),
+        };
         let files = match judged {
             Judged::Classes(evaluation, answers) => {
                 let right = evaluation.predictions.iter().map(Prediction::is_correct);
                 let answered: Vec<(f32, bool)> =
                     answers.iter().map(|answer| answer.probability).zip(right).collect();
-                render(&ReportInput {
-                    title,
-                    facts,
-                    notices,
-                    epochs,
-                    best_epoch,
-                    subset,
-                    evaluation,
-                    coverage: &coverage(&answered),
-                    answers,
-                    name,
-                    image,
-                })?
+                render(&ReportInput { subject, evaluation, coverage: &coverage(&answered), answers })?
             }
-            Judged::Sets(evaluation) => render_sets(&SetReportInput {
-                title,
-                facts,
-                notices,
-                epochs,
-                best_epoch,
-                subset,
-                evaluation,
-                name,
-                image,
-            })?,
+            Judged::Sets(evaluation) => render_sets(&SetReportInput { subject, evaluation })?,
         };
         if let Some(notice) = overfitting_notice(&state.epochs) {
             tracing::warn!("{notice}");

@@ -41,6 +41,10 @@ impl Task for Classify {
         rows.filter(|(row, label)| **label == [argmax(row) as u32]).count()
     }
 
+    fn has_average_precision(&self) -> bool {
+        false
+    }
+
     fn mean_average_precision(&self, _: &[f32], _: usize, _: &Labels) -> Option<f64> {
         None
     }

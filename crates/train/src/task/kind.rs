@@ -34,9 +34,7 @@ pub trait Task: Debug + Send + Sync {
 
     /// Whether epochs are compared by [`Task::mean_average_precision`], which is a figure of the whole validation split,
     /// and not by the share of right answers.
-    fn has_average_precision(&self) -> bool {
-        self.name() == TaskName::MultiLabel
-    }
+    fn has_average_precision(&self) -> bool;
 
     /// The mean average precision of logits `[N, K]`, row by row, where the task has one and there is an image of a
     /// class.

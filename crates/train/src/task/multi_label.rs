@@ -59,6 +59,10 @@ impl Task for MultiLabel {
         rows.filter(is_right).count()
     }
 
+    fn has_average_precision(&self) -> bool {
+        true
+    }
+
     fn mean_average_precision(&self, logits: &[f32], classes: usize, labels: &Labels) -> Option<f64> {
         mean_average_precision(logits, classes, labels)
     }
